@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The names that netd writes and netd-client reads: events, fields, message ids, the receipt.
+ * They are the external contract (netd.journal-fields(7)); none ever changes its meaning.
+ */
+#pragma once
+
+#define NETD_VERSION "0.1.0"
+
+#define DEFAULT_HOST "127.0.0.1"
+#define DEFAULT_PORT 3000
+#define DEFAULT_CONF "/etc/netd/netd.conf"
+
+/* MESSAGE_ID of each event; a catalog entry stands in systemd/netd.catalog for each. */
+#define ID_CONNECT    "cf8a2f824a45483794fc0d893bd9b33c"
+#define ID_DATA       "780dde514a934f698d9360e2b7999b2c"
+#define ID_DISCONNECT "9484e171ebb44f1daf42690b105b5810"
+#define ID_REFUSED    "883b11a4ab9f46f6b046f5ac05c2b62e"
+
+/* Values of NETD_EVENT. */
+#define EVENT_CONNECT    "connect"
+#define EVENT_DATA       "data"
+#define EVENT_DISCONNECT "disconnect"
+#define EVENT_REFUSED    "refused"
+
+#define FIELD_EVENT         "NETD_EVENT"
+#define FIELD_SESSION_ID    "NETD_SESSION_ID"
+#define FIELD_PEER          "NETD_PEER"
+#define FIELD_PEER_ADDRESS  "NETD_PEER_ADDRESS"
+#define FIELD_PEER_PORT     "NETD_PEER_PORT"
+#define FIELD_LOCAL         "NETD_LOCAL"
+#define FIELD_REASON        "NETD_REASON"
+#define FIELD_RECORDS       "NETD_RECORDS"
+#define FIELD_BYTES         "NETD_BYTES"
+#define FIELD_DURATION_USEC "NETD_DURATION_USEC"
+#define FIELD_DATA          "NETD_DATA"
+#define FIELD_TERMINATOR    "NETD_TERMINATOR"
+#define FIELD_RESENT        "NETD_RESENT"
+
+/* Values of NETD_TERMINATOR; absent means LF. */
+#define TERMINATOR_CRLF      "crlf"
+#define TERMINATOR_NONE      "none"
+#define TERMINATOR_CONTINUED "continued"
+
+/* Hex digits of a session id, without the terminating NUL. */
+#define SESSION_ID_HEX 32
+
+/*
+ * The line a client gets when its session ends, and the one a refused client gets. Both end with LF;
+ * RECEIPT_MAX bytes hold either, NUL included.
+ */
+#define RECEIPT_FORMAT "netd session=%s records=%" PRIu64 " bytes=%" PRIu64 " end=%s\n"
+#define REFUSAL_FORMAT "netd error=%s\n"
+#define RECEIPT_MAX    160

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* Small helpers that both programs share. Nothing here has state. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define CLEANUP(f)    __attribute__((cleanup(f)))
+#define PRINTF(f, a)  __attribute__((format(printf, f, a)))
+
+#define USEC_PER_SEC  UINT64_C(1000000)
+#define USEC_PER_MSEC UINT64_C(1000)
+#define NSEC_PER_USEC UINT64_C(1000)
+
+static inline size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Microseconds of CLOCK, see clock_gettime(2). The clocks used here cannot fail. */
+static inline uint64_t now_usec(clockid_t clock)
+{
+    struct timespec t = {0};
+
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / NSEC_PER_USEC;
+}
+
+/* Closes *FD unless it is negative; errno is kept. For CLEANUP(). */
+void close_fd(int *fd);
+
+/* Frees *POINTER, a pointer to malloc()ed memory. For CLEANUP(). */
+void free_pointer(void *pointer);
+
+/*
+ * Reads TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no other base, at
+ * least one digit. Returns 0, -EINVAL (not such a number) or -ERANGE (over MAX); *RET is untouched on
+ * failure.
+ */
+int parse_u64(const char *text, uint64_t max, uint64_t *ret);
+
+/* Writes the 16 bytes of ID as 32 lower-case hex digits and a NUL. */
+void hex_id(const uint8_t id[static 16], char ret[static 33]);
