@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Socket addresses: resolving what a person wrote, and writing them the way the journal's fields have
- * them. No descriptor, no state; only address_resolve() talks to the outside (getaddrinfo(3)).
+ * Socket addresses: resolving what a person wrote, and writing them the way the journal's fields
+ * have them. No descriptor, no state; only address_resolve() talks to the outside (getaddrinfo(3)).
  */
 #pragma once
 
@@ -30,7 +30,8 @@ struct endpoint {
  * Takes SA over. An IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2) becomes the IPv4 address it stands
  * for. Any family but AF_INET and AF_INET6 gives AF_UNIX with everything else zero.
  */
-void endpoint_from_sockaddr(struct endpoint *ret, const struct sockaddr_storage *sa, socklen_t length);
+void endpoint_from_sockaddr(struct endpoint *ret, const struct sockaddr_storage *sa,
+                            socklen_t length);
 
 /* Writes the bare address: "192.0.2.1", "2001:db8::1", "fe80::1%eth0", or "unix". */
 void endpoint_address(const struct endpoint *e, char ret[static ENDPOINT_ADDRESS_MAX]);
@@ -38,14 +39,15 @@ void endpoint_address(const struct endpoint *e, char ret[static ENDPOINT_ADDRESS
 /* Writes address and port: "192.0.2.1:4711", "[2001:db8::1]:4711", or "unix". */
 void endpoint_format(const struct endpoint *e, char ret[static ENDPOINT_TEXT_MAX]);
 
-/* True when both are the same host address; ports are not looked at, all AF_UNIX peers are the same. */
+/* True when both are the same host address; ports are not looked at, all AF_UNIX peers are the
+ * same. */
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
 
 /*
  * Resolves HOST, an IPv4 or IPv6 address (also in brackets), a name, or with PASSIVE "*" for every
  * address (then the one result is [::]; the caller clears IPV6_V6ONLY on it). Stream sockets only.
- * PASSIVE is for listening (AI_PASSIVE), else for connecting (AI_ADDRCONFIG is not used: loopback-only
- * machines have addresses too).
- * Returns 0 with *RET to free with freeaddrinfo(3), or an EAI_ code for gai_strerror(3).
+ * PASSIVE is for listening (AI_PASSIVE), else for connecting (AI_ADDRCONFIG is not used:
+ * loopback-only machines have addresses too). Returns 0 with *RET to free with freeaddrinfo(3), or
+ * an EAI_ code for gai_strerror(3).
  */
 int address_resolve(const char *host, uint16_t port, bool passive, struct addrinfo **ret);

@@ -46,8 +46,8 @@
 #define SESSION_ID_HEX 32
 
 /*
- * The line a client gets when its session ends, and the one a refused client gets. Both end with LF;
- * RECEIPT_MAX bytes hold either, NUL included.
+ * The line a client gets when its session ends, and the one a refused client gets. Both end with
+ * LF; RECEIPT_MAX bytes hold either, NUL included.
  */
 #define RECEIPT_FORMAT "netd session=%s records=%" PRIu64 " bytes=%" PRIu64 " end=%s\n"
 #define REFUSAL_FORMAT "netd error=%s\n"

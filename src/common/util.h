@@ -42,8 +42,8 @@ void free_pointer(void *pointer);
 
 /*
  * Reads TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no other base, at
- * least one digit. Returns 0, -EINVAL (not such a number) or -ERANGE (over MAX); *RET is untouched on
- * failure.
+ * least one digit. Returns 0, -EINVAL (not such a number) or -ERANGE (over MAX); *RET is untouched
+ * on failure.
  */
 int parse_u64(const char *text, uint64_t max, uint64_t *ret);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Configuration: file, environment and options become one struct that nobody changes afterwards.
- * Precedence, lowest first: built-in default, file, environment, option. Pure: files and arguments in,
- * values or one line of error out. config.c is the only file that includes libconfig.h.
+ * Precedence, lowest first: built-in default, file, environment, option. Pure: files and arguments
+ * in, values or one line of error out. config.c is the only file that includes libconfig.h.
  */
 #pragma once
 
@@ -12,12 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAX_RECORD_LOW      64
-#define MAX_RECORD_HIGH     131072
-#define SESSIONS_MAX_HIGH   1000000
-#define BUFFER_MEMORY_LOW   UINT64_C(1048576)
-#define BUFFER_MEMORY_HIGH  (UINT64_C(1) << 40)
-#define SECONDS_HIGH        31536000 /* a year, for every key in seconds */
+#define MAX_RECORD_LOW     64
+#define MAX_RECORD_HIGH    131072
+#define SESSIONS_MAX_HIGH  1000000
+#define BUFFER_MEMORY_LOW  UINT64_C(65536)
+#define BUFFER_MEMORY_HIGH (UINT64_C(1) << 40)
+#define SECONDS_HIGH       31536000 /* a year, for every key in seconds */
 
 enum framing { FRAMING_LINE, FRAMING_RAW };
 enum output { OUTPUT_AUTO, OUTPUT_JOURNAL, OUTPUT_TEXT, OUTPUT_EXPORT };
@@ -59,15 +59,16 @@ struct config_input {
 #define CONFIG_ERROR_MAX (PATH_MAX + 512)
 
 /*
- * Loads everything. Returns 0, or a negative errno with one line in ERROR that names the thing, with
- * file and line where it has one, and without the program's name or a newline:
+ * Loads everything. Returns 0, or a negative errno with one line in ERROR that names the thing,
+ * with file and line where it has one, and without the program's name or a newline:
  *   /etc/netd/netd.conf:7: port: 70000 is not between 0 and 65535
  *   SERVER_PORT: '80x' is not a number
  *   --output: 'xml' is none of auto, journal, text, export
  * -EINVAL is an error of the configuration or environment (exit 78), -EBADMSG one of an option
  * (exit 2), -ENOMEM and others what they say. *RET is untouched on failure.
- * Control bytes in quoted input are shown escaped, and long input is cut, so that the line stays one
- * line that is safe on a terminal. Every check is made by hand on the 1.5 interface of libconfig,
- * integers that it would wrap included.
+ * Control bytes in quoted input are shown escaped, and long input is cut, so that the line stays
+ * one line that is safe on a terminal. Every check is made by hand on the 1.5 interface of
+ * libconfig, integers that it would wrap included.
  */
-int config_load(struct config *ret, const struct config_input *input, char error[static CONFIG_ERROR_MAX]);
+int config_load(struct config *ret, const struct config_input *input,
+                char error[static CONFIG_ERROR_MAX]);
