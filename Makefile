@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+#
+#   make                    builds build/netd and build/netd-client
+#   make install            PREFIX, SYSCONFDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
+#   make unit               builds and runs the unit tests
+#   make lint               format, static analysers, man pages, scripts
+#   make check              everything, on Debian 12 and 13 (root; installs what it needs)
+#   make quickstart         from a bare Debian to the first events in the journal (root)
+#
+# Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
+# them. V=1 shows the commands, WERROR=1 makes warnings errors, SANITIZE=address,undefined builds
+# into a directory of its own.
+
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+BINDIR     ?= $(PREFIX)/bin
+SBINDIR    ?= $(PREFIX)/sbin
+DATADIR    ?= $(PREFIX)/share
+MANDIR     ?= $(DATADIR)/man
+# systemd reads units and catalogs below /usr/lib and /usr/local/lib, so both usual prefixes work.
+# (pkg-config's systemdsystemunitdir is /usr/lib, which belongs to packages alone.)
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
+EXAMPLEDIR ?= $(DATADIR)/doc/netd
+
+ifeq ($(origin CC),default)
+CC = cc
+endif
+PKG_CONFIG ?= pkg-config
+INSTALL    ?= install
+CFLAGS     ?= -O2 -g
+HARDENING  ?= $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) -fstack-protector-strong \
+              -fPIE -pie -Wl,-z,relro,-z,now
+
+comma := ,
+BUILD ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
+
+# Looked up once, and only by what compiles or links: the other targets need no libraries.
+PKGS  = libsystemd libconfig jansson
+PKG_CFLAGS   = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
+NETD_LIBS    = $(eval NETD_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd libconfig))$(NETD_LIBS)
+CLIENT_LIBS  = $(eval CLIENT_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd jansson))$(CLIENT_LIBS)
+UNIT_LIBS    = $(eval UNIT_LIBS := $(shell $(PKG_CONFIG) --libs cmocka $(PKGS)))$(UNIT_LIBS)
+
+OUR_CPPFLAGS = -Isrc -D_GNU_SOURCE -DSYSCONFDIR='"$(SYSCONFDIR)"' -MMD -MP
+OUR_CFLAGS   = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Wvla $(if $(WERROR),-Werror) \
+               $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
+                   -fno-sanitize-recover=all)
+COMPILE = $(CC) $(OUR_CPPFLAGS) $(PKG_CFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) \
+          $(filter-out -pie -Wl%,$(HARDENING)) $(CFLAGS)
+LINK    = $(CC) $(OUR_CFLAGS) $(HARDENING) $(CFLAGS) $(LDFLAGS)
+
+Q = $(if $(V),,@)
+SAY = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2))
+
+MAINS := src/daemon/netd.c src/client/netd-client.c
+PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard $(MAINS))))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test-*.c))
+objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MAINS),$(wildcard $(1)/*.c)))
+
+all: $(PROGRAMS)
+
+$(BUILD)/netd: $(BUILD)/src/daemon/netd.o $(BUILD)/daemon.a $(BUILD)/common.a
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
+
+$(BUILD)/netd-client: $(BUILD)/src/client/netd-client.o $(BUILD)/client.a $(BUILD)/common.a
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(LDLIBS)
+
+$(UNIT_TESTS): %: %.o $(BUILD)/daemon.a $(BUILD)/client.a $(BUILD)/common.a
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(UNIT_LIBS) $(LDLIBS)
+
+$(BUILD)/daemon.a: $(call objects,src/daemon)
+$(BUILD)/client.a: $(call objects,src/client)
+$(BUILD)/common.a: $(call objects,src/common)
+$(BUILD)/%.a:
+	$(call SAY,AR,$@)
+	$(Q)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	$(call SAY,CC,$<)
+	$(Q)mkdir -p $(@D) && $(COMPILE) -c -o $@ $<
+
+# Other flags than last time build everything anew.
+$(BUILD)/flags: export FLAGS = $(COMPILE) $(HARDENING) $(LDFLAGS)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" >$@
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+unit: $(UNIT_TESTS)
+	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST   $$t"; $$t; done
+
+# The files in systemd/ name the default paths; the installed ones name the chosen paths.
+SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g'
+# A configuration file that is there belongs to the administrator.
+KEEP = sh -c 'test -e "$$2" || $(INSTALL) -D -m 644 "$$1" "$$2"' -
+UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
+UNITS    := netd.service netd.socket
+EXAMPLES := $(wildcard systemd/*.conf)
+CATALOG  := $(wildcard systemd/netd.catalog)
+MAN      := $(wildcard man/*.[1578])
+# A live system only: none of this in a package's build or in a chroot.
+LIVE = test -n "$(DESTDIR)" || ! test -d /run/systemd/system ||
+
+install: all
+	$(INSTALL) -D -m 755 $(BUILD)/netd $(DESTDIR)$(SBINDIR)/netd
+	$(INSTALL) -D -m 755 $(BUILD)/netd-client $(DESTDIR)$(BINDIR)/netd-client
+	@$(KEEP) etc/netd.conf $(DESTDIR)$(SYSCONFDIR)/netd/netd.conf
+	@$(KEEP) etc/default/netd $(DESTDIR)$(SYSCONFDIR)/default/netd
+	$(INSTALL) -d $(DESTDIR)$(UNITDIR)
+	for u in $(UNITS); do \
+	    $(SUBSTITUTE) systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u || exit 1; \
+	done
+	$(INSTALL) -D -m 644 -t $(DESTDIR)$(CATALOGDIR) $(CATALOG)
+	$(INSTALL) -D -m 644 -t $(DESTDIR)$(EXAMPLEDIR) $(EXAMPLES)
+	for m in $(MAN); do \
+	    $(INSTALL) -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${m##*.} $$m || exit 1; \
+	done
+	@$(LIVE) systemctl daemon-reload
+	@$(LIVE) journalctl --update-catalog
+
+uninstall:
+	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(BINDIR)/netd-client
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -f $(DESTDIR)$(CATALOGDIR)/netd.catalog
+	rm -rf $(DESTDIR)$(EXAMPLEDIR)
+	rm -f $(foreach m,$(MAN),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
+	@$(UNCHANGED) etc/netd.conf $(DESTDIR)$(SYSCONFDIR)/netd/netd.conf
+	@$(UNCHANGED) etc/default/netd $(DESTDIR)$(SYSCONFDIR)/default/netd
+	-@rmdir $(DESTDIR)$(SYSCONFDIR)/netd 2>/dev/null
+	@$(LIVE) systemctl daemon-reload
+	@$(LIVE) journalctl --update-catalog
+
+clean:
+	rm -rf build
+
+.PHONY: all install uninstall unit clean FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
