@@ -9,7 +9,11 @@
 
 #define DEFAULT_HOST "127.0.0.1"
 #define DEFAULT_PORT 3000
-#define DEFAULT_CONF "/etc/netd/netd.conf"
+/* make SYSCONFDIR=DIR says otherwise. */
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/etc"
+#endif
+#define DEFAULT_CONF SYSCONFDIR "/netd/netd.conf"
 
 /* MESSAGE_ID of each event; a catalog entry stands in systemd/netd.catalog for each. */
 #define ID_CONNECT    "cf8a2f824a45483794fc0d893bd9b33c"
