@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/table.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define NO_ADDRESS UINT32_MAX
+
+/* How many sessions of one address there are; chained in a bucket by the address's hash. */
+struct address_count {
+    struct endpoint address;
+    uint32_t count;
+    uint32_t next;
+};
+
+static size_t page_align(size_t size)
+{
+    static size_t page;
+
+    if (page == 0)
+        page = (size_t)sysconf(_SC_PAGESIZE);
+    return (size + page - 1) & ~(page - 1);
+}
+
+/* --- The memfds --- */
+
+static size_t table_header_size(uint32_t capacity)
+{
+    return page_align(sizeof(struct table_header)) + page_align(capacity * sizeof(struct session));
+}
+
+static int table_map_header(struct table *t, uint32_t capacity)
+{
+    size_t size = table_header_size(capacity);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, t->header_fd, 0);
+
+    if (p == MAP_FAILED)
+        return -errno;
+    t->header = p;
+    t->sessions = (struct session *)((uint8_t *)p + page_align(sizeof(struct table_header)));
+    t->header_size = size;
+    return 0;
+}
+
+static int table_resize(struct table *t, uint32_t capacity)
+{
+    if (ftruncate(t->header_fd, (off_t)table_header_size(capacity)) < 0 ||
+        ftruncate(t->regions_fd, (off_t)(capacity * REGION_SIZE)) < 0)
+        return -errno;
+    return 0;
+}
+
+int table_create(struct table *ret, uint32_t capacity)
+{
+    struct table t = {.header_fd = -1, .regions_fd = -1};
+    int r;
+
+    /* Without close-on-exec: a reload executes the program again and hands them over. */
+    t.header_fd = memfd_create("netd-table", 0);
+    t.regions_fd = t.header_fd < 0 ? -1 : memfd_create("netd-regions", 0);
+    r = t.regions_fd < 0 ? -errno : table_resize(&t, capacity);
+    if (r == 0)
+        r = table_map_header(&t, capacity);
+    if (r < 0) {
+        table_deinit(&t);
+        return r;
+    }
+    t.header->magic = TABLE_MAGIC;
+    t.header->layout = TABLE_LAYOUT;
+    t.header->capacity = capacity;
+    t.header->working = t.header->receive.session = t.header->answer.session = NO_SESSION;
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        t.header->listeners[i].fd = -1;
+    *ret = t;
+    return 0;
+}
+
+int table_open(struct table *ret, int header_fd, int regions_fd)
+{
+    struct table t = {.header_fd = header_fd, .regions_fd = regions_fd};
+    struct stat header, regions;
+    uint32_t capacity;
+    int r;
+
+    if (fstat(header_fd, &header) < 0 || fstat(regions_fd, &regions) < 0)
+        return -errno;
+    if ((size_t)header.st_size < table_header_size(0))
+        return -EPROTONOSUPPORT;
+    r = table_map_header(&t, 0);
+    if (r < 0)
+        return r;
+    capacity = t.header->capacity;
+    if (t.header->magic != TABLE_MAGIC || t.header->layout != TABLE_LAYOUT ||
+        t.header->used > capacity || capacity > SESSIONS_MAX_HIGH + TABLE_LINGERING ||
+        (size_t)header.st_size != table_header_size(capacity) ||
+        (size_t)regions.st_size != capacity * REGION_SIZE)
+        r = -EPROTONOSUPPORT;
+    munmap(t.header, t.header_size);
+    if (r == 0)
+        r = table_map_header(&t, capacity);
+    if (r < 0)
+        return r;
+    *ret = t;
+    return 0;
+}
+
+int table_grow(struct table *t, uint32_t capacity)
+{
+    int r;
+
+    if (capacity <= t->header->capacity)
+        return 0;
+    r = table_resize(t, capacity);
+    if (r < 0)
+        return r;
+    munmap(t->header, t->header_size);
+    r = table_map_header(t, capacity);
+    if (r < 0)
+        return r;
+    t->header->capacity = capacity;
+    return 0;
+}
+
+void table_deinit(struct table *t)
+{
+    if (t->header)
+        munmap(t->header, t->header_size);
+    if (t->regions)
+        munmap(t->regions, t->regions_size);
+    free(t->addresses);
+    free(t->buckets);
+    close_fd(&t->header_fd);
+    close_fd(&t->regions_fd);
+    *t = (struct table){.header_fd = -1, .regions_fd = -1};
+}
+
+/* --- The worker's part --- */
+
+static int table_attach_addresses(struct table *t)
+{
+    uint32_t capacity = t->header->capacity, buckets = 64;
+
+    while (buckets < capacity)
+        buckets *= 2;
+    t->addresses = calloc(capacity, sizeof(*t->addresses));
+    t->buckets = malloc(buckets * sizeof(*t->buckets));
+    if (!t->addresses || !t->buckets)
+        return -ENOMEM;
+    memset(t->buckets, 0xff, buckets * sizeof(*t->buckets));
+    t->bucket_mask = buckets - 1;
+    return 0;
+}
+
+int table_attach(struct table *t)
+{
+    size_t size = t->header->capacity * REGION_SIZE;
+    void *p;
+    int r;
+
+    r = table_attach_addresses(t);
+    if (r < 0)
+        return r;
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, t->regions_fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    /* What clients send has no place in a core file, nor have gigabytes of holes. */
+    (void)madvise(p, size, MADV_DONTDUMP);
+    t->regions = p;
+    t->regions_size = size;
+    for (size_t i = 0; i < LISTS; i++)
+        t->lists[i] = (struct table_list){NO_SESSION, NO_SESSION};
+    t->free = NO_SESSION;
+    return 0;
+}
+
+void table_commit(struct table *t)
+{
+    struct batch *batch = &t->header->batch;
+
+    while (batch_taken(batch)) {
+        const struct item *item = &batch->items[batch->first];
+
+        if (item->session < t->header->capacity)
+            session_apply(&t->sessions[item->session], item);
+        if (item->kind == ITEM_DATA)
+            t->header->records_total += !item->continued;
+        __atomic_store_n(&batch->first, batch->first + 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* The first entry not known to be out may be out in part or whole, where the output does not say.
+ */
+static void table_mark_resent(struct table *t)
+{
+    const struct batch *batch = &t->header->batch;
+    const struct item *item = &batch->items[batch->first];
+    struct session *s;
+
+    if (batch->first >= batch->end || item->session >= t->header->capacity)
+        return;
+    s = &t->sessions[item->session];
+    if (item->kind == ITEM_DATA)
+        s->resent_end = item->end;
+    else
+        session_apply(s, item); /* only data may ever repeat */
+}
+
+/* A session that was being worked on when two workers in a row crashed is not given to a third. */
+static void table_blame(struct table *t)
+{
+    uint32_t n = t->header->working;
+    struct session *s;
+
+    if (!t->header->crashed || n >= t->header->used)
+        return;
+    s = &t->sessions[n];
+    if (s->state != SESSION_OPEN || ++s->crashes < 2)
+        return;
+    s->poisoned = true;
+    session_end(s, REASON_ERROR, EBADMSG);
+}
+
+void table_recover(struct table *t, bool resent)
+{
+    struct table_header *h = t->header;
+
+    if (h->receive.session < h->used)
+        session_apply_receive(&t->sessions[h->receive.session], &h->receive);
+    h->receive.session = NO_SESSION;
+    if (h->answer.session < h->used)
+        session_apply_answer(&t->sessions[h->answer.session], &h->answer);
+    h->answer.session = NO_SESSION;
+    table_commit(t);
+    if (resent)
+        table_mark_resent(t);
+    h->batch.end = h->batch.first = 0;
+    table_blame(t);
+    h->working = NO_SESSION;
+    h->crashed = false;
+
+    for (uint32_t i = 0; i < h->used; i++) {
+        struct session *s = &t->sessions[i];
+
+        session_adopt(s);
+        s->address = NO_ADDRESS;
+        if (s->state == SESSION_FREE) {
+            table_trim(t, s);
+            s->links[LIST_RUN].next = t->free;
+            t->free = i;
+        } else {
+            t->touched += s->touched;
+        }
+    }
+}
+
+struct session *table_take(struct table *t)
+{
+    uint32_t n = t->free;
+    struct session *s;
+
+    if (n != NO_SESSION) {
+        t->free = t->sessions[n].links[LIST_RUN].next;
+    } else if (t->header->used < t->header->capacity) {
+        n = t->header->used;
+        __atomic_store_n(&t->header->used, n + 1, __ATOMIC_RELEASE);
+    } else {
+        return NULL;
+    }
+    s = &t->sessions[n];
+    *s = (struct session){.fd = -1, .address = NO_ADDRESS};
+    session_adopt(s);
+    return s;
+}
+
+void table_publish(struct table *t, struct session *s, enum session_state state)
+{
+    __atomic_store_n(&s->state, state, __ATOMIC_RELEASE);
+    t->header->sessions_total += state == SESSION_OPEN;
+}
+
+void table_free(struct table *t, struct session *s)
+{
+    for (enum session_list i = 0; i < LISTS; i++)
+        table_list_remove(t, i, s);
+    __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
+    s->window = 0;
+    table_trim(t, s);
+    s->links[LIST_RUN].next = t->free;
+    t->free = table_number(t, s);
+}
+
+/* --- Lists --- */
+
+bool table_list_has(const struct session *s, enum session_list list)
+{
+    return s->listed & 1u << list;
+}
+
+struct session *table_list_first(const struct table *t, enum session_list list)
+{
+    uint32_t n = t->lists[list].first;
+
+    return n == NO_SESSION ? NULL : &t->sessions[n];
+}
+
+void table_list_append(struct table *t, enum session_list list, struct session *s)
+{
+    struct table_list *l = &t->lists[list];
+    uint32_t n = table_number(t, s);
+
+    if (l->last == n)
+        return;
+    table_list_remove(t, list, s);
+    s->links[list] = (struct session_link){.previous = l->last, .next = NO_SESSION};
+    if (l->last == NO_SESSION)
+        l->first = n;
+    else
+        t->sessions[l->last].links[list].next = n;
+    l->last = n;
+    s->listed |= (uint8_t)(1u << list);
+}
+
+void table_list_remove(struct table *t, enum session_list list, struct session *s)
+{
+    struct table_list *l = &t->lists[list];
+    struct session_link *link = &s->links[list];
+
+    if (!table_list_has(s, list))
+        return;
+    if (link->previous == NO_SESSION)
+        l->first = link->next;
+    else
+        t->sessions[link->previous].links[list].next = link->next;
+    if (link->next == NO_SESSION)
+        l->last = link->previous;
+    else
+        t->sessions[link->next].links[list].previous = link->previous;
+    s->listed &= (uint8_t) ~(1u << list);
+}
+
+/* --- Memory --- */
+
+void table_touch(struct table *t, struct session *s)
+{
+    uint32_t pages = (uint32_t)page_align(window_end(s->window));
+
+    if (pages <= s->touched)
+        return;
+    t->touched += pages - s->touched;
+    s->touched = pages;
+}
+
+void table_trim(struct table *t, struct session *s)
+{
+    size_t keep = page_align(session_pending(s) > 0 ? window_end(s->window) : 0);
+
+    if (s->touched <= keep)
+        return;
+    /* tmpfs(5) gives the pages back; where it cannot they are merely kept. */
+    (void)madvise(table_region(t, s) + keep, s->touched - keep, MADV_REMOVE);
+    t->touched -= s->touched - keep;
+    s->touched = (uint32_t)keep;
+}
+
+struct session *table_largest(const struct table *t)
+{
+    struct session *largest = NULL;
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < t->header->used; i++) {
+        struct session *s = &t->sessions[i];
+
+        if (s->state == SESSION_OPEN && session_pending(s) > most) {
+            most = session_pending(s);
+            largest = s;
+        }
+    }
+    return largest;
+}
+
+/* --- Sessions of one address --- */
+
+/* FNV-1a. A peer that picks colliding addresses must own them; chains are bounded by the table. */
+static uint32_t address_hash(const struct endpoint *e)
+{
+    uint32_t hash = 2166136261u ^ e->family;
+
+    for (size_t i = 0; i < sizeof(e->ip); i++)
+        hash = (hash ^ e->ip[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
+static uint32_t address_find(const struct table *t, const struct endpoint *e)
+{
+    uint32_t n = t->buckets[address_hash(e) & t->bucket_mask];
+
+    while (n != NO_ADDRESS && !endpoint_same_address(&t->addresses[n].address, e))
+        n = t->addresses[n].next;
+    return n;
+}
+
+uint32_t table_address_count(const struct table *t, const struct endpoint *e)
+{
+    uint32_t n = address_find(t, e);
+
+    return n == NO_ADDRESS ? 0 : t->addresses[n].count;
+}
+
+void table_address_add(struct table *t, struct session *s)
+{
+    uint32_t n = address_find(t, &s->peer);
+    uint32_t *bucket = &t->buckets[address_hash(&s->peer) & t->bucket_mask];
+
+    if (n == NO_ADDRESS) {
+        /* As many counts as sessions: the first session of an address lends its own number's. */
+        n = table_number(t, s);
+        while (t->addresses[n].count > 0)
+            n = n + 1 == t->header->capacity ? 0 : n + 1;
+        t->addresses[n] = (struct address_count){.address = s->peer, .next = *bucket};
+        *bucket = n;
+    }
+    t->addresses[n].count++;
+    s->address = n;
+}
+
+void table_address_remove(struct table *t, struct session *s)
+{
+    uint32_t *link = &t->buckets[address_hash(&s->peer) & t->bucket_mask];
+    struct address_count *a;
+
+    if (s->address == NO_ADDRESS)
+        return;
+    a = &t->addresses[s->address];
+    if (--a->count == 0) {
+        while (*link != s->address)
+            link = &t->addresses[*link].next;
+        *link = a->next;
+    }
+    s->address = NO_ADDRESS;
+}
