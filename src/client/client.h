@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands of netd-client share: the options, the command table's row, errors. */
+#pragma once
+
+#include "common/util.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Exit statuses, see netd-client(1). */
+enum {
+    STATUS_OK = 0,
+    STATUS_FAILED = 1,        /* not everything was logged, nothing matched, a check did not hold */
+    STATUS_USAGE = 2,         /* wrong usage */
+    STATUS_NO_CONNECTION = 3, /* no connection, or no journal to read */
+};
+
+/* What the command line said. Strings belong to argv. */
+struct options {
+    const char *host, *port; /* NULL: not said */
+    uint64_t timeout;        /* microseconds without progress; 0: no limit */
+    bool quiet, verbose;
+
+    const char *directory, *name_space; /* where the journal is; NULL: the default one */
+    bool json, utc, no_pager;
+
+    bool open;
+    const char *peer;      /* a bare address as the journal has it; NULL: any */
+    uint64_t since, until; /* microseconds since the epoch, 0 and UINT64_MAX: no bound */
+    uint64_t lines;        /* UINT64_MAX: not said */
+};
+
+struct command {
+    const char *name;
+    const char *arguments; /* for --help */
+    const char *help;      /* one line */
+    const char *options;   /* the letters of options.c that it takes beside the general ones */
+    int arguments_max;     /* -1: any number */
+    bool argument_needed;
+    /* Runs with the COUNT words after the command's name; returns the exit status. */
+    int (*run)(const struct options *options, char **arguments, int count);
+};
+
+int send_run(const struct options *options, char **arguments, int count);
+
+/*
+ * Writes one line, "netd-client: ..." on standard error, with whatever would not be safe on a
+ * terminal escaped. Returns STATUS, so that an error can be reported and returned in one go.
+ */
+int client_fail(int status, const char *format, ...) PRINTF(2, 3);
