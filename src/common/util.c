@@ -2,7 +2,9 @@
 #include "common/util.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 void close_fd(int *fd)
 {
@@ -26,7 +28,7 @@ int parse_u64(const char *text, uint64_t max, uint64_t *ret)
 {
     uint64_t value = 0;
 
-    if (*text == '\0')
+    if (*text == '\0' || (text[0] == '0' && text[1] != '\0'))
         return -EINVAL;
     for (const char *p = text; *p; p++)
         if (*p < '0' || *p > '9')
@@ -44,13 +46,31 @@ int parse_u64(const char *text, uint64_t max, uint64_t *ret)
     return 0;
 }
 
+static const char hex_digits[] = "0123456789abcdef";
+
 void hex_id(const uint8_t id[static 16], char ret[static 33])
 {
-    static const char digits[] = "0123456789abcdef";
-
     for (size_t i = 0; i < 16; i++) {
-        ret[2 * i] = digits[id[i] >> 4];
-        ret[2 * i + 1] = digits[id[i] & 15];
+        ret[2 * i] = hex_digits[id[i] >> 4];
+        ret[2 * i + 1] = hex_digits[id[i] & 15];
     }
     ret[32] = '\0';
+}
+
+void printable_copy(char *ret, size_t size, const char *text)
+{
+    size_t length = 0;
+
+    for (const char *p = text; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        char escape[] = {'\\', 'x', hex_digits[c >> 4], hex_digits[c & 15]};
+        bool printable = c >= ' ' && c <= '~';
+        size_t n = printable ? 1 : sizeof(escape);
+
+        if (length + n >= size)
+            break;
+        memcpy(ret + length, printable ? p : escape, n);
+        length += n;
+    }
+    ret[length] = '\0';
 }

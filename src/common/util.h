@@ -41,11 +41,17 @@ void close_fd(int *fd);
 void free_pointer(void *pointer);
 
 /*
- * Reads TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no other base, at
- * least one digit. Returns 0, -EINVAL (not such a number) or -ERANGE (over MAX); *RET is untouched
- * on failure.
+ * Reads TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no leading zero
+ * (it means another base elsewhere), at least one digit. Returns 0, -EINVAL (not such a number) or
+ * -ERANGE (over MAX); *RET is untouched on failure.
  */
 int parse_u64(const char *text, uint64_t max, uint64_t *ret);
 
 /* Writes the 16 bytes of ID as 32 lower-case hex digits and a NUL. */
 void hex_id(const uint8_t id[static 16], char ret[static 33]);
+
+/*
+ * Copies TEXT to RET, which has SIZE bytes, with every byte that is not printable ASCII as \xNN, so
+ * that it is one line and safe on a terminal. What does not fit is left out.
+ */
+void printable_copy(char *ret, size_t size, const char *text);
