@@ -354,8 +354,9 @@ static int add_setting(struct scan *s, const struct input *in)
         const struct setting *old = &s->settings[i];
         const struct config_segment *first = config_text_locate(s->text, old->line);
 
-        if (old->group == new.group && old->name.length == new.name.length &&
-            memcmp(old->name.start, new.name.start, new.name.length) == 0)
+        if (old->group == new.group &&
+            old->name.length ==
+                new.name.length &&memcmp(old->name.start, new.name.start, new.name.length) == 0)
             return config_fail(s->error, "%s:%u: %.*s: set before, at %s:%u", in->file, in->line,
                                (int)min_size(new.name.length, SHOWN_MAX), new.name.start,
                                first->file, first->file_line + old->line - first->line);
@@ -487,8 +488,7 @@ static int scan_file(struct scan *s, const char *path, const struct input *from)
     return scan_input(s, &in, (size_t)length);
 }
 
-int config_text_load(struct config_text *ret, const char *file,
-                     char error[static CONFIG_ERROR_MAX])
+int config_text_load(struct config_text *ret, const char *file, char error[static CONFIG_ERROR_MAX])
 {
     CLEANUP(config_text_free) struct config_text text = {.line = 1};
     const char *slash = strrchr(file, '/');
