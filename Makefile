@@ -36,7 +36,7 @@ comma := ,
 BUILD ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 
 # Looked up once, and only by what compiles or links: the other targets need no libraries.
-PKGS  = libsystemd libconfig jansson
+PKGS         = libsystemd libconfig jansson
 PKG_CFLAGS   = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
 NETD_LIBS    = $(eval NETD_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd libconfig))$(NETD_LIBS)
 CLIENT_LIBS  = $(eval CLIENT_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd jansson))$(CLIENT_LIBS)
@@ -135,9 +135,13 @@ uninstall:
 	@$(LIVE) systemctl daemon-reload
 	@$(LIVE) journalctl --update-catalog
 
+# Debian's names of what the build needs.
+packages:
+	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev
+
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit clean FORCE
+.PHONY: all install uninstall unit packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""System tests: netd as a user has it, on Debian 12 and 13, with a real systemd.
+
+Each release is a container (box.py) in which the sources of this tree were built with the release's
+own compiler, and installed. All tests share the two; each test leaves its box as it found it. A test
+takes the fixture `netd` (daemon.py) and gets run on both releases:
+
+    def test_half_line_is_a_record(netd):
+        netd.start(config='receipt = true;', env={'SERVER_PORT': 4000})
+        receipt = netd.send(b'one\\ntwo', port=4000)
+        assert receipt.records == 2
+        connect, one, two, disconnect = netd.events(receipt.session)
+        assert two['MESSAGE'] == b'two' and two['NETD_TERMINATOR'] == b'none'
+        assert netd.received(receipt.session) == b'one\\ntwo'
+
+    def test_client_program(netd):
+        netd.start()
+        session = netd.box.run('netd-client', 'send', 'hello').stdout.strip()
+        wait_for(lambda: netd.show('StatusText').startswith('0 '), 'the session to be over')
+
+- `netd.start()` stops what runs and starts anew in the configuration given; `netd.box` is the
+  container: run(), sh(), popen(), connect(), socket(), path().
+- `from box import wait_for`: wait for a condition, never for time. No test asserts on timing.
+- A test that leaves something else changed (journald's settings, files) puts it back itself.
+- On failure the report has netd's journal since the test's beginning.
+- `pristine` makes another container that has never seen a compiler, see test_install.py.
+- What cannot run fails. Nothing is skipped.
+
+Run all of it with `make check`, or, as root, some of it:
+
+    python3 -m pytest tests/system -k NAME --release bookworm
+
+Making the containers takes a minute or two, so keep them while you work on something:
+
+    export NETD_TEST_KEEP=/var/tmp/my-netd-test    # end: kill -9 $(cat $NETD_TEST_KEEP/*/box.pid)
+
+Later runs then use them as they are, and build and install what has changed in the tree.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from box import RELEASES, Box, Files, copy_source, temporary_directory
+from daemon import Netd
+
+SOURCE_INSIDE = "/usr/src/netd"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--release", action="append", choices=RELEASES,
+                     help="run on this Debian release (may be given again; default: all)")
+
+
+def pytest_generate_tests(metafunc):
+    if "release" in metafunc.fixturenames:
+        releases = metafunc.config.getoption("--release") or RELEASES
+        metafunc.parametrize("release", releases, scope="session")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"a test must run or fail, never be skipped: {report.longrepr}"
+    netd = item.funcargs.get("netd") if hasattr(item, "funcargs") else None
+    if report.failed and netd:
+        report.sections.append(("netd.service since the test began", netd.log()))
+
+
+def install(box):
+    """Builds the tree inside with warnings as errors, and installs it."""
+    copy_source(box.path(SOURCE_INSIDE))
+    box.run("make", "-C", SOURCE_INSIDE, "-j2", "WERROR=1", timeout=600)
+    box.run("make", "-C", SOURCE_INSIDE, "install", timeout=120)
+
+
+@pytest.fixture(scope="session")
+def files(request):
+    """Release to its file systems, made at the same time."""
+    keep = os.environ.get("NETD_TEST_KEEP")
+    top = pathlib.Path(keep) if keep else temporary_directory()
+    releases = request.config.getoption("--release") or RELEASES
+    made = {release: Files(top / release, release) for release in releases}
+    try:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(Files.create, made.values()))
+        yield made
+    finally:
+        if not keep:
+            shutil.rmtree(top)
+
+
+@pytest.fixture(scope="session")
+def boxes(files):
+    """Release to its booted box with netd installed."""
+    keep = bool(os.environ.get("NETD_TEST_KEEP"))
+    made = {release: Box(release, f.box) for release, f in files.items()}
+    try:
+        for box in made.values():
+            if not (keep and box.adopt()):
+                box.boot(keep)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(install, made.values()))
+        yield made
+    finally:
+        if not keep:
+            for box in made.values():
+                box.kill()
+
+
+@pytest.fixture
+def box(boxes, release):
+    """The container of one release."""
+    return boxes[release]
+
+
+@pytest.fixture
+def netd(box):
+    """netd in one release's container, not started, with the configuration that it came with."""
+    netd = Netd(box)
+    netd.reset()
+    yield netd
+    netd.reset()
+
+
+@pytest.fixture
+def pristine(files, release):
+    """Makes a directory with a Debian that never had a compiler, the source tree in
+    /usr/src/netd, and apt served from a folder: pristine() to enter it, pristine(boot=True) for a
+    booted Box."""
+    made = []
+
+    def make(boot=False):
+        root = files[release].pristine(files[release].directory / f"pristine-{len(made)}")
+        copy_source(root / SOURCE_INSIDE.lstrip("/"))
+        box = Box(release, root)
+        made.append(box)
+        if boot:
+            box.boot()
+        return box
+
+    yield make
+    for box in made:
+        box.kill()
+        shutil.rmtree(box.root)

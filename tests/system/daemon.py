@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""netd as installed in a box: start it in any configuration, talk to it, read its events."""
+
+import collections
+import re
+
+import journal
+
+UNIT_DIRECTORY = "/etc/systemd/system"
+CONFIG = "/etc/netd/netd.conf"
+ENVIRONMENT = "/etc/default/netd"
+
+Receipt = collections.namedtuple("Receipt", "session records bytes end")
+
+
+class Netd:
+    """Made anew for each test, by the fixture of the same name. Not started yet."""
+
+    def __init__(self, box):
+        self.box = box
+        self._saved = {path: box.path(path).read_bytes() for path in (CONFIG, ENVIRONMENT)}
+        last = box.run("journalctl", "-q", "-n1", "-o", "export", text=False).stdout
+        self.since = journal.parse(last)[0].text("__CURSOR")
+
+    # The unit
+
+    def configure(self, config=None, env=None, dropin=None, socket_dropin=None):
+        """Sets up the next start. CONFIG is the text of netd.conf, ENV a dict for
+        /etc/default/netd, DROPIN and SOCKET_DROPIN unit file text for netd.service and netd.socket.
+        None leaves what the installation has."""
+        if config is None:
+            config = self._saved[CONFIG]
+        elif isinstance(config, str):
+            config = config.encode()
+        self.box.path(CONFIG).write_bytes(config)
+        lines = "".join(f"{k}={v}\n" for k, v in (env or {}).items()).encode()
+        self.box.path(ENVIRONMENT).write_bytes(lines if env else self._saved[ENVIRONMENT])
+        changed = [self._drop_in("netd.service", dropin),
+                   self._drop_in("netd.socket", socket_dropin)]
+        if any(changed):
+            self.box.run("systemctl", "daemon-reload")
+
+    def _drop_in(self, unit, text):
+        path = self.box.path(f"{UNIT_DIRECTORY}/{unit}.d/test.conf")
+        if text == (path.read_text(encoding="utf-8") if path.exists() else None):
+            return False
+        if text is None:
+            path.unlink()
+            path.parent.rmdir()
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return True
+
+    def start(self, config=None, env=None, dropin=None, socket=False, socket_dropin=None,
+              check=True):
+        """Stops what runs, configures, and starts netd.service; with SOCKET, netd.socket instead.
+        Returns when systemd says that it is ready. Without CHECK it may fail: the result says."""
+        self.stop()
+        self.configure(config, env, dropin, socket_dropin)
+        unit = "netd.socket" if socket else "netd.service"
+        result = self.box.run("systemctl", "start", unit, check=False)
+        if check and result.returncode:
+            raise AssertionError(f"{result.stderr}\n{self.log()}")
+        return result
+
+    def stop(self):
+        self.box.run("systemctl", "stop", "netd.socket", "netd.service")
+        self.box.run("systemctl", "reset-failed", "netd.socket", "netd.service", check=False)
+
+    def reload(self, check=True):
+        return self.box.run("systemctl", "reload", "netd.service", check=check)
+
+    def show(self, name, unit="netd.service"):
+        return self.box.run("systemctl", "show", "-p", name, "--value", unit).stdout.rstrip("\n")
+
+    @property
+    def pid(self):
+        """The supervisor's, inside the box; 0 when netd does not run."""
+        return int(self.show("MainPID"))
+
+    def reset(self):
+        """Back to what was installed, for the next test."""
+        self.stop()
+        self.configure()
+
+    # Talking to it
+
+    def connect(self, port=3000, host="127.0.0.1", timeout=30):
+        return self.box.connect(port, host, timeout)
+
+    def send(self, data, port=3000, host="127.0.0.1", timeout=60):
+        """Sends all of DATA as one client, which finishes and hears the receipt."""
+        with self.connect(port, host, timeout) as client:
+            client.sendall(data)
+            client.shutdown(1)
+            return self.receipt(client)
+
+    @staticmethod
+    def answer(client):
+        """Everything that is sent to the client until the connection ends, as text."""
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+        return answer.decode("ascii")
+
+    @classmethod
+    def receipt(cls, client):
+        answer = cls.answer(client)
+        line = re.fullmatch(r"netd session=([0-9a-f]{32}) records=(\d+) bytes=(\d+) end=([a-z]+)\n",
+                            answer)
+        assert line, f"not a receipt: {answer!r}"
+        return Receipt(line[1], int(line[2]), int(line[3]), line[4])
+
+    # What the journal has
+
+    def journal(self, *matches, fields=journal.FIELDS, everything=False):
+        """The entries since the test began that match, as journalctl takes matches. FIELDS=None
+        reads all fields. EVERYTHING goes back to the journal's beginning."""
+        command = ["journalctl", "-q", "-o", "export"]
+        # With matches, --after-cursor of systemd 252 loses the first one that matches.
+        if not everything:
+            command += ["--cursor", self.since]
+        if fields:
+            command += ["--output-fields=" + ",".join(fields)]
+        self.box.run("journalctl", "--sync")
+        found = journal.parse(self.box.run(*command, *matches, text=False, timeout=300).stdout)
+        return [e for e in found if everything or e.text("__CURSOR") != self.since]
+
+    def events(self, session=None, event=None, **options):
+        """netd's events in journal order; of one session, or of one kind (connect, data, ...)."""
+        matches = [f"NETD_SESSION_ID={session}"] if session else []
+        if event:
+            matches.append(f"NETD_EVENT={event}")
+        found = self.journal(*matches or ["SYSLOG_IDENTIFIER=netd"], **options)
+        return [e for e in found if "NETD_EVENT" in e]
+
+    def received(self, session):
+        """What the client of SESSION sent, byte for byte, according to the journal."""
+        return journal.joined(self.events(session, "data"))
+
+    def log(self):
+        """What netd itself, and systemd about it, said since the test began."""
+        entries = self.journal("_SYSTEMD_UNIT=netd.service", "+", "UNIT=netd.service",
+                               "+", "UNIT=netd.socket")
+        return "\n".join(e["MESSAGE"].decode(errors="backslashreplace") for e in entries
+                         if "NETD_EVENT" not in e)
