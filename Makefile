@@ -135,6 +135,36 @@ uninstall:
 	@$(LIVE) systemctl daemon-reload
 	@$(LIVE) journalctl --update-catalog
 
+LINT_CC := $(wildcard src/*/*.c)
+LINT_FLAGS = -std=gnu11 $(filter-out -MMD -MP,$(OUR_CPPFLAGS))
+
+lint: lint-format lint-cppcheck lint-shell lint-man $(LINT_CC:%=lint-tidy/%)
+
+lint-format:
+	$(Q)clang-format --dry-run --Werror $(wildcard src/*/*.[ch] tests/*/*.[ch])
+
+# Not memleak: it does not know __attribute__((cleanup)).
+lint-cppcheck:
+	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+	    --inline-suppr --suppress=missingIncludeSystem --suppress=memleak \
+	    $(filter-out -std=%,$(LINT_FLAGS)) src
+
+lint-shell:
+	$(Q)shellcheck .ci/run $(wildcard tests/*.sh tests/*/*.sh etc/completion/*.bash)
+
+lint-man:
+	$(Q)! mandoc -T lint -W warning $(MAN) | grep .
+
+lint-tidy/%:
+	$(Q)said=$$(clang-tidy --quiet $* -- $(LINT_FLAGS) -include tests/lint-errno.h 2>&1) || \
+	    { printf '%s\n' "$$said"; exit 1; }
+
+check:
+	$(Q)tests/check.sh
+
+quickstart:
+	$(Q)tests/quickstart.sh
+
 # Debian's names of what the build needs.
 packages:
 	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev
@@ -142,6 +172,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit packages clean FORCE
+.PHONY: all install uninstall unit lint lint-format lint-cppcheck lint-shell lint-man check \
+	quickstart packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
