@@ -13,6 +13,9 @@
 #define DRAIN_READS 4
 #define DRAIN_BYTES 16384
 
+_Static_assert(REGION_SIZE >= (size_t)2 * MAX_RECORD_HIGH + READ_MAX + 2, "a region is too small");
+_Static_assert(sizeof(struct session) <= 256, "a session costs more memory than promised");
+
 const char *session_reason_name(enum session_reason reason)
 {
     static const char *const names[] = {
@@ -34,7 +37,7 @@ void session_adopt(struct session *s)
 {
     s->framed = window_start(s->window);
     s->scanned = 0;
-    s->touched = window_end(s->window);
+    s->touched = 0;
     s->batch_records = s->records;
     s->batch_bytes = s->bytes;
     s->batch_connect = s->connect_taken;

@@ -29,8 +29,9 @@
 /* Records that one turn puts in the batch: what makes a firehose wait for the others. */
 #define TURN_RECORDS 128
 
-/* A region holds an unfinished record twice (it moves to the front without overlap) and a read. */
-#define REGION_SIZE ((size_t)2 * MAX_RECORD_HIGH + READ_MAX + 4096)
+/* A region holds an unfinished record twice (it moves to the front without overlap) and a read;
+ * with the rest it is a multiple of every page size. */
+#define REGION_SIZE ((size_t)320 * 1024)
 
 #define NO_SESSION UINT32_MAX
 
@@ -59,9 +60,11 @@ struct session_link {
 };
 
 enum session_list {
-    LIST_RUN,  /* has something to do without a new byte */
-    LIST_AGE,  /* oldest activity first; of ended sessions, oldest end first */
-    LIST_WARM, /* touched more pages of its region than it needs */
+    LIST_RUN,    /* has something to do without a new byte */
+    LIST_AGE,    /* going on, oldest activity first */
+    LIST_WARM,   /* touched more pages of its region than it needs, oldest activity first */
+    LIST_ENDING, /* its end is in the batch, in the batch's order */
+    LIST_LINGER, /* its client may still have to read the answer, oldest end first */
     LISTS,
 };
 

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define NO_ADDRESS UINT32_MAX
+#define NO_COUNT UINT32_MAX
 
 /* How many sessions of one address there are; chained in a bucket by the address's hash. */
 struct address_count {
@@ -173,7 +173,7 @@ int table_attach(struct table *t)
     t->regions = p;
     t->regions_size = size;
     for (size_t i = 0; i < LISTS; i++)
-        t->lists[i] = (struct table_list){NO_SESSION, NO_SESSION};
+        t->lists[i] = (struct table_list){.first = NO_SESSION, .last = NO_SESSION};
     t->free = NO_SESSION;
     return 0;
 }
@@ -247,14 +247,16 @@ void table_recover(struct table *t, bool resent)
         struct session *s = &t->sessions[i];
 
         session_adopt(s);
-        s->address = NO_ADDRESS;
+        s->address = NO_COUNT;
         if (s->state == SESSION_FREE) {
-            table_trim(t, s);
+            s->window = 0;
             s->links[LIST_RUN].next = t->free;
             t->free = i;
-        } else {
-            t->touched += s->touched;
         }
+        /* The last worker may have touched any of its pages. */
+        s->touched = REGION_SIZE;
+        t->touched += s->touched;
+        table_trim(t, s);
     }
 }
 
@@ -272,7 +274,7 @@ struct session *table_take(struct table *t)
         return NULL;
     }
     s = &t->sessions[n];
-    *s = (struct session){.fd = -1, .address = NO_ADDRESS};
+    *s = (struct session){.fd = -1, .address = NO_COUNT};
     session_adopt(s);
     return s;
 }
@@ -322,6 +324,7 @@ void table_list_append(struct table *t, enum session_list list, struct session *
     else
         t->sessions[l->last].links[list].next = n;
     l->last = n;
+    l->count++;
     s->listed |= (uint8_t)(1u << list);
 }
 
@@ -340,6 +343,7 @@ void table_list_remove(struct table *t, enum session_list list, struct session *
         l->last = link->previous;
     else
         t->sessions[link->next].links[list].previous = link->previous;
+    l->count--;
     s->listed &= (uint8_t) ~(1u << list);
 }
 
@@ -399,7 +403,7 @@ static uint32_t address_find(const struct table *t, const struct endpoint *e)
 {
     uint32_t n = t->buckets[address_hash(e) & t->bucket_mask];
 
-    while (n != NO_ADDRESS && !endpoint_same_address(&t->addresses[n].address, e))
+    while (n != NO_COUNT && !endpoint_same_address(&t->addresses[n].address, e))
         n = t->addresses[n].next;
     return n;
 }
@@ -408,7 +412,7 @@ uint32_t table_address_count(const struct table *t, const struct endpoint *e)
 {
     uint32_t n = address_find(t, e);
 
-    return n == NO_ADDRESS ? 0 : t->addresses[n].count;
+    return n == NO_COUNT ? 0 : t->addresses[n].count;
 }
 
 void table_address_add(struct table *t, struct session *s)
@@ -416,7 +420,7 @@ void table_address_add(struct table *t, struct session *s)
     uint32_t n = address_find(t, &s->peer);
     uint32_t *bucket = &t->buckets[address_hash(&s->peer) & t->bucket_mask];
 
-    if (n == NO_ADDRESS) {
+    if (n == NO_COUNT) {
         /* As many counts as sessions: the first session of an address lends its own number's. */
         n = table_number(t, s);
         while (t->addresses[n].count > 0)
@@ -433,7 +437,7 @@ void table_address_remove(struct table *t, struct session *s)
     uint32_t *link = &t->buckets[address_hash(&s->peer) & t->bucket_mask];
     struct address_count *a;
 
-    if (s->address == NO_ADDRESS)
+    if (s->address == NO_COUNT)
         return;
     a = &t->addresses[s->address];
     if (--a->count == 0) {
@@ -441,5 +445,5 @@ void table_address_remove(struct table *t, struct session *s)
             link = &t->addresses[*link].next;
         *link = a->next;
     }
-    s->address = NO_ADDRESS;
+    s->address = NO_COUNT;
 }

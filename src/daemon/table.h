@@ -17,8 +17,9 @@
 
 /* Changes with every change of a struct below or in session.h, journal.h or config.h. */
 #define TABLE_LAYOUT 1
-#define TABLE_MAGIC  UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
-                                                   */
+#define TABLE_MAGIC                                                               \
+    UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
+                                  */
 
 #define LISTENERS_MAX 16
 
@@ -34,8 +35,9 @@ enum table_command {
 
 /* A listening socket. Its number stays as long as a session names it. */
 struct table_listener {
-    int32_t fd;      /* -1: closed, or never used */
-    uint32_t passed; /* by systemd: not ours to open, close or compare with the settings */
+    int32_t fd;       /* -1: closed, or never used */
+    uint32_t closing; /* to be emptied and closed by the worker */
+    uint32_t passed;  /* by systemd: not ours to open, close or compare with the settings */
     struct endpoint requested; /* as configured; port 0 asks for a free one */
     struct endpoint bound;     /* as the kernel has it */
     char path[108]; /* of an AF_UNIX socket, "@" in front of an abstract name, else empty */
@@ -64,12 +66,13 @@ struct table_header {
     struct transfer receive, answer;
     struct batch batch;
 
+    uint32_t output;      /* enum output, decided */
     struct config config; /* in force; its listener part is the template for new listeners */
     struct table_listener listeners[LISTENERS_MAX];
 };
 
 struct table_list {
-    uint32_t first, last;
+    uint32_t first, last, count;
 };
 
 struct address_count;

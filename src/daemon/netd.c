@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* netd(8): options, configuration, run. */
+#include "common/names.h"
+#include "common/util.h"
+#include "daemon/config.h"
+#include "daemon/log.h"
+#include "daemon/supervisor.h"
+#include "daemon/table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static void netd_help(FILE *f)
+{
+    fprintf(f,
+            "Usage: netd [OPTION]...\n"
+            "Accept TCP clients and write what they send to the systemd journal.\n"
+            "\n"
+            "  -c, --config=FILE    configuration (default " DEFAULT_CONF ")\n"
+            "  -H, --host=HOST      address to listen on: IPv4, IPv6, a name, or * for all\n"
+            "  -p, --port=PORT      port to listen on, 0 for a free one\n"
+            "  -o, --output=OUTPUT  auto, journal, text or export\n"
+            "  -t, --check          check the configuration, print nothing when it is good\n"
+            "  -V, --version        show the version\n"
+            "  -h, --help           show this help\n"
+            "\n"
+            "SERVER_HOST and SERVER_PORT in the environment override the configuration; options\n"
+            "override both. Sockets passed by systemd replace the address altogether.\n"
+            "See netd(8) and netd.conf(5).\n");
+}
+
+/* An error of usage names the option, on one line, like every other error. */
+static int netd_usage_error(void)
+{
+    fprintf(stderr, "Try 'netd --help' for more information.\n");
+    return EXIT_USAGE;
+}
+
+/* Whoever started us without 0, 1 or 2 gets no client's connection in their place. What is written
+ * to them fails instead of being taken for written. */
+static int netd_fill_standard_fds(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDONLY);
+        if (fd < 0)
+            return -errno;
+    } while (fd <= STDERR_FILENO);
+    close(fd);
+    return 0;
+}
+
+/* As many descriptors as we may have; sessions.max counts on them. */
+static void netd_raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* "netd -t": also tells a reload whether this program understands the table of the one that asks.
+ */
+static int netd_check(void)
+{
+    const char *layout = getenv(ENV_LAYOUT);
+
+    return layout && atoi(layout) != TABLE_LAYOUT ? EXIT_LAYOUT : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"host", required_argument, NULL, 'H'},
+        {"port", required_argument, NULL, 'p'},   {"output", required_argument, NULL, 'o'},
+        {"check", no_argument, NULL, 't'},        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},         {0},
+    };
+    static char error[CONFIG_ERROR_MAX];
+    static struct config config;
+    struct config_input input = {.env_host = getenv("SERVER_HOST"),
+                                 .env_port = getenv("SERVER_PORT")};
+    bool check = false;
+    int c, r;
+
+    r = netd_fill_standard_fds();
+    if (r < 0)
+        return EXIT_FAILED;
+    log_init();
+    while ((c = getopt_long(argc, argv, "c:H:p:o:tVh", options, NULL)) >= 0) {
+        switch (c) {
+        case 'c':
+            input.file = optarg;
+            break;
+        case 'H':
+            input.option_host = optarg;
+            break;
+        case 'p':
+            input.option_port = optarg;
+            break;
+        case 'o':
+            input.option_output = optarg;
+            break;
+        case 't':
+            check = true;
+            break;
+        case 'V':
+            puts("netd " NETD_VERSION);
+            return EXIT_SUCCESS;
+        case 'h':
+            netd_help(stdout);
+            return EXIT_SUCCESS;
+        default:
+            return netd_usage_error();
+        }
+    }
+    if (optind < argc) {
+        log_error("unexpected argument '%s'", argv[optind]);
+        return netd_usage_error();
+    }
+
+    r = config_load(&config, &input, error);
+    if (r < 0) {
+        log_error("%s", error);
+        return r == -EBADMSG ? EXIT_USAGE : r == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
+    }
+    if (check)
+        return netd_check();
+    netd_raise_limit();
+    return supervisor_run(&config, argv);
+}
