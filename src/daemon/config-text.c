@@ -258,6 +258,9 @@ static int scan_include(struct scan *s, struct input *in)
     if (blanks == 0 || *name != '"' || !begins_line(in))
         return fail_here(s, in, "syntax error (a line may begin with @include \"FILE\")");
 
+    if (s->text->n_files == CONFIG_FILES_MAX)
+        return fail_here(s, in, "@include: too many files; do they include each other?");
+
     prefix = name[1] == '/' ? 0 : s->directory.length;
     memcpy(path, s->directory.start, prefix);
     in->p = read_include_path(name, path, prefix);
@@ -471,8 +474,6 @@ static int scan_file(struct scan *s, const char *path, const struct input *from)
     ssize_t length;
     char *file;
 
-    if (t->n_files == CONFIG_FILES_MAX)
-        return fail_here(s, from, "@include: too many files; do they include each other?");
     length = read_file(path, s->bytes_left, &data);
     if (length < 0)
         return fail_file(s, path, from, (int)length);

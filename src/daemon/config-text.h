@@ -11,7 +11,7 @@
 #include "common/util.h"
 #include "daemon/config.h"
 
-#define CONFIG_BYTES_MAX   (1024 * 1024) /* of all files together */
+#define CONFIG_BYTES_MAX   ((size_t)1024 * 1024) /* of all files together */
 #define CONFIG_FILES_MAX   64
 #define CONFIG_NESTING_MAX 16
 #define CONFIG_VALUES_MAX  1000 /* libconfig looks for duplicates in quadratic time */

@@ -27,70 +27,46 @@ struct choice {
 static const struct choice framings[] = {{"line", FRAMING_LINE}, {"raw", FRAMING_RAW}, {NULL, 0}};
 static const struct choice priorities[] = {
     {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {NULL, 0}};
-static const struct choice outputs[] = {{"auto", OUTPUT_AUTO},
-                                        {"journal", OUTPUT_JOURNAL},
-                                        {"text", OUTPUT_TEXT},
-                                        {"export", OUTPUT_EXPORT},
-                                        {NULL, 0}};
+static const struct choice outputs[] = {
+    {"auto", OUTPUT_AUTO},
+    {"journal", OUTPUT_JOURNAL},
+    {"text", OUTPUT_TEXT},
+    {"export", OUTPUT_EXPORT},
+    {NULL, 0},
+};
 
 enum kind { KIND_GROUP, KIND_HOST, KIND_NUMBER, KIND_CHOICE, KIND_BOOLEAN };
 
 struct key {
     const char *path;
     enum kind kind;
-    size_t offset, size; /* of the field in struct config */
-    union {
-        struct {
-            int64_t low, high;
-        };
-        const struct choice *choices;
-    };
+    size_t offset, size;          /* of the field in struct config */
+    int64_t low, high;            /* of a number */
+    const struct choice *choices; /* of a choice */
 };
 
-#define FIELD(f) offsetof(struct config, f), sizeof(((struct config *)0)->f)
-#define HOST(path, f)              \
-    {                              \
-        path, KIND_HOST, FIELD(f), \
-        {                          \
-        }                          \
-    }
-#define NUMBER(path, f, low, high)   \
-    {                                \
-        path, KIND_NUMBER, FIELD(f), \
-        {                            \
-            {                        \
-                low, high            \
-            }                        \
-        }                            \
-    }
-#define CHOICE(path, f, list)        \
-    {                                \
-        path, KIND_CHOICE, FIELD(f), \
-        {                            \
-            .choices = list          \
-        }                            \
-    }
-#define BOOLEAN(path, f)              \
-    {                                 \
-        path, KIND_BOOLEAN, FIELD(f), \
-        {                             \
-        }                             \
-    }
+#define FIELD(f)   .offset = offsetof(struct config, f), .size = sizeof(((struct config *)0)->f)
+#define HOST(p, f) .path = (p), .kind = KIND_HOST, FIELD(f)
+#define NUMBER(p, f, from, to) \
+    .path = (p), .kind = KIND_NUMBER, FIELD(f), .low = (from), .high = (to)
+#define CHOICE(p, f, list) .path = (p), .kind = KIND_CHOICE, FIELD(f), .choices = (list)
+#define BOOLEAN(p, f)      .path = (p), .kind = KIND_BOOLEAN, FIELD(f)
+#define GROUP(p)           .path = (p), .kind = KIND_GROUP
 
 static const struct key keys[] = {
-    HOST("host", listener.host),
-    NUMBER("port", listener.port, 0, UINT16_MAX),
-    CHOICE("framing", listener.framing, framings),
-    NUMBER("max_record", listener.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH),
-    CHOICE("priority", listener.priority, priorities),
-    BOOLEAN("receipt", listener.receipt),
-    CHOICE("output", output, outputs),
-    {"sessions", KIND_GROUP, 0, 0, {}},
-    NUMBER("sessions.max", listener.sessions_max, 1, SESSIONS_MAX_HIGH),
-    NUMBER("sessions.max_per_address", listener.sessions_max_per_address, 0, SESSIONS_MAX_HIGH),
-    NUMBER("sessions.idle_timeout", listener.idle_timeout, 0, SECONDS_HIGH),
-    NUMBER("sessions.stop_timeout", stop_timeout, 0, SECONDS_HIGH),
-    NUMBER("sessions.buffer_memory", buffer_memory, BUFFER_MEMORY_LOW, BUFFER_MEMORY_HIGH),
+    {HOST("host", listener.host)},
+    {NUMBER("port", listener.port, 0, UINT16_MAX)},
+    {CHOICE("framing", listener.framing, framings)},
+    {NUMBER("max_record", listener.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH)},
+    {CHOICE("priority", listener.priority, priorities)},
+    {BOOLEAN("receipt", listener.receipt)},
+    {CHOICE("output", output, outputs)},
+    {GROUP("sessions")},
+    {NUMBER("sessions.max", listener.sessions_max, 1, SESSIONS_MAX_HIGH)},
+    {NUMBER("sessions.max_per_address", listener.sessions_max_per_address, 0, SESSIONS_MAX_HIGH)},
+    {NUMBER("sessions.idle_timeout", listener.idle_timeout, 0, SECONDS_HIGH)},
+    {NUMBER("sessions.stop_timeout", stop_timeout, 0, SECONDS_HIGH)},
+    {NUMBER("sessions.buffer_memory", buffer_memory, BUFFER_MEMORY_LOW, BUFFER_MEMORY_HIGH)},
 };
 
 static const struct config defaults = {
@@ -106,13 +82,13 @@ static const struct config defaults = {
         },
     .output = OUTPUT_AUTO,
     .stop_timeout = 5,
-    .buffer_memory = 64 * 1024 * 1024,
+    .buffer_memory = 67108864,
 };
 
 /* What all the functions below pass on: the values so far, and where a complaint goes. */
 struct reader {
     struct config config;
-    const struct config_text *text;
+    struct config_text text;
     char *error;
 };
 
@@ -262,7 +238,7 @@ static int read_value(struct reader *r, const struct key *key, const config_sett
 /* Writes "FILE:LINE" for LINE of the text. */
 static void place(const struct reader *r, unsigned line, char ret[static WHERE_MAX])
 {
-    const struct config_segment *s = config_text_locate(r->text, line);
+    const struct config_segment *s = config_text_locate(&r->text, line);
 
     snprintf(ret, WHERE_MAX, "%s:%u", s->file, line - s->line + s->file_line);
 }
@@ -302,36 +278,35 @@ static int read_text(struct reader *r, config_t *tree)
     char file[WHERE_MAX];
     int result;
 
-    if (config_read_string(tree, r->text->text) != CONFIG_TRUE) {
+    if (config_read_string(tree, r->text.text) != CONFIG_TRUE) {
         place(r, (unsigned)config_error_line(tree), file);
         return config_fail(r->error, "%s: %s", file, config_error_text(tree));
     }
     result = read_group(r, config_root_setting(tree), "");
-    if (result < 0 || r->text->wide_line == 0)
+    if (result < 0 || r->text.wide_line == 0)
         return result;
     /* Every other key would have been out of its range. */
-    place(r, r->text->wide_line, file);
+    place(r, r->text.wide_line, file);
     return config_fail(r->error, "%s: sessions.buffer_memory: a number over %d needs the suffix L",
                        file, INT32_MAX);
 }
 
 static int read_file(struct reader *r, const char *file)
 {
-    CLEANUP(config_text_free) struct config_text text = {0};
     config_t tree;
     int result;
 
     if (file && *file == '\0')
         return config_fail(r->error, "--config: is empty");
-    result = config_text_load(&text, file ? file : DEFAULT_CONF, r->error);
+    result = config_text_load(&r->text, file ? file : DEFAULT_CONF, r->error);
     if (result == -ENOENT)
         return file ? -EINVAL : 0;
     if (result < 0)
         return result;
-    r->text = &text;
     config_init(&tree);
     result = read_text(r, &tree);
     config_destroy(&tree);
+    config_text_free(&r->text);
     return result;
 }
 

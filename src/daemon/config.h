@@ -2,7 +2,8 @@
 /*
  * Configuration: file, environment and options become one struct that nobody changes afterwards.
  * Precedence, lowest first: built-in default, file, environment, option. Pure: files and arguments
- * in, values or one line of error out. config.c is the only file that includes libconfig.h.
+ * in, values or one line of error out. config.c is the only file that includes libconfig.h, and
+ * uses its 1.5 interface only.
  */
 #pragma once
 
@@ -64,11 +65,12 @@ struct config_input {
  *   /etc/netd/netd.conf:7: port: 70000 is not between 0 and 65535
  *   SERVER_PORT: '80x' is not a number
  *   --output: 'xml' is none of auto, journal, text, export
- * -EINVAL is an error of the configuration or environment (exit 78), -EBADMSG one of an option
- * (exit 2), -ENOMEM and others what they say. *RET is untouched on failure.
- * Control bytes in quoted input are shown escaped, and long input is cut, so that the line stays
- * one line that is safe on a terminal. Every check is made by hand on the 1.5 interface of
- * libconfig, integers that it would wrap included.
+ * -EINVAL is an error of the configuration, files that cannot be read included, or of the
+ * environment (exit 78), -EBADMSG one of an option (exit 2; said first), -ENOMEM what it says. A
+ * value must be good even where another one wins over it. *RET is untouched on failure. Control
+ * bytes in quoted input are shown escaped, and long input is cut, so that the line stays one line
+ * that is safe on a terminal. Nothing is resolved here. libconfig itself ends the process when it
+ * runs out of memory; what it is given is bounded, see config-text.h.
  */
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX]);

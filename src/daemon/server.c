@@ -647,18 +647,6 @@ static void server_adopt_session(struct server *v, struct session *s)
         table_list_append(v->table, LIST_RUN, s);
 }
 
-static bool server_knows_fd(const struct server *v, int fd)
-{
-    const struct table_header *h = server_header(v);
-
-    if (fd <= STDERR_FILENO || fd == v->table->header_fd || fd == v->table->regions_fd)
-        return true;
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (h->listeners[i].fd == fd)
-            return true;
-    return false;
-}
-
 /* The listener that a connection came from: the one it has its local address from, or any. */
 static uint32_t server_listener_of(const struct server *v, const struct endpoint *local)
 {
@@ -676,20 +664,16 @@ static uint32_t server_listener_of(const struct server *v, const struct endpoint
     return best;
 }
 
-/* A descriptor that nobody accounts for: a connection that was accepted and not yet published
- * becomes a session; what else a dead worker left open is closed. */
-static void server_adopt_fd(struct server *v, int fd)
+/* A connection that was accepted and not yet published becomes a session. */
+static void server_adopt_orphan(struct server *v, int fd)
 {
     struct sockaddr_storage peer_sa = {0}, local_sa = {0};
-    socklen_t peer_length = sizeof(peer_sa), local_length = sizeof(local_sa), length = sizeof(int);
+    socklen_t peer_length = sizeof(peer_sa), local_length = sizeof(local_sa);
     struct endpoint peer, local;
-    int type = 0, listening = 1;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM ||
-        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || listening ||
-        getpeername(fd, (struct sockaddr *)&peer_sa, &peer_length) < 0 ||
+    if (getpeername(fd, (struct sockaddr *)&peer_sa, &peer_length) < 0 ||
         getsockname(fd, (struct sockaddr *)&local_sa, &local_length) < 0) {
-        close(fd);
+        close(fd); /* reset already, before anything was read of it */
         return;
     }
     endpoint_from_sockaddr(&peer, &peer_sa, peer_length);
@@ -697,65 +681,113 @@ static void server_adopt_fd(struct server *v, int fd)
     server_admit(v, server_listener_of(v, &local), fd, &peer);
 }
 
-/* Which descriptors this process has. */
-struct fd_list {
-    bool *is_open; /* by number */
-    int room;
-};
-
-static int fd_list_add(struct fd_list *list, int fd)
+/* Adopts the sessions in the table, then the connections that are in no session. */
+static void server_adopt(struct server *v, const struct orphans *orphans)
 {
-    int room = list->room;
-    bool *more;
+    struct table_header *h = server_header(v);
 
-    if (fd >= room) {
-        room = fd + 256;
-        more = reallocarray(list->is_open, (size_t)room, sizeof(*more));
+    h->open = 0;
+    for (uint32_t i = 0; i < h->used; i++)
+        if (v->table->sessions[i].state != SESSION_FREE)
+            server_adopt_session(v, &v->table->sessions[i]);
+    for (size_t i = 0; i < orphans->count; i++)
+        server_adopt_orphan(v, orphans->fds[i]);
+}
+
+/* --- Before a worker starts --- */
+
+static bool fd_is_ours(const struct table *t, int fd)
+{
+    if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd)
+        return true;
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (t->header->listeners[i].fd == fd)
+            return true;
+    return false;
+}
+
+static bool fd_is_connection(int fd)
+{
+    int type = 0, listening = 1;
+    socklen_t length = sizeof(int);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && !listening;
+}
+
+static int orphans_add(struct orphans *o, int fd)
+{
+    if (o->count == o->room) {
+        size_t room = o->room * 2 + 64;
+        int *more = reallocarray(o->fds, room, sizeof(*more));
+
         if (!more)
             return -ENOMEM;
-        memset(more + list->room, 0, (size_t)(room - list->room) * sizeof(*more));
-        list->is_open = more;
-        list->room = room;
+        o->fds = more;
+        o->room = room;
     }
-    list->is_open[fd] = true;
+    o->fds[o->count++] = fd;
     return 0;
 }
 
-/* Fills in LIST, whose is_open is for free(3). Returns 0 or a negative errno. */
-static int fd_list_read(struct fd_list *list)
+static int compare_int(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Drops the connections that belong to a session. */
+static int orphans_forget_sessions(struct orphans *o, const struct table *t)
+{
+    CLEANUP(free_pointer) bool *known = calloc(o->count + 1, sizeof(*known));
+    size_t kept = 0;
+
+    if (!known)
+        return -ENOMEM;
+    qsort(o->fds, o->count, sizeof(*o->fds), compare_int);
+    for (uint32_t i = 0; i < t->header->used; i++) {
+        const struct session *s = &t->sessions[i];
+        int *fd = bsearch(&s->fd, o->fds, o->count, sizeof(*o->fds), compare_int);
+
+        if (fd && s->state != SESSION_FREE && server_cookie(s->fd) == s->cookie)
+            known[fd - o->fds] = true;
+    }
+    for (size_t i = 0; i < o->count; i++)
+        if (!known[i])
+            o->fds[kept++] = o->fds[i];
+    o->count = kept;
+    return 0;
+}
+
+int server_sweep(const struct table *t, struct orphans *ret)
 {
     DIR *dir = opendir("/proc/self/fd");
+    struct orphans o = {0};
     const struct dirent *entry;
     uint64_t fd;
     int r = 0;
 
     if (!dir)
         return -errno;
-    while (r == 0 && (entry = readdir(dir)))
-        if (parse_u64(entry->d_name, INT32_MAX / 2, &fd) == 0 && (int)fd != dirfd(dir))
-            r = fd_list_add(list, (int)fd);
-    closedir(dir);
-    return r;
-}
-
-/* Adopts the sessions in the table, then the descriptors of LIST that are in no session. */
-static void server_adopt(struct server *v, struct fd_list *list)
-{
-    struct table_header *h = server_header(v);
-
-    h->open = 0;
-    for (uint32_t i = 0; i < h->used; i++) {
-        struct session *s = &v->table->sessions[i];
-
-        if (s->state == SESSION_FREE)
+    while (r == 0 && (entry = readdir(dir))) {
+        if (parse_u64(entry->d_name, INT32_MAX, &fd) < 0 || (int)fd == dirfd(dir) ||
+            fd_is_ours(t, (int)fd))
             continue;
-        if (s->fd >= 0 && s->fd < list->room && server_cookie(s->fd) == s->cookie)
-            list->is_open[s->fd] = false;
-        server_adopt_session(v, s);
+        if (fd_is_connection((int)fd))
+            r = orphans_add(&o, (int)fd);
+        else
+            close((int)fd);
     }
-    for (int fd = 0; fd < list->room; fd++)
-        if (list->is_open[fd] && !server_knows_fd(v, fd))
-            server_adopt_fd(v, fd);
+    closedir(dir);
+    if (r == 0 && o.count > 0)
+        r = orphans_forget_sessions(&o, t);
+    if (r < 0) {
+        free(o.fds);
+        return r;
+    }
+    *ret = o;
+    return 0;
 }
 
 /* --- The loop --- */
@@ -834,33 +866,32 @@ static void server_deinit(struct server *v)
     journal_deinit(&v->journal);
 }
 
-static int server_start(struct server *v, enum output output, const char *journal_path)
+static int server_start(struct server *v, enum output output, const char *journal_path,
+                        const struct orphans *orphans)
 {
-    struct fd_list list = {0};
     int r;
 
     r = table_attach(v->table);
     if (r < 0)
         return r;
     table_recover(v->table, output != OUTPUT_JOURNAL);
-    /* Before anything of our own is opened: what is open now was handed over or left behind. */
-    r = fd_list_read(&list);
-    if (r >= 0)
-        r = journal_init(&v->journal, output, journal_path, &server_header(v)->batch);
+    server_header(v)->held = 0;
+    r = journal_init(&v->journal, output, journal_path, &server_header(v)->batch);
     if (r >= 0)
         r = server_add_sources(v);
-    if (r >= 0)
-        server_adopt(v, &list);
-    free(list.is_open);
-    return r < 0 ? r : server_add_listeners(v);
+    if (r < 0)
+        return r;
+    server_adopt(v, orphans);
+    return server_add_listeners(v);
 }
 
-int server_run(struct table *table, enum output output, const char *journal_path)
+int server_run(struct table *table, enum output output, const char *journal_path,
+               const struct orphans *orphans)
 {
     struct server v = {.table = table, .clients = -1};
     int r;
 
-    r = server_start(&v, output, journal_path);
+    r = server_start(&v, output, journal_path, orphans);
     if (r >= 0) {
         server_finish_round(&v);
         __atomic_store_n(&table->header->ready, true, __ATOMIC_RELEASE);

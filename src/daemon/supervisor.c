@@ -107,21 +107,26 @@ static pid_t clone_with_files(void)
 
 static void supervisor_start_worker(struct supervisor *s)
 {
+    struct orphans orphans = {0};
     pid_t self = getpid(), pid;
+    int r;
 
     supervisor_header(s)->ready = false;
-    pid = clone_with_files();
+    r = server_sweep(&s->table, &orphans);
+    pid = r < 0 ? -1 : clone_with_files();
     if (pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != self)
             _exit(EXIT_FAILED);
-        exit(server_run(&s->table, s->output, JOURNAL_SOCKET));
+        exit(server_run(&s->table, s->output, JOURNAL_SOCKET, &orphans));
     }
     if (pid < 0) {
-        log_error("cannot start a worker: %s; trying again", strerror(errno));
+        log_error("cannot start a worker: %s; trying again", strerror(r < 0 ? -r : errno));
+        free(orphans.fds);
         s->restart_at = now_usec(CLOCK_MONOTONIC) + CRASH_PAUSE_MAX;
         return;
     }
+    free(orphans.fds);
     s->worker = pid;
     s->worker_since = now_usec(CLOCK_MONOTONIC);
     s->restart_at = 0;
