@@ -162,12 +162,6 @@ static int fail_number(struct scan *s, const struct input *in, struct word numbe
                        number.start, number.length > SHOWN_MAX ? "..." : "", message);
 }
 
-static void skip_line_comment(struct scan *s, struct input *in)
-{
-    in->p += strcspn(in->p, "\n");
-    put(s, ' ');
-}
-
 static int skip_block_comment(struct scan *s, struct input *in)
 {
     const char *end = strstr(in->p + 2, "*/");
@@ -407,7 +401,7 @@ static int scan_token(struct scan *s, struct input *in)
         return 0;
     }
     if (*p == '#' || (p[0] == '/' && p[1] == '/')) {
-        skip_line_comment(s, in);
+        in->p += strcspn(p, "\n");
         return 0;
     }
     if (p[0] == '/' && p[1] == '*')

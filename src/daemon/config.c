@@ -344,7 +344,6 @@ int config_load(struct config *ret, const struct config_input *input,
     result = read_options(&r, input);
     if (result < 0)
         return result;
-    r.config = defaults;
     result = read_file(&r, input->file);
     if (result == 0)
         result = read_environment(&r, input);
