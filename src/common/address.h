@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Socket addresses: resolving what a person wrote, and writing them the way the journal's fields
- * have them. No descriptor, no state; only address_resolve() talks to the outside (getaddrinfo(3)).
+ * have them. No state; only address_resolve() (getaddrinfo(3)) and the interface names of
+ * link-local addresses (if_indextoname(3)) talk to the outside.
  */
 #pragma once
 
@@ -33,7 +34,10 @@ struct endpoint {
 void endpoint_from_sockaddr(struct endpoint *ret, const struct sockaddr_storage *sa,
                             socklen_t length);
 
-/* Writes the bare address: "192.0.2.1", "2001:db8::1", "fe80::1%eth0", or "unix". */
+/*
+ * Writes the bare address: "192.0.2.1", "2001:db8::1", "fe80::1%eth0", or "unix". An interface that
+ * this network namespace does not have stands there by its index: "fe80::1%2".
+ */
 void endpoint_address(const struct endpoint *e, char ret[static ENDPOINT_ADDRESS_MAX]);
 
 /* Writes address and port: "192.0.2.1:4711", "[2001:db8::1]:4711", or "unix". */
