@@ -51,7 +51,8 @@ COMPILE = $(CC) $(OUR_CPPFLAGS) $(PKG_CFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) \
 LINK    = $(CC) $(OUR_CFLAGS) $(HARDENING) $(CFLAGS) $(LDFLAGS)
 
 Q = $(if $(V),,@)
-SAY = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2))
+SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
+SAY = $(if $(V)$(SILENT),,@printf '  %-6s %s\n' $(1) $(2))
 
 MAINS := src/daemon/netd.c src/client/netd-client.c
 PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard $(MAINS))))
@@ -114,6 +115,7 @@ install: all
 	$(INSTALL) -d $(DESTDIR)$(UNITDIR)
 	for u in $(UNITS); do \
 	    $(SUBSTITUTE) systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u || exit 1; \
+	    chmod 644 $(DESTDIR)$(UNITDIR)/$$u; \
 	done
 	$(INSTALL) -D -m 644 -t $(DESTDIR)$(CATALOGDIR) $(CATALOG)
 	$(INSTALL) -D -m 644 -t $(DESTDIR)$(EXAMPLEDIR) $(EXAMPLES)

@@ -21,7 +21,7 @@ note() {
 
 install_packages() {
     local words
-    read -ra words <<<"$(make -s packages)"
+    read -ra words <<<"$(make -s --no-print-directory packages)"
     PACKAGES+=("${words[@]}")
     local present
     present=$(dpkg-query -W -f '${db:Status-Status}\n' "${PACKAGES[@]}" 2>/dev/null |

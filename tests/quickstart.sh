@@ -30,12 +30,13 @@ wait_for() {
 
 install_packages() {
     # shellcheck disable=SC2046 # a list of words
-    set -- $(make -s packages)
+    set -- $(make -s --no-print-directory packages)
     if [ "$(dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>/dev/null | grep -cx installed)" -lt $# ]
     then
         export DEBIAN_FRONTEND=noninteractive
         step apt-get -qq update
-        step apt-get -qq install -y --no-install-recommends "$@"
+        printf '\n+ apt-get install -y --no-install-recommends %s\n' "$*"
+        apt-get -qq install -y --no-install-recommends "$@" >/dev/null
     fi
 }
 

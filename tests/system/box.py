@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -57,7 +58,7 @@ def mirror():
 
 
 def build_packages():
-    command = ["make", "-s", "-C", str(SOURCE), "packages"]
+    command = ["make", "-s", "--no-print-directory", "-C", str(SOURCE), "packages"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -126,11 +127,11 @@ class Files:
 
     def pristine(self, target):
         """A copy of base, to be booted, whose apt has only the packages repository."""
+        shutil.rmtree(target, ignore_errors=True)
         self.copy(target)
         shutil.copytree(self.packages, target / "var/packages")
         sources = target / "etc/apt/sources.list"
         sources.write_text("deb [trusted=yes] file:/var/packages ./\n", encoding="ascii")
-        return target
 
     def _run(self, *command, cwd=None):
         with open(self.log, "ab") as log:
@@ -153,8 +154,8 @@ class Box:
     # Life
 
     def boot(self, keep=False):
-        """To be called from the main thread: the container dies with the thread that started it,
-        unless KEEP."""
+        """To be called from the main thread: the container shuts down with the thread that started
+        it, unless KEEP."""
         name = f"netd-{os.getpid()}-{self.root.parent.name}-{self.root.name}"
         # Without cgroups of their own, all containers would share one tree, and each systemd
         # would count the others' processes as its own.
@@ -164,7 +165,7 @@ class Box:
         enter = 'for c in $CGROUPS; do echo $$ >"$c/cgroup.procs"; done; exec "$@"'
         command = ["sh", "-c", enter, "sh"]
         if not keep:
-            command += ["setpriv", "--pdeathsig", "KILL"]
+            command += ["setpriv", "--pdeathsig", "TERM"]
         command += ["systemd-nspawn", "--register=no", "--keep-unit", "--private-network",
                     "--resolv-conf=off", "--timezone=off", f"--machine={name[:60]}",
                     "--hostname=netd", "-D", str(self.root), "--boot"]
@@ -188,11 +189,16 @@ class Box:
             return False
 
     def _find_init(self):
+        """Of nspawn's children, some of which are helpers, the one that is PID 1 inside."""
         if self._nspawn.poll() is not None:
             raise RuntimeError("systemd-nspawn: " + self.console.read_text(errors="replace"))
         children = pathlib.Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
-        found = children.read_text(encoding="ascii").split()
-        return int(found[0]) if found else None
+        for child in children.read_text(encoding="ascii").split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                status = pathlib.Path(f"/proc/{child}/status").read_text(encoding="ascii")
+                if re.search(r"^Name:\tsystemd$(?s:.*)^NSpid:\t\d+\t1$", status, re.M):
+                    return int(child)
+        return None
 
     def _is_up(self):
         # A unit of the distribution that fails is none of netd's business.
@@ -200,23 +206,24 @@ class Box:
         return state.stdout.strip() in ("running", "degraded")
 
     def kill(self):
-        """At once, and all of it: the kernel ends a PID namespace with its first process."""
+        """At once, and all that is in its cgroups, even when it never came up."""
         if self._nspawn:
-            for pid in filter(None, (self.pid, self._nspawn.pid)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self._nspawn.kill()
             self._nspawn.wait()
         for cgroup in self._cgroups:
-            wait_for(lambda top=cgroup: self._remove_cgroup(top), f"{cgroup} to be empty")
+            wait_for(lambda top=cgroup: self._empty(top), f"{cgroup} to be empty")
 
     @staticmethod
-    def _remove_cgroup(top):
-        try:
-            for directory, _, _ in os.walk(top, topdown=False):
-                os.rmdir(directory)
-        except OSError:
-            return False
-        return True
+    def _empty(top):
+        """Kills what is in the cgroup TOP, and removes it. False: not all is dead yet."""
+        for directory, _, _ in os.walk(top, topdown=False):
+            path = pathlib.Path(directory)
+            for pid in filter(None, map(int, (path / "cgroup.procs").read_text().split())):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        return not top.exists()
 
     # Commands
 

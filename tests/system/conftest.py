@@ -41,6 +41,7 @@ import concurrent.futures
 import os
 import pathlib
 import shutil
+import signal
 
 import pytest
 
@@ -53,6 +54,11 @@ SOURCE_INSIDE = "/usr/src/netd"
 def pytest_addoption(parser):
     parser.addoption("--release", action="append", choices=RELEASES,
                      help="run on this Debian release (may be given again; default: all)")
+
+
+def pytest_configure():
+    # So that the containers get torn down then, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc):
@@ -136,10 +142,10 @@ def pristine(files, release):
     made = []
 
     def make(boot=False):
-        root = files[release].pristine(files[release].directory / f"pristine-{len(made)}")
-        copy_source(root / SOURCE_INSIDE.lstrip("/"))
-        box = Box(release, root)
+        box = Box(release, files[release].directory / f"pristine-{len(made)}")
         made.append(box)
+        files[release].pristine(box.root)
+        copy_source(box.path(SOURCE_INSIDE))
         if boot:
             box.boot()
         return box
@@ -147,4 +153,4 @@ def pristine(files, release):
     yield make
     for box in made:
         box.kill()
-        shutil.rmtree(box.root)
+        shutil.rmtree(box.root, ignore_errors=True)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""make, make install, make uninstall."""
+
+import re
+
+import pytest
+
+from box import SOURCE
+
+TREE = "/usr/src/netd"
+
+
+def make(box, *words, **options):
+    return box.run("make", "-C", TREE, *words, timeout=300, **options).stdout
+
+
+def files(box, directory):
+    return set(box.sh(f"cd {directory} && find . -type f").split())
+
+
+@pytest.fixture
+def directory(box):
+    """An empty directory in the box."""
+    path = box.sh("mktemp -d").strip()
+    yield path
+    box.sh(f"rm -rf {path}")
+
+
+EXPECTED = {
+    "./usr/sbin/netd": "755",
+    "./usr/bin/netd-client": "755",
+    "./usr/lib/systemd/system/netd.service": "644",
+    "./usr/lib/systemd/system/netd.socket": "644",
+    "./usr/lib/systemd/catalog/netd.catalog": "644",
+    "./usr/share/doc/netd/socket-only.conf": "644",
+    "./usr/share/man/man8/netd.8": "644",
+    "./usr/share/man/man5/netd.conf.5": "644",
+    "./usr/share/man/man1/netd-client.1": "644",
+    "./usr/share/man/man7/netd.journal-fields.7": "644",
+    "./etc/netd/netd.conf": "644",
+    "./etc/default/netd": "644",
+}
+
+
+def test_install_puts_every_file_in_its_place(box, directory):
+    make(box, "install", f"DESTDIR={directory}", "PREFIX=/usr")
+    found = dict(line.split() for line in
+                 box.sh(f"cd {directory} && find . -type f -printf '%p %m\\n'").splitlines())
+    completions = {path for path in found if "completion" in path or "site-functions" in path}
+    assert {path: mode for path, mode in found.items() if path not in completions} == EXPECTED
+    assert all(found[path] == "644" for path in completions)
+
+
+def test_the_umask_does_not_reach_what_is_installed(box, directory):
+    box.sh(f"umask 077; make -s -C {TREE} install DESTDIR={directory} PREFIX=/usr")
+    assert not box.sh(f"find {directory}/* ! -perm -o=r").strip()
+
+
+def test_unit_files_name_the_chosen_paths(box, directory):
+    make(box, "install", f"DESTDIR={directory}", "PREFIX=/opt/netd", "SYSCONFDIR=/opt/etc",
+         "UNITDIR=/opt/units")
+    unit = box.sh(f"cat {directory}/opt/units/netd.service")
+    assert "ExecStart=/opt/netd/sbin/netd\n" in unit
+    assert "ExecReload=/opt/netd/sbin/netd --check\n" in unit
+    assert "ExecPaths=/opt/netd/sbin " in unit
+    assert "EnvironmentFile=-/opt/etc/default/netd\n" in unit
+    assert "/usr/local/sbin" not in unit
+
+
+def test_the_program_reads_the_chosen_sysconfdir(box, directory):
+    make(box, "install", f"BUILD={directory}/build", f"PREFIX={directory}/usr",
+         f"SYSCONFDIR={directory}/etc", f"UNITDIR={directory}/units")
+    box.sh(f"echo 'nonsense = 1;' >{directory}/etc/netd/netd.conf")
+    result = box.run(f"{directory}/usr/sbin/netd", "-t", check=False)
+    assert result.returncode == 78
+    assert f"{directory}/etc/netd/netd.conf:1: " in result.stderr
+
+
+def test_a_changed_configuration_survives_install_and_uninstall(box, directory):
+    words = (f"DESTDIR={directory}", "PREFIX=/usr")
+    make(box, "install", *words)
+    box.sh(f"echo 'port = 4000;' >>{directory}/etc/netd/netd.conf")
+    make(box, "install", *words)
+    assert box.sh(f"tail -n1 {directory}/etc/netd/netd.conf") == "port = 4000;\n"
+    make(box, "uninstall", *words)
+    assert files(box, directory) == {"./etc/netd/netd.conf"}
+
+
+def test_uninstall_removes_what_install_put_there(box, directory):
+    words = (f"DESTDIR={directory}", "PREFIX=/usr")
+    make(box, "install", *words)
+    box.sh(f"touch {directory}/usr/sbin/other")
+    make(box, "uninstall", *words)
+    assert files(box, directory) == {"./usr/sbin/other"}
+    assert box.sh(f"find {directory} -name 'netd*'") == ""
+    make(box, "uninstall", *words)  # once more is no error
+
+
+def test_systemd_hears_of_it_only_without_destdir(box, directory):
+    box.sh(f"""
+        mkdir {directory}/bin
+        for program in systemctl journalctl; do
+            printf '#!/bin/sh\\necho "$0 $*" >>{directory}/calls\\n' >{directory}/bin/$program
+            chmod +x {directory}/bin/$program
+        done
+    """)
+    path = {"PATH": f"{directory}/bin:/usr/sbin:/usr/bin"}
+    for target in "install", "uninstall":
+        make(box, target, f"DESTDIR={directory}/root", env=path)
+    assert files(box, directory) & {"./calls"} == set()
+    for target in "install", "uninstall":
+        make(box, target, f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", env=path)
+    calls = box.sh(f"cat {directory}/calls").replace(f"{directory}/bin/", "").splitlines()
+    assert calls == ["systemctl daemon-reload", "journalctl --update-catalog"] * 2
+
+
+def test_a_new_install_replaces_the_running_program_safely(netd):
+    """The file is a new one: writing into the old one would fail, or crash what runs."""
+    netd.start()
+    before = netd.box.sh("stat -c %i /usr/local/sbin/netd")
+    make(netd.box, "install")
+    assert netd.box.sh("stat -c %i /usr/local/sbin/netd") != before
+    assert netd.send(b"still here\n").records == 1
+
+
+def test_a_packagers_flags_are_added(box, directory):
+    said = make(box, "-n", "V=1", f"BUILD={directory}", "CC=my-cc", "CFLAGS=-O1 -DmyC",
+                "CPPFLAGS=-DmyCPP", "LDFLAGS=-Wl,-myLD", "HARDENING=-myhardening")
+    compiled = [line for line in said.splitlines() if " -c -o " in line]
+    linked = [line for line in said.splitlines() if re.match(r"my-cc .*/netd(-client)? ", line)]
+    assert len(compiled) > 10 and len(linked) == 2
+    for line in compiled:
+        assert all(word in line for word in ("my-cc ", "-O1", "-DmyC ", "-DmyCPP", "-std=gnu11",
+                                             "-Wall", "-myhardening"))
+        assert "-O2" not in line and "_FORTIFY_SOURCE" not in line
+    for line in linked:
+        assert "-Wl,-myLD" in line and "-myhardening" in line and "relro" not in line
+
+
+def test_flags_from_the_environment_count(box, directory):
+    said = make(box, "-n", "V=1", f"BUILD={directory}", env={"CFLAGS": "-DmyC", "CC": "my-cc"})
+    assert "my-cc " in said and "-DmyC" in said and "-O2" not in said
+
+
+def test_other_flags_build_anew_and_the_same_flags_do_not(box, directory):
+    build = (f"BUILD={directory}", "-j2")
+    make(box, *build)
+    assert " CC " not in make(box, *build)
+    assert " CC " in make(box, *build, "CPPFLAGS=-DOTHER")
+
+
+@pytest.mark.parametrize("program", ["sbin/netd", "bin/netd-client"])
+def test_programs_are_hardened(box, program):
+    elf = box.sh(f"readelf -hldsW /usr/local/{program}")
+    assert re.search(r"Type:\s+DYN", elf)  # position-independent
+    assert "GNU_RELRO" in elf and re.search(r"FLAGS.*(BIND_NOW|NOW)", elf)
+    assert not re.search(r"GNU_STACK.*RWE", elf)
+    assert "__stack_chk_fail" in elf
+    assert re.search(r"__\w+_chk@", elf)  # _FORTIFY_SOURCE
+
+
+def test_the_version_is_the_same_everywhere(box):
+    version = re.search(r'NETD_VERSION "([^"]+)"',
+                        (SOURCE / "src/common/names.h").read_text(encoding="utf-8"))[1]
+    assert box.sh("netd -V").split()[-1] == version
+    assert box.sh("netd-client --version").split()[-1] == version
