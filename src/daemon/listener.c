@@ -196,6 +196,30 @@ static void listener_error(char error[static LISTENER_ERROR_MAX], const char *or
              origin[0] ? ": " : "", what, colon ? "[" : "", host, colon ? "]" : "", port, why);
 }
 
+static int listeners_resolve(const struct listener_config *settings, struct addrinfo **ret,
+                             char error[static LISTENER_ERROR_MAX])
+{
+    int r;
+
+    r = address_resolve(settings->host, settings->port, true, ret);
+    if (r == 0)
+        return 0;
+    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", settings->host_origin,
+             settings->host_origin[0] ? ": " : "", settings->host, gai_strerror(r));
+    return -EINVAL;
+}
+
+int listeners_check(const struct listener_config *settings, char error[static LISTENER_ERROR_MAX])
+{
+    struct addrinfo *list = NULL;
+    int r;
+
+    r = listeners_resolve(settings, &list, error);
+    if (r == 0)
+        freeaddrinfo(list);
+    return r;
+}
+
 /* Has all of SETTINGS' listeners, with a bit in *WANTED for each. */
 static int listeners_bind(struct table *t, const struct listener_config *settings, uint32_t *wanted,
                           char error[static LISTENER_ERROR_MAX])
@@ -204,12 +228,9 @@ static int listeners_bind(struct table *t, const struct listener_config *setting
     struct addrinfo *list = NULL;
     int r, first_error = 0;
 
-    r = address_resolve(settings->host, settings->port, true, &list);
-    if (r != 0) {
-        snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", settings->host_origin,
-                 settings->host_origin[0] ? ": " : "", settings->host, gai_strerror(r));
-        return -EINVAL;
-    }
+    r = listeners_resolve(settings, &list, error);
+    if (r < 0)
+        return r;
     for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
         r = listeners_have(t, ai, any);
         if (r >= 0)

@@ -27,6 +27,9 @@ int listeners_configure(struct table *t, const struct listener_config *settings,
 int listeners_adopt(struct table *t, int first, int count, const struct listener_config *settings,
                     char error[static LISTENER_ERROR_MAX]);
 
+/* Checks that what SETTINGS name can be resolved. Returns 0, or -EINVAL with one line in ERROR. */
+int listeners_check(const struct listener_config *settings, char error[static LISTENER_ERROR_MAX]);
+
 /* True when L is where SETTINGS would have had netd listen. */
 bool listener_matches(const struct table_listener *l, const struct listener_config *settings);
 

@@ -3,6 +3,7 @@
 #include "common/names.h"
 #include "common/util.h"
 #include "daemon/config.h"
+#include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/supervisor.h"
 #include "daemon/table.h"
@@ -69,10 +70,15 @@ static void netd_raise_limit(void)
 
 /* "netd -t": also tells a reload whether this program understands the table of the one that asks.
  */
-static int netd_check(void)
+static int netd_check(const struct config *config)
 {
     const char *layout = getenv(ENV_LAYOUT);
+    char error[LISTENER_ERROR_MAX];
 
+    if (listeners_check(&config->listener, error) < 0) {
+        log_error("%s", error);
+        return EXIT_CONFIG;
+    }
     return layout && atoi(layout) != TABLE_LAYOUT ? EXIT_LAYOUT : EXIT_SUCCESS;
 }
 
@@ -133,7 +139,7 @@ int main(int argc, char **argv)
         return r == -EBADMSG ? EXIT_USAGE : r == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
     }
     if (check)
-        return netd_check();
+        return netd_check(&config);
     netd_raise_limit();
     return supervisor_run(&config, argv);
 }

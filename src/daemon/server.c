@@ -44,6 +44,7 @@ struct server {
     sd_event_source *pause_source;
     sd_event_source *listener_sources[LISTENERS_MAX];
     bool accepting_paused;
+    bool yielding;
     bool stopping;
     uint64_t stop_deadline;
     uint32_t sessions; /* of any state but free */
@@ -163,6 +164,8 @@ static bool server_flush(struct server *v)
         server_fail(v, -r);
         return false;
     }
+    if (v->yielding && v->journal.written == 0)
+        (void)sd_event_exit(v->event, 0);
     if (r > 0) {
         server_hold(v);
         return false;
@@ -605,7 +608,10 @@ static int server_on_command(sd_event_source *source, const struct signalfd_sigi
     case COMMAND_RUN:
         break;
     case COMMAND_YIELD:
-        (void)sd_event_exit(v->event, 0);
+        /* On standard output half an entry would stay half; the journal takes whole ones. */
+        v->yielding = true;
+        if (v->journal.written == 0)
+            (void)sd_event_exit(v->event, 0);
         break;
     case COMMAND_STOP:
         server_stop(v);

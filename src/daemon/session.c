@@ -143,7 +143,7 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
         int error = errno;
 
         transfer_finish(transfer);
-        if (error != EAGAIN && error != EINTR && error != ENOMEM && error != ENOBUFS)
+        if (error != EAGAIN && error != EINTR)
             session_end(s, session_reason_of(error), error);
         return 0;
     }

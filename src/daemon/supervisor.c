@@ -67,10 +67,12 @@ static struct table_header *supervisor_header(const struct supervisor *s)
 static void supervisor_notify_status(const struct supervisor *s, const char *more)
 {
     const struct table_header *h = supervisor_header(s);
+    int held = h->held;
+    const char *why = held == 0 ? "" : held == EAGAIN ? "its queue is full" : strerror(held);
 
     (void)sd_notifyf(0, "STATUS=%u sessions, %" PRIu64 " records logged%s%s%s\n%s", h->open,
-                     h->records_total, h->held ? "; waiting for the journal: " : "",
-                     h->held ? strerror(h->held) : "", s->worker == 0 ? "; no worker" : "", more);
+                     h->records_total, held ? "; waiting for the journal: " : "", why,
+                     s->worker == 0 ? "; no worker" : "", more);
 }
 
 static void supervisor_say_ready(struct supervisor *s)
@@ -245,6 +247,8 @@ static void supervisor_checked(struct supervisor *s, int status)
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILED;
 
     s->checker = 0;
+    if (s->stopping)
+        return;
     if (code != 0 && code != EXIT_LAYOUT) {
         supervisor_end_reload(s, "the new configuration or program is not good");
         return;
@@ -255,21 +259,14 @@ static void supervisor_checked(struct supervisor *s, int status)
     supervisor_command(s, s->layout_changes ? COMMAND_STOP : COMMAND_YIELD);
 }
 
-/* The listeners go on alone, as if systemd passed them: sd_listen_fds(3). */
-static void supervisor_pass_listeners(struct supervisor *s)
+/* The sockets that systemd passed are passed on, where they always were: sd_listen_fds(3). */
+static void supervisor_pass_listeners(const struct supervisor *s)
 {
     char text[16];
     int count = 0;
 
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        struct table_listener *l = &supervisor_header(s)->listeners[i];
-
-        if (l->fd >= 0 && l->passed) {
-            int fd = dup2(l->fd, SD_LISTEN_FDS_START + count);
-
-            count += fd >= 0;
-        }
-    }
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        count += supervisor_header(s)->listeners[i].passed != 0;
     if (count == 0)
         return;
     snprintf(text, sizeof(text), "%d", count);
