@@ -2,6 +2,7 @@
 /* What the commands of netd-client share: the options, the command table's row, errors. */
 #pragma once
 
+#include "common/address.h"
 #include "common/util.h"
 
 #include <stdbool.h>
@@ -25,9 +26,9 @@ struct options {
     bool json, utc, no_pager;
 
     bool open;
-    const char *peer;      /* a bare address as the journal has it; NULL: any */
-    uint64_t since, until; /* microseconds since the epoch, 0 and UINT64_MAX: no bound */
-    uint64_t lines;        /* UINT64_MAX: not said */
+    char peer[ENDPOINT_ADDRESS_MAX]; /* as in NETD_PEER_ADDRESS; "": any */
+    uint64_t since, until;           /* microseconds since the epoch, 0 and UINT64_MAX: no bound */
+    uint64_t lines;                  /* UINT64_MAX: not said */
 };
 
 struct command {
@@ -42,6 +43,11 @@ struct command {
 };
 
 int send_run(const struct options *options, char **arguments, int count);
+int sessions_run(const struct options *options, char **arguments, int count);
+int show_run(const struct options *options, char **arguments, int count);
+int cat_run(const struct options *options, char **arguments, int count);
+int follow_run(const struct options *options, char **arguments, int count);
+int verify_run(const struct options *options, char **arguments, int count);
 
 /*
  * Writes one line, "netd-client: ..." on standard error, with whatever would not be safe on a

@@ -9,13 +9,59 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The options beside the general ones are letters of options.c. */
+#define WHERE "DN"
+
 static const struct command commands[] = {
-    {.name = "send",
-     .arguments = "[MESSAGE...]",
-     .help = "send messages, or standard input",
-     .options = "",
-     .arguments_max = -1,
-     .run = send_run},
+    {
+        .name = "send",
+        .arguments = "[MESSAGE...]",
+        .help = "send messages, or standard input",
+        .options = "",
+        .arguments_max = -1,
+        .run = send_run,
+    },
+    {
+        .name = "sessions",
+        .arguments = "",
+        .help = "list sessions, newest last",
+        .options = WHERE "juPoaSUn",
+        .run = sessions_run,
+    },
+    {
+        .name = "show",
+        .arguments = "SESSION",
+        .help = "show one session's events",
+        .options = WHERE "juP",
+        .arguments_max = 1,
+        .argument_needed = true,
+        .run = show_run,
+    },
+    {
+        .name = "cat",
+        .arguments = "SESSION",
+        .help = "write what the client sent, byte for byte",
+        .options = WHERE,
+        .arguments_max = 1,
+        .argument_needed = true,
+        .run = cat_run,
+    },
+    {
+        .name = "follow",
+        .arguments = "[SESSION]",
+        .help = "show events as they come",
+        .options = WHERE "jun",
+        .arguments_max = 1,
+        .run = follow_run,
+    },
+    {
+        .name = "verify",
+        .arguments = "[SESSION...]",
+        .help = "check that nothing is missing",
+        .options = WHERE "jP",
+        .arguments_max = -1,
+        .run = verify_run,
+    },
 };
 
 /*

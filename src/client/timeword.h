@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Points in time as people write them for journalctl, see systemd.time(7):
+ *   2026-11-22 08:00:01.5   2026-11-22 08:00   2026-11-22   08:00:01   08:00   26-11-22
+ *   Sun 2026-11-22 08:00    2026-11-22T08:00   ... UTC or ...Z (else local time)
+ *   now   today   yesterday   tomorrow   @1795334400   -1h30min   +2 days   1h ago   5min left
+ * Pure but for the zone, which is that of localtime(3).
+ */
+#pragma once
+
+#include <stdint.h>
+
+/*
+ * Reads TEXT; NOW and *RET are microseconds since the epoch. What would lie before the epoch is the
+ * epoch. Returns 0, or -EINVAL when TEXT is no such time, or none that fits; *RET is untouched
+ * then.
+ */
+int timeword_parse(const char *text, uint64_t now, uint64_t *ret);

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* verify: is everything there that the disconnect events say was received? */
+#include "client/list.h"
+#include "client/output.h"
+#include "client/stream.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct verification {
+    struct output output;
+    const struct options *options;
+    struct reader *reader;
+    uint64_t found[VERDICTS];
+    bool none; /* there is nothing to look at */
+};
+
+static json_t *verdict_json(const char *id, enum verdict verdict, const struct tally *tally)
+{
+    const struct totals *expected = &tally->expected;
+
+    return json_pack(
+        "{ss ss sb sI sI sI so? so?}", "session", id, "verdict", verdict_word(verdict), "holds",
+        (int)verdict_holds(verdict), "records", (json_int_t)tally->records, "bytes",
+        (json_int_t)tally->bytes, "repeats", (json_int_t)tally->repeats, "expected_records",
+        tally->ended ? json_integer((json_int_t)expected->records) : NULL, "expected_bytes",
+        tally->ended ? json_integer((json_int_t)expected->bytes) : NULL);
+}
+
+static void verdict_print(const struct output *output, const char *id, enum verdict verdict,
+                          const struct tally *tally)
+{
+    enum color color = verdict_holds(verdict) ? COLOR_GOOD : COLOR_BAD;
+
+    printf("%s  %s%-12s%s  ", id, output_color(output, color), verdict_word(verdict),
+           output_plain(output, color));
+    if (tally_adds_up(tally) || !tally->ended)
+        printf("%" PRIu64 " records, %" PRIu64 " bytes", tally->records, tally->bytes);
+    else
+        printf("%" PRIu64 " of %" PRIu64 " records, %" PRIu64 " of %" PRIu64 " bytes",
+               tally->records, tally->expected.records, tally->bytes, tally->expected.bytes);
+    if (tally->repeats > 0)
+        printf(", %" PRIu64 " repeats left out", tally->repeats);
+    putchar('\n');
+}
+
+/* Looks at one session. Returns 0 or a negative errno. */
+static int verify_session(struct verification *v, const char *id)
+{
+    struct tally tally;
+    enum verdict verdict;
+    int r;
+
+    r = stream_read(v->reader, id, NULL, NULL, &tally);
+    if (r < 0)
+        return r;
+    verdict = tally_verdict(&tally);
+    v->found[verdict]++;
+    if (v->options->quiet)
+        return 0;
+    if (v->options->json)
+        return output_json(verdict_json(id, verdict, &tally));
+    verdict_print(&v->output, id, verdict, &tally);
+    return 0;
+}
+
+/* All sessions that will not go on. Returns 0 or a negative errno. */
+static int verify_all(struct verification *v)
+{
+    struct list list CLEANUP(list_free) = {0};
+    int r;
+
+    r = list_collect(&list, v->reader, v->options);
+    v->none = r >= 0 && list.count == 0;
+    for (size_t i = 0; r >= 0 && i < list.count; i++)
+        if (list.sessions[i]->ended || list.sessions[i]->life != LIFE_OPEN)
+            r = verify_session(v, list.sessions[i]->id);
+    return r;
+}
+
+static uint64_t verify_count(const struct verification *v)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < VERDICTS; i++)
+        sum += v->found[i];
+    return sum;
+}
+
+static void summary_print(const struct verification *v)
+{
+    uint64_t sum = verify_count(v);
+    const char *separator = ": ";
+
+    printf("%" PRIu64 " session%s", sum, sum == 1 ? "" : "s");
+    for (enum verdict i = 0; i < VERDICTS; i++)
+        if (v->found[i] > 0) {
+            printf("%s%" PRIu64 " %s", separator, v->found[i], verdict_word(i));
+            separator = ", ";
+        }
+    putchar('\n');
+}
+
+static json_t *summary_json(const struct verification *v)
+{
+    json_t *object = json_pack("{sI}", "sessions", (json_int_t)verify_count(v));
+
+    for (enum verdict i = 0; object && i < VERDICTS; i++)
+        if (json_object_set_new(object, verdict_word(i), json_integer((json_int_t)v->found[i])) <
+            0) {
+            json_decref(object);
+            return NULL;
+        }
+    return object ? json_pack("{so}", "summary", object) : NULL;
+}
+
+static int verify_conclude(const struct verification *v)
+{
+    int status = STATUS_OK;
+
+    if (!v->options->quiet && v->options->json) {
+        if (output_json(summary_json(v)) < 0)
+            return client_fail(STATUS_FAILED, "out of memory");
+    } else if (!v->options->quiet) {
+        summary_print(v);
+    }
+    for (enum verdict i = 0; i < VERDICTS; i++)
+        if (v->found[i] > 0 && !verdict_holds(i))
+            status = STATUS_FAILED;
+    return status;
+}
+
+/* Those that ARGUMENTS name. *UNNAMED: there was one that names no session. */
+static int verify_named(struct verification *v, char **arguments, int count, bool *unnamed)
+{
+    char id[SESSION_ID_HEX + 1];
+    int r = 0;
+
+    for (int i = 0; r >= 0 && i < count; i++) {
+        if (session_find(v->reader, arguments[i], id) < 0)
+            r = verify_session(v, id);
+        else
+            *unnamed = true;
+    }
+    return r;
+}
+
+int verify_run(const struct options *options, char **arguments, int count)
+{
+    struct reader *reader CLEANUP(reader_freep) = NULL;
+    struct verification v = {.options = options};
+    bool unnamed = false;
+    int r;
+
+    r = reader_open(options, &reader);
+    if (r >= 0)
+        return r;
+    v.reader = reader;
+    output_open(&v.output, options, !options->json && !options->quiet);
+    r = count > 0 ? verify_named(&v, arguments, count, &unnamed) : verify_all(&v);
+    if (r >= 0 && !v.none)
+        r = verify_conclude(&v);
+    output_close(&v.output);
+    if (r < 0)
+        return session_fail_journal(r);
+    if (v.none)
+        return client_fail(STATUS_FAILED, "no sessions in the journal");
+    return unnamed ? STATUS_FAILED : r;
+}
