@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker: one event loop over listeners, clients, timers and the supervisor's word. It decides
- * who may be read now: nobody while the journal has no room.
+ * The worker: one event loop over listeners, clients, timers and the supervisor's word. It turns on
+ * what may happen now: while the journal has no room, nobody is read and nobody accepted.
  */
 #pragma once
 
-#include "daemon/table.h"
+#include "daemon/orphans.h"
 
 /* The signal by which the supervisor says that header->command changed, and the worker that it is
  * ready. It must be blocked. */
@@ -13,20 +13,6 @@
 
 /* Exit status of a worker whose standard output is gone for good. */
 #define WORKER_OUTPUT_GONE 3
-
-/* Connections that are in no session: accepted by a worker that died before it could say so. */
-struct orphans {
-    int *fds; /* for free(3) */
-    size_t count, room;
-};
-
-/*
- * Before a worker starts: closes the descriptors that a dead one left behind, but for connections,
- * and fills in *RET with those that are in no session. It is the supervisor who must call it,
- * between two workers: they share one table of descriptors, so that one process must not close what
- * it does not know while the other runs. Returns 0 or a negative errno.
- */
-int server_sweep(const struct table *t, struct orphans *ret);
 
 /*
  * Adopts what is in the table, and ORPHANS, then serves until the supervisor says otherwise. OUTPUT

@@ -349,8 +349,16 @@ static size_t session_answer_text(const struct session *s, const struct session_
     return (size_t)n;
 }
 
-/* Closing sends a reset instead of an orderly end: the client is told that not all is well. */
-static void session_reset_at_close(const struct session *s)
+uint64_t session_cookie(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t length = sizeof(cookie);
+
+    (void)getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length);
+    return cookie;
+}
+
+void session_reset_at_close(const struct session *s)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
 

@@ -193,6 +193,14 @@ bool session_answer(struct session *s, const struct session_context *c, struct t
 /* Remembers that TRANSFER's answer is out. */
 void session_apply_answer(struct session *s, const struct transfer *transfer);
 
+/* Has the connection end with a reset when it is closed: the client is told that not all is well.
+ */
+void session_reset_at_close(const struct session *s);
+
+/* The kernel's name for the socket FD, which no other socket ever has (SO_COOKIE, socket(7)); 0
+ * where FD is none. */
+uint64_t session_cookie(int fd);
+
 /* Throws away what the client sends after its end, a bounded amount. Returns true when nothing more
  * can come and the connection may be closed. */
 bool session_drain(struct session *s);

@@ -114,7 +114,7 @@ static void supervisor_start_worker(struct supervisor *s)
     int r;
 
     supervisor_header(s)->ready = false;
-    r = server_sweep(&s->table, &orphans);
+    r = orphans_collect(&s->table, &orphans);
     pid = r < 0 ? -1 : clone_with_files();
     if (pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
