@@ -3,10 +3,10 @@
 #include "common/names.h"
 #include "common/util.h"
 #include "daemon/config.h"
+#include "daemon/handover.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/supervisor.h"
-#include "daemon/table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -72,14 +72,13 @@ static void netd_raise_limit(void)
  */
 static int netd_check(const struct config *config)
 {
-    const char *layout = getenv(ENV_LAYOUT);
     char error[LISTENER_ERROR_MAX];
 
     if (listeners_check(&config->listener, error) < 0) {
         log_error("%s", error);
         return EXIT_CONFIG;
     }
-    return layout && atoi(layout) != TABLE_LAYOUT ? EXIT_LAYOUT : EXIT_SUCCESS;
+    return handover_layout_matches() ? EXIT_SUCCESS : EXIT_LAYOUT;
 }
 
 int main(int argc, char **argv)

@@ -10,16 +10,10 @@
 
 #include "daemon/config.h"
 
-/* Exit statuses: sysexits(3) for the configuration, see netd(8). */
+/* Exit statuses of netd(8). */
 #define EXIT_FAILED 1
 #define EXIT_USAGE  2
-#define EXIT_CONFIG 78
-
-/* Of "netd -t" for a reload: all is well, but its session table has another layout. */
-#define EXIT_LAYOUT 79
-
-/* In the environment of "netd -t": the layout of the table that it would take over. */
-#define ENV_LAYOUT "NETD_LAYOUT"
+#define EXIT_CONFIG 78 /* EX_CONFIG of sysexits(3) */
 
 /* Runs netd until it is stopped. ARGV is main's, for a reload. Returns the exit status; every error
  * was said. */
