@@ -8,15 +8,6 @@
 
 #define LINES_DEFAULT 10 /* as journalctl -f */
 
-/* Puts the reader before the last events, so that the next one is the first to show. */
-static int follow_start(struct reader *reader, const struct options *options)
-{
-    uint64_t lines = options->lines == UINT64_MAX ? LINES_DEFAULT : options->lines;
-    int r = reader_seek_tail(reader);
-
-    return r < 0 ? r : reader_back(reader, lines);
-}
-
 /* Shows what there is. Returns 1 when SESSION has ended, 0 when there may be more to come. */
 static int follow_rest(const struct output *output, struct reader *reader, bool json,
                        const char *session)
@@ -40,7 +31,8 @@ static int follow_rest(const struct output *output, struct reader *reader, bool 
 static int follow_events(const struct output *output, struct reader *reader,
                          const struct options *options, const char *session)
 {
-    int r = follow_start(reader, options);
+    uint64_t lines = options->lines == UINT64_MAX ? LINES_DEFAULT : options->lines;
+    int r = reader_seek_last(reader, lines);
 
     while (r >= 0 && (r = follow_rest(output, reader, options->json, session)) == 0) {
         if (fflush(stdout) != 0)

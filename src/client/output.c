@@ -144,6 +144,11 @@ void output_duration(uint64_t usec, char ret[static DURATION_TEXT_MAX])
         snprintf(ret, DURATION_TEXT_MAX, "%" PRIu64 "d %uh", h / 24, (unsigned)(h % 24));
 }
 
+void output_count(uint64_t count, const char *thing, char ret[static COUNT_TEXT_MAX])
+{
+    snprintf(ret, COUNT_TEXT_MAX, "%" PRIu64 " %s%s", count, thing, count == 1 ? "" : "s");
+}
+
 /* --- Events --- */
 
 static void output_value(const struct value *value)
@@ -166,12 +171,23 @@ static void output_event_name(const struct event *event)
     printf("%-15s", safe);
 }
 
+static void output_disconnect(const struct event *event)
+{
+    const struct value *error = &event->fields[EVENT_ERRNO];
+    struct totals totals = event_totals(event);
+    char duration[DURATION_TEXT_MAX], records[COUNT_TEXT_MAX], bytes[COUNT_TEXT_MAX];
+
+    output_duration(totals.duration, duration);
+    output_count(totals.records, "record", records);
+    output_count(totals.bytes, "byte", bytes);
+    output_value(&event->fields[EVENT_REASON]);
+    if (error->text)
+        printf(" (%s)", strerror((int)value_number(error)));
+    printf(", %s, %s, %s", records, bytes, duration);
+}
+
 static void output_event_text(const struct event *event)
 {
-    struct totals totals = event_totals(event);
-    const struct value *errno_value = &event->fields[EVENT_ERRNO];
-    char duration[DURATION_TEXT_MAX];
-
     switch (event->kind) {
     case KIND_CONNECT:
         output_value(&event->fields[EVENT_PEER]);
@@ -184,12 +200,7 @@ static void output_event_text(const struct event *event)
         output_value(&event->fields[EVENT_REASON]);
         break;
     case KIND_DISCONNECT:
-        output_duration(totals.duration, duration);
-        output_value(&event->fields[EVENT_REASON]);
-        if (errno_value->text)
-            printf(" (%s)", strerror((int)value_number(errno_value)));
-        printf(", %" PRIu64 " records, %" PRIu64 " bytes, %s", totals.records, totals.bytes,
-               duration);
+        output_disconnect(event);
         break;
     default:
         output_value(&event->fields[EVENT_MESSAGE]);

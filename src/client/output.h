@@ -37,6 +37,11 @@ void output_time(const struct output *output, uint64_t usec, bool micro,
 /* "12ms", "1.234s", "2min 3s", "4h 5min", "6d 7h". */
 void output_duration(uint64_t usec, char ret[static DURATION_TEXT_MAX]);
 
+#define COUNT_TEXT_MAX 64
+
+/* "1 record", "2 records". */
+void output_count(uint64_t count, const char *thing, char ret[static COUNT_TEXT_MAX]);
+
 /* Writes an event as one line. WITH_SESSION: with the first digits of its session's id. */
 void output_event(const struct output *output, const struct event *event, bool with_session);
 

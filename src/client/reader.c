@@ -339,11 +339,15 @@ int reader_previous(struct reader *reader, struct event *ret)
     return reader_move(reader, ret, sd_journal_previous);
 }
 
-int reader_back(struct reader *reader, uint64_t count)
+int reader_seek_last(struct reader *reader, uint64_t count)
 {
-    int r = sd_journal_previous_skip(reader->journal, count);
+    int r = sd_journal_seek_tail(reader->journal);
 
-    return r < 0 ? r : 0;
+    if (r >= 0)
+        r = sd_journal_previous_skip(reader->journal, count + 1);
+    if (r < 0)
+        return r;
+    return (uint64_t)r <= count ? sd_journal_seek_head(reader->journal) : 0;
 }
 
 int reader_wait(struct reader *reader)

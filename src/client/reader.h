@@ -87,8 +87,8 @@ int reader_seek_tail(struct reader *reader);
 int reader_next(struct reader *reader, struct event *ret);
 int reader_previous(struct reader *reader, struct event *ret);
 
-/* Moves back by COUNT entries, or as many as there are. Returns 0 or a negative errno. */
-int reader_back(struct reader *reader, uint64_t count);
+/* Puts the position before the last COUNT events. Returns 0 or a negative errno. */
+int reader_seek_last(struct reader *reader, uint64_t count);
 
 /* Waits until the journal has changed. Returns 0 or a negative errno. */
 int reader_wait(struct reader *reader);

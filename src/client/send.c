@@ -267,9 +267,9 @@ static int send_fail_silence(const struct sender *s, int error)
         error = -ECONNRESET; /* what the kernel makes of a reset after the peer's end */
     if (error == -ETIMEDOUT && s->timeout > 0)
         return client_fail(STATUS_FAILED,
-                           "no receipt: no progress for %" PRIu64 " s, after %" PRIu64 " bytes",
+                           "no receipt: no progress for %" PRIu64 " s (%" PRIu64 " bytes sent)",
                            s->timeout / USEC_PER_SEC, s->sent);
-    return client_fail(STATUS_FAILED, "no receipt: %s, after %" PRIu64 " bytes",
+    return client_fail(STATUS_FAILED, "no receipt: %s (%" PRIu64 " bytes sent)",
                        error < 0 ? strerror(-error) : "the connection was closed", s->sent);
 }
 
@@ -302,7 +302,7 @@ static int send_everything(struct sender *s, const struct options *options)
 
     if (stopped == SEND_INPUT_ERROR) {
         sender_hide_progress(s);
-        return client_fail(STATUS_FAILED, "standard input: %m, after %" PRIu64 " bytes", s->sent);
+        return client_fail(STATUS_FAILED, "standard input: %m (%" PRIu64 " bytes sent)", s->sent);
     }
     if (stopped == -ETIMEDOUT) {
         sender_hide_progress(s);

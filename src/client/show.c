@@ -4,7 +4,6 @@
 #include "client/session.h"
 #include "client/text.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 static void show_value(const char *label, const struct value *value)
@@ -26,11 +25,12 @@ static void show_time(const struct output *output, const char *label, uint64_t u
 static void show_totals(const struct event *event)
 {
     struct totals totals = event_totals(event);
-    char duration[DURATION_TEXT_MAX];
+    char duration[DURATION_TEXT_MAX], records[COUNT_TEXT_MAX], bytes[COUNT_TEXT_MAX];
 
     output_duration(totals.duration, duration);
-    printf("%9s: %s\n%9s: %" PRIu64 " records, %" PRIu64 " bytes\n", "Duration", duration, "Total",
-           totals.records, totals.bytes);
+    output_count(totals.records, "record", records);
+    output_count(totals.bytes, "byte", bytes);
+    printf("%9s: %s\n%9s: %s, %s\n", "Duration", duration, "Total", records, bytes);
 }
 
 /* FIRST and LAST are whatever the journal has of the session. */

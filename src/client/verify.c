@@ -4,6 +4,7 @@
 #include "client/output.h"
 #include "client/stream.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -12,7 +13,7 @@ struct verification {
     const struct options *options;
     struct reader *reader;
     uint64_t found[VERDICTS];
-    bool none; /* there is nothing to look at */
+    bool unmatched; /* something was asked for that is not there */
 };
 
 static json_t *verdict_json(const char *id, enum verdict verdict, const struct tally *tally)
@@ -31,16 +32,22 @@ static void verdict_print(const struct output *output, const char *id, enum verd
                           const struct tally *tally)
 {
     enum color color = verdict_holds(verdict) ? COLOR_GOOD : COLOR_BAD;
+    char records[COUNT_TEXT_MAX], bytes[COUNT_TEXT_MAX];
+    bool partly = tally->ended && !tally_adds_up(tally);
 
+    output_count(partly ? tally->expected.records : tally->records, "record", records);
+    output_count(partly ? tally->expected.bytes : tally->bytes, "byte", bytes);
     printf("%s  %s%-12s%s  ", id, output_color(output, color), verdict_word(verdict),
            output_plain(output, color));
-    if (tally_adds_up(tally) || !tally->ended)
-        printf("%" PRIu64 " records, %" PRIu64 " bytes", tally->records, tally->bytes);
+    if (partly)
+        printf("%" PRIu64 " of %s, %" PRIu64 " of %s", tally->records, records, tally->bytes,
+               bytes);
     else
-        printf("%" PRIu64 " of %" PRIu64 " records, %" PRIu64 " of %" PRIu64 " bytes",
-               tally->records, tally->expected.records, tally->bytes, tally->expected.bytes);
-    if (tally->repeats > 0)
-        printf(", %" PRIu64 " repeats left out", tally->repeats);
+        printf("%s, %s", records, bytes);
+    if (tally->repeats > 0) {
+        output_count(tally->repeats, "repeat", records);
+        printf(", %s left out", records);
+    }
     putchar('\n');
 }
 
@@ -71,7 +78,10 @@ static int verify_all(struct verification *v)
     int r;
 
     r = list_collect(&list, v->reader, v->options);
-    v->none = r >= 0 && list.count == 0;
+    if (r >= 0 && list.count == 0) {
+        client_fail(STATUS_FAILED, "no sessions in the journal");
+        v->unmatched = true;
+    }
     for (size_t i = 0; r >= 0 && i < list.count; i++)
         if (list.sessions[i]->ended || list.sessions[i]->life != LIFE_OPEN)
             r = verify_session(v, list.sessions[i]->id);
@@ -89,10 +99,11 @@ static uint64_t verify_count(const struct verification *v)
 
 static void summary_print(const struct verification *v)
 {
-    uint64_t sum = verify_count(v);
+    char sessions[COUNT_TEXT_MAX];
     const char *separator = ": ";
 
-    printf("%" PRIu64 " session%s", sum, sum == 1 ? "" : "s");
+    output_count(verify_count(v), "session", sessions);
+    fputs(sessions, stdout);
     for (enum verdict i = 0; i < VERDICTS; i++)
         if (v->found[i] > 0) {
             printf("%s%" PRIu64 " %s", separator, v->found[i], verdict_word(i));
@@ -114,24 +125,25 @@ static json_t *summary_json(const struct verification *v)
     return object ? json_pack("{so}", "summary", object) : NULL;
 }
 
+/* The summary, and the exit status. */
 static int verify_conclude(const struct verification *v)
 {
-    int status = STATUS_OK;
+    int status = v->unmatched ? STATUS_FAILED : STATUS_OK;
 
-    if (!v->options->quiet && v->options->json) {
-        if (output_json(summary_json(v)) < 0)
-            return client_fail(STATUS_FAILED, "out of memory");
-    } else if (!v->options->quiet) {
+    if (v->options->quiet || (v->unmatched && verify_count(v) == 0))
+        ; /* nothing to sum up */
+    else if (!v->options->json)
         summary_print(v);
-    }
+    else if (output_json(summary_json(v)) < 0)
+        return session_fail_journal(-ENOMEM);
     for (enum verdict i = 0; i < VERDICTS; i++)
         if (v->found[i] > 0 && !verdict_holds(i))
             status = STATUS_FAILED;
     return status;
 }
 
-/* Those that ARGUMENTS name. *UNNAMED: there was one that names no session. */
-static int verify_named(struct verification *v, char **arguments, int count, bool *unnamed)
+/* The sessions that ARGUMENTS name. Returns 0 or a negative errno. */
+static int verify_named(struct verification *v, char **arguments, int count)
 {
     char id[SESSION_ID_HEX + 1];
     int r = 0;
@@ -140,7 +152,7 @@ static int verify_named(struct verification *v, char **arguments, int count, boo
         if (session_find(v->reader, arguments[i], id) < 0)
             r = verify_session(v, id);
         else
-            *unnamed = true;
+            v->unmatched = true;
     }
     return r;
 }
@@ -149,7 +161,6 @@ int verify_run(const struct options *options, char **arguments, int count)
 {
     struct reader *reader CLEANUP(reader_freep) = NULL;
     struct verification v = {.options = options};
-    bool unnamed = false;
     int r;
 
     r = reader_open(options, &reader);
@@ -157,13 +168,8 @@ int verify_run(const struct options *options, char **arguments, int count)
         return r;
     v.reader = reader;
     output_open(&v.output, options, !options->json && !options->quiet);
-    r = count > 0 ? verify_named(&v, arguments, count, &unnamed) : verify_all(&v);
-    if (r >= 0 && !v.none)
-        r = verify_conclude(&v);
+    r = count > 0 ? verify_named(&v, arguments, count) : verify_all(&v);
+    r = r < 0 ? session_fail_journal(r) : verify_conclude(&v);
     output_close(&v.output);
-    if (r < 0)
-        return session_fail_journal(r);
-    if (v.none)
-        return client_fail(STATUS_FAILED, "no sessions in the journal");
-    return unnamed ? STATUS_FAILED : r;
+    return r;
 }
