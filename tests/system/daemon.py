@@ -28,17 +28,21 @@ class Netd:
         """Sets up the next start. CONFIG is the text of netd.conf, ENV a dict for
         /etc/default/netd, DROPIN and SOCKET_DROPIN unit file text for netd.service and netd.socket.
         None leaves what the installation has."""
-        if config is None:
-            config = self._saved[CONFIG]
-        elif isinstance(config, str):
-            config = config.encode()
-        self.box.path(CONFIG).write_bytes(config)
+        self.configure_file(config)
         lines = "".join(f"{k}={v}\n" for k, v in (env or {}).items()).encode()
         self.box.path(ENVIRONMENT).write_bytes(lines if env else self._saved[ENVIRONMENT])
         changed = [self._drop_in("netd.service", dropin),
                    self._drop_in("netd.socket", socket_dropin)]
         if any(changed):
             self.box.run("systemctl", "daemon-reload")
+
+    def configure_file(self, config=None):
+        """Writes netd.conf alone, for a reload, say."""
+        if config is None:
+            config = self._saved[CONFIG]
+        elif isinstance(config, str):
+            config = config.encode()
+        self.box.path(CONFIG).write_bytes(config)
 
     def _drop_in(self, unit, text):
         path = self.box.path(f"{UNIT_DIRECTORY}/{unit}.d/test.conf")
