@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""What the other tests rely on: the reader of the Journal Export Format, and the box's network."""
+
+import pytest
+
+import journal
+from box import wait_for
+
+ONE = b"__CURSOR=a\nMESSAGE=one\n\n"
+
+
+def binary(name, value):
+    return name + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
+
+
+def test_entries_are_separated_by_empty_lines():
+    assert [e["MESSAGE"] for e in journal.parse(ONE + b"MESSAGE=two=2\n\n\nMESSAGE=\n")] == [
+        b"one", b"two=2", b""]
+    assert journal.parse(b"") == []
+
+
+def test_binary_values_may_hold_anything():
+    value = b"a\n\nMESSAGE=x\n\0\xff"
+    first, second = journal.parse(binary(b"NETD_DATA", value) + b"\n" + ONE)
+    assert first["NETD_DATA"] == first.record == value
+    assert second.pairs == [("__CURSOR", b"a"), ("MESSAGE", b"one")]
+
+
+def test_a_field_twice_shows_in_pairs():
+    (entry,) = journal.parse(b"A=1\nA=2\n")
+    assert entry["A"] == b"1" and entry.pairs == [("A", b"1"), ("A", b"2")]
+
+
+@pytest.mark.parametrize("export", [b"A=1", binary(b"A", b"value")[:-1],
+                                    b"A\n" + (9).to_bytes(8, "little") + b"value\n"])
+def test_what_is_cut_short_is_an_error(export):
+    with pytest.raises(ValueError):
+        journal.parse(export)
+
+
+def test_joined_puts_the_ends_back():
+    def data(**fields):
+        return journal.Entry([("NETD_EVENT", b"data"),
+                              *((k, v) for k, v in fields.items())])
+    events = [journal.Entry([("NETD_EVENT", b"connect"), ("MESSAGE", b"hello")]),
+              data(MESSAGE=b"a"), data(MESSAGE=b"b", NETD_TERMINATOR=b"crlf"),
+              data(MESSAGE=b"c", NETD_TERMINATOR=b"continued"),
+              data(MESSAGE=b"\\x00", NETD_DATA=b"\0", NETD_TERMINATOR=b"none")]
+    assert journal.joined(events) == b"a\nb\r\nc\0"
+
+
+def test_the_first_entry_after_the_start_is_not_lost(netd):
+    """journalctl --after-cursor of systemd 252 skips it."""
+    netd.box.sh("logger -t first-entry one; logger -t first-entry two")
+    found = netd.journal("SYSLOG_IDENTIFIER=first-entry")
+    assert [e["MESSAGE"] for e in found] == [b"one", b"two"]
+
+
+def test_a_killed_command_dies_inside(box):
+    with box.popen("sleep", "98765") as command:
+        def running():
+            return box.run("pgrep", "-f", "^sleep 98765$", check=False).stdout
+        wait_for(running, "the command to run")
+        command.kill()
+    wait_for(lambda: not running(), "the command to die")
+
+
+def test_boxes_have_loopback_only(box):
+    assert "UP" in box.sh("ip -br link show lo")
+    assert len(box.sh("ip -br link").splitlines()) == 1
