@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What line framing has to give, said over the whole stream at once: it is split at each LF, a CR
+ * before the LF belongs to the end, and what is longer than the limit comes in pieces of the limit.
+ * And a feeder that has the framer look at the stream as a session does, in whatever cuttings.
+ * Shared by tests and fuzzers.
+ */
+#pragma once
+
+#include "daemon/framer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct piece {
+    size_t start, length; /* of the stream, without the terminator */
+    enum terminator terminator;
+};
+
+struct pieces {
+    struct piece *all; /* for free(3) */
+    size_t count, room;
+};
+
+static inline void pieces_add(struct pieces *p, size_t start, size_t length, enum terminator end)
+{
+    if (p->count == p->room) {
+        p->room = p->room * 2 + 64;
+        p->all = realloc(p->all, p->room * sizeof(*p->all));
+        if (!p->all)
+            abort();
+    }
+    p->all[p->count++] = (struct piece){start, length, end};
+}
+
+static inline void pieces_add_line(struct pieces *p, size_t max, size_t start, size_t length,
+                                   enum terminator end)
+{
+    for (; length > max; start += max, length -= max)
+        pieces_add(p, start, max, TERM_CONTINUED);
+    pieces_add(p, start, length, end);
+}
+
+static inline void pieces_expect(struct pieces *ret, size_t max, const uint8_t *data, size_t length)
+{
+    size_t start = 0;
+
+    ret->count = 0;
+    for (size_t i = 0; i < length; i++) {
+        bool crlf = i > start && data[i - 1] == '\r';
+
+        if (data[i] != '\n')
+            continue;
+        pieces_add_line(ret, max, start, i - start - crlf, crlf ? TERM_CRLF : TERM_LF);
+        start = i + 1;
+    }
+    if (start < length)
+        pieces_add_line(ret, max, start, length - start, TERM_NONE);
+}
+
+static inline bool pieces_equal(const struct pieces *a, const struct pieces *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (a->all[i].start != b->all[i].start || a->all[i].length != b->all[i].length ||
+            a->all[i].terminator != b->all[i].terminator)
+            return false;
+    return true;
+}
+
+/* The terminator's bytes. */
+static inline size_t terminator_length(enum terminator terminator)
+{
+    return terminator == TERM_LF ? 1 : terminator == TERM_CRLF ? 2 : 0;
+}
+
+/* A stream on its way through the framer. */
+struct feeder {
+    struct framer framer;
+    const uint8_t *data;
+    size_t framed, end; /* taken; arrived */
+    size_t scanned;
+    bool mid_record;
+    struct pieces pieces;
+};
+
+static inline bool feeder_take(struct feeder *f, const struct record *record)
+{
+    size_t terminator = terminator_length(record->terminator);
+
+    if (record->data != f->data + f->framed || record->consumed != record->length + terminator ||
+        record->consumed > f->end - f->framed || record->length > f->framer.max_record)
+        return false;
+    if (record->terminator == TERM_LF && record->data[record->length] != '\n')
+        return false;
+    if (record->terminator == TERM_CRLF && memcmp(record->data + record->length, "\r\n", 2) != 0)
+        return false;
+    pieces_add(&f->pieces, f->framed, record->length, record->terminator);
+    f->framed += record->consumed;
+    f->scanned = 0;
+    f->mid_record = record->terminator == TERM_CONTINUED;
+    return true;
+}
+
+/*
+ * N more bytes arrive, the last ones with AT_END; takes every record that they make. The framer
+ * sees a copy that ends where the bytes end, so that a sanitizer notices a look behind them. False
+ * where what comes back is no record of the stream, or takes bytes before they arrive.
+ */
+static inline bool feeder_feed(struct feeder *f, size_t n, bool at_end)
+{
+    struct record record;
+    bool good = true;
+
+    f->end += n;
+    for (;;) {
+        size_t length = f->end - f->framed;
+        uint8_t *copy = malloc(length > 0 ? length : 1);
+        int r;
+
+        if (!copy)
+            abort();
+        memcpy(copy, f->data + f->framed, length);
+        r = framer_next(&f->framer, copy, length, at_end, f->mid_record, &f->scanned, &record);
+        good = r == 0 || record.data == copy;
+        free(copy);
+        if (r == 0 || !good)
+            break;
+        record.data = f->data + f->framed;
+        if (!feeder_take(f, &record))
+            return false;
+    }
+    return good && (!at_end || f->framed == f->end);
+}
+
+/* Has the unfinished rest taken as a piece, as when memory is short. */
+static inline bool feeder_cut(struct feeder *f)
+{
+    struct record record;
+
+    return framer_cut(f->data + f->framed, f->end - f->framed, &record) == 0 ||
+           feeder_take(f, &record);
+}
+
+/* Records instead of pieces: what does not depend on the memory that there was. */
+static inline void pieces_join(struct pieces *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->count; i++) {
+        bool join = n > 0 && p->all[n - 1].terminator == TERM_CONTINUED;
+
+        if (join) {
+            p->all[n - 1].length += p->all[i].length;
+            p->all[n - 1].terminator = p->all[i].terminator;
+        } else {
+            p->all[n++] = p->all[i];
+        }
+    }
+    p->count = n;
+}
