@@ -37,13 +37,12 @@ static bool receipt_session(const char **text, char ret[static SESSION_ID_HEX + 
            strlen(ret) == SESSION_ID_HEX;
 }
 
-/* A number as printf("%" PRIu64) writes it: no leading zeros. */
 static bool receipt_number(const char **text, uint64_t *ret)
 {
     char digits[24];
 
     return receipt_take(text, "0123456789", digits, sizeof(digits)) &&
-           (digits[0] != '0' || digits[1] == '\0') && parse_u64(digits, UINT64_MAX, ret) == 0;
+           parse_u64(digits, UINT64_MAX, ret) == 0;
 }
 
 /* The reason, which ends the line. */

@@ -42,7 +42,7 @@ static const char *skip_blanks(const char *p)
 /* The unit at *P, taken off; seconds where there is none; 0: unknown. */
 static uint64_t span_unit(const char **p)
 {
-    size_t length = strcspn(*p, " \t0123456789+-.");
+    size_t length = strcspn(*p, " \t0123456789");
     char name[16];
 
     if (length == 0)

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+#include "client/text.h"
+#include "common/util.h"
+
+#include <locale.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct row {
+    const char *text, *expected;
+};
+
+static void check_rows(const struct row *rows, size_t count)
+{
+    char safe[256];
+
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strlen(rows[i].text), n = text_escape(safe, rows[i].text, length);
+
+        assert_string_equal(safe, rows[i].expected);
+        assert_int_equal(n, strlen(safe));
+    }
+}
+
+static void ascii_is_the_same_everywhere(void **state)
+{
+    static const struct row rows[] = {
+        {"", ""},
+        {"plain text ~!", "plain text ~!"},
+        {"a\tb", "a\tb"},
+        {"a\nb\r", "a\\x0ab\\x0d"},
+        {"\033[31m", "\\x1b[31m"},
+        {"\177\001", "\\x7f\\x01"},
+        {"\\x1b", "\\x1b"},
+    };
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    check_rows(rows, ARRAY_SIZE(rows));
+    assert_non_null(setlocale(LC_CTYPE, "C"));
+    check_rows(rows, ARRAY_SIZE(rows));
+}
+
+static void utf8_shows_letters_and_nothing_that_moves(void **state)
+{
+    static const struct row rows[] = {
+        {"gr\u00fc\u00df \u65e5\u672c \U0001f600", "gr\u00fc\u00df \u65e5\u672c \U0001f600"},
+        {"\xc2\x85\xc2\x9b", "\\xc2\\x85\\xc2\\x9b"},       /* C1 */
+        {"\u202e\u2066", "\\xe2\\x80\\xae\\xe2\\x81\\xa6"}, /* bidirectional overrides */
+        {"\u2028", "\\xe2\\x80\\xa8"},                      /* line separator */
+        {"\xff\xc3", "\\xff\\xc3"},                         /* never, and cut short */
+        {"\xc0\xaf", "\\xc0\\xaf"},                         /* overlong */
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},                /* a surrogate */
+        {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"},       /* beyond Unicode */
+        {"a\xc3(", "a\\xc3("},
+    };
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    check_rows(rows, ARRAY_SIZE(rows));
+}
+
+static void the_c_locale_shows_ascii_only(void **state)
+{
+    static const struct row rows[] = {
+        {"gr\u00fc\u00df", "gr\\xc3\\xbc\\xc3\\x9f"},
+        {"\x9b", "\\x9b"},
+    };
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C"));
+    check_rows(rows, ARRAY_SIZE(rows));
+}
+
+/* What a stream gets is what text_escape() says, NUL bytes included, whatever the bytes are. */
+static void streams_get_the_same(void **state)
+{
+    uint8_t bytes[1000];
+    char expected[TEXT_GROWTH * sizeof(bytes) + 1];
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    srandom(1);
+    for (unsigned round = 0; round < 100; round++) {
+        size_t length = (size_t)random() % sizeof(bytes), n;
+        char *written = NULL;
+        FILE *stream = open_memstream(&written, &n);
+
+        assert_non_null(stream);
+        for (size_t i = 0; i < length; i++)
+            bytes[i] = (uint8_t)(random() % 4 ? random() % 128 : random());
+        text_escape(expected, bytes, length);
+        text_write(stream, bytes, length);
+        fclose(stream);
+        assert_string_equal(written, expected);
+        for (size_t i = 0; i < n; i++)
+            assert_false((uint8_t)written[i] < 0x20 && written[i] != '\t');
+        free(written);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ascii_is_the_same_everywhere),
+        cmocka_unit_test(utf8_shows_letters_and_nothing_that_moves),
+        cmocka_unit_test(the_c_locale_shows_ascii_only),
+        cmocka_unit_test(streams_get_the_same),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
