@@ -191,6 +191,7 @@ static int journal_send_large(struct journal *j, uint32_t i)
         char space[CMSG_SPACE(sizeof(int))];
     } control = {0};
     struct mmsghdr *message = &j->batch->messages[i];
+    struct msghdr plain = message->msg_hdr;
     size_t size = j->entries[i].size;
     int r;
 
@@ -209,6 +210,7 @@ static int journal_send_large(struct journal *j, uint32_t i)
     memcpy(CMSG_DATA(&control.header), &j->memfd, sizeof(int));
     message->msg_hdr = (struct msghdr){.msg_control = &control, .msg_controllen = sizeof(control)};
     r = sendmmsg(j->fd, message, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    message->msg_hdr = plain; /* the next socket may take it as a datagram */
     if (r < 0)
         return -errno;
     close_fd(&j->memfd);
@@ -232,6 +234,7 @@ static int journal_send_some(struct journal *j, uint32_t i)
         return journal_send_large(j, i);
     while (end < batch->end && j->entries[end].size <= j->datagram_max)
         end++;
+    close_fd(&j->memfd);
     n = sendmmsg(j->fd, &batch->messages[i], end - i, MSG_DONTWAIT | MSG_NOSIGNAL);
     return n < 0 ? -errno : n;
 }

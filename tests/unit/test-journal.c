@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/journal.h"
+
+#include "common/util.h"
+
+#include "random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "sink.h"
+
+static struct sink sink;
+static struct batch *batch;
+static struct journal *journal;
+
+/* The text of entry number N: its number, in a place that stays, and as many bytes as wanted. */
+static char entry_text[256 * 1024];
+
+static int setup(void **state)
+{
+    (void)state;
+    sink_init(&sink);
+    batch = calloc(1, sizeof(*batch));
+    journal = calloc(1, sizeof(*journal));
+    memset(entry_text, '.', sizeof(entry_text));
+    return batch && journal ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    journal_deinit(journal);
+    sink_deinit(&sink);
+    free(batch);
+    free(journal);
+    return 0;
+}
+
+static void begin(void)
+{
+    assert_int_equal(journal_init(journal, OUTPUT_JOURNAL, sink.path, batch), 0);
+}
+
+/* Puts entry NUMBER in the batch: eight digits and SIZE bytes, in two pieces and an empty one. */
+static void push(uint64_t number, size_t size)
+{
+    struct item item = {.session = (uint32_t)number, .kind = ITEM_DATA, .records = number};
+    char *digits = (char *)journal->arena.base + journal->arena.used;
+    struct entry entry = {
+        .pieces = {{.iov_base = digits, .iov_len = 8},
+                   {.iov_base = entry_text, .iov_len = 0},
+                   {.iov_base = entry_text, .iov_len = size}},
+        .count = 3,
+        .size = 8 + size,
+    };
+
+    snprintf(digits, 9, "%08u", (unsigned)number);
+    journal->arena.used += 9;
+    journal_push(journal, &entry, &item);
+}
+
+/* Applies what was taken; returns how many entries that were. */
+static uint32_t commit(uint64_t *next)
+{
+    uint32_t n = 0;
+
+    for (; batch_taken(batch); n++) {
+        assert_int_equal(batch->items[batch->first].records, (*next)++);
+        batch->first++;
+    }
+    return n;
+}
+
+/* Takes the next datagram, which must be entry NUMBER with SIZE bytes. */
+static void expect(uint64_t number, size_t size)
+{
+    char digits[9];
+
+    assert_true(sink_take(&sink));
+    snprintf(digits, sizeof(digits), "%08u", (unsigned)number);
+    assert_int_equal(sink.length, 8 + size);
+    assert_memory_equal(sink.data, digits, 8);
+    assert_memory_equal(sink.data + 8, entry_text, size);
+    assert_int_equal(sink.large, sink.length > DATAGRAM_MAX);
+}
+
+static void batch_goes_out_in_order(void **state)
+{
+    uint64_t next = 0;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    assert_false(batch_taken(batch));
+    assert_int_equal(journal_send(journal), 0); /* an empty one is out at once */
+    for (uint64_t i = 0; i < 10; i++) {
+        assert_true(journal_has_room(journal));
+        push(i, (size_t)i * 100);
+    }
+    assert_false(batch_taken(batch));
+    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(journal->held, 0);
+    assert_int_equal(commit(&next), 10);
+    assert_int_equal(batch->first, batch->end);
+    for (uint64_t i = 0; i < 10; i++)
+        expect(i, (size_t)i * 100);
+    journal_reset(journal);
+    assert_int_equal(batch->end, 0);
+    assert_int_equal(journal->arena.used, 0);
+    assert_false(sink_take(&sink));
+}
+
+static void batch_has_a_last_place(void **state)
+{
+    (void)state;
+    begin();
+    for (uint64_t i = 0; i < BATCH_MAX; i++) {
+        assert_true(journal_has_room(journal));
+        push(i, 1);
+    }
+    assert_false(journal_has_room(journal));
+    journal_reset(journal);
+    assert_true(journal_has_room(journal));
+}
+
+/* Whatever the queue takes at a time: every entry once, in order. */
+static void full_queue_keeps_order(void **state)
+{
+    uint64_t pushed = 0, committed = 0, received = 0;
+    static size_t sizes[3000];
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    while (received < ARRAY_SIZE(sizes)) {
+        int r;
+
+        while (pushed < ARRAY_SIZE(sizes) && journal_has_room(journal) && random_below(200) > 0) {
+            sizes[pushed] = random_below(50) ? random_below(3000) : random_below(200000);
+            push(pushed, sizes[pushed]);
+            pushed++;
+        }
+        r = journal_send(journal);
+        assert_true(r == 0 || r == 1);
+        assert_int_equal(journal->held, r == 0 ? 0 : EAGAIN);
+        (void)commit(&committed);
+        if (r == 0) {
+            assert_int_equal(committed, pushed);
+            journal_reset(journal);
+        }
+        for (size_t n = random_below(40); n > 0 && received < committed; n--) {
+            expect(received, sizes[received]);
+            received++;
+        }
+    }
+    assert_false(sink_take(&sink));
+}
+
+static void full_queue_is_asked_less_and_less(void **state)
+{
+    uint64_t next = 0, before = 0;
+    int tries;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    while (journal_send(journal) == 0) {
+        (void)commit(&next);
+        journal_reset(journal);
+        for (uint64_t i = 0; i < BATCH_MAX; i++)
+            push(next + i, 10);
+    }
+    for (tries = 0; tries < 100; tries++) {
+        assert_int_equal(journal_send(journal), 1);
+        assert_true(journal_retry_usec(journal) >= before);
+        before = journal_retry_usec(journal);
+        assert_true(before >= 100 && before <= 100000);
+    }
+    assert_true(before >= 10000);
+    (void)commit(&next);
+    assert_true(sink_take(&sink));
+    /* One place is free, one entry goes: then it is worth to ask soon again. */
+    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(commit(&next), 1);
+    assert_true(journal_retry_usec(journal) < before);
+}
+
+static void missing_journal_is_waited_for(void **state)
+{
+    uint64_t next = 0;
+
+    (void)state;
+    begin();
+    for (uint64_t i = 0; i < 5; i++)
+        push(i, 100);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(journal_send(journal), 1);
+        assert_int_equal(journal->held, ENOENT);
+        assert_true(journal_retry_usec(journal) >= 10000);
+        assert_false(batch_taken(batch));
+    }
+    /* The path is there, and nobody behind it. */
+    sink_open(&sink);
+    sink_close(&sink);
+    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(journal->held, ECONNREFUSED);
+    assert_false(batch_taken(batch));
+
+    sink_open(&sink);
+    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(commit(&next), 5);
+    for (uint64_t i = 0; i < 5; i++)
+        expect(i, 100);
+}
+
+/* What was queued at a journal that died is lost with it; what was not taken goes to the next. */
+static void journal_that_goes_away_is_found_again(void **state)
+{
+    uint64_t next = 0, lost;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    push(0, 10);
+    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(commit(&next), 1);
+    journal_reset(journal);
+    expect(0, 10);
+    sink_close(&sink);
+
+    for (uint64_t i = 1; i < 4; i++)
+        push(i, i == 2 ? DATAGRAM_MAX + 1 : 10); /* a large one stays what it is */
+    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(journal->held, ECONNREFUSED);
+    assert_int_equal(journal->fd, -1);
+    assert_int_equal(commit(&next), 0);
+    assert_int_equal(unlink(sink.path), 0);
+    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(journal->held, ENOENT);
+    sink_open(&sink);
+    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(commit(&next), 3);
+    for (uint64_t i = 1; i < 4; i++)
+        expect(i, i == 2 ? DATAGRAM_MAX + 1 : 10);
+    journal_reset(journal);
+
+    /* In the middle of a batch. */
+    do {
+        journal_reset(journal);
+        for (uint64_t i = 0; i < BATCH_MAX; i++)
+            push(next + i, 10);
+    } while (journal_send(journal) == 0 && commit(&next) > 0);
+    (void)commit(&next);
+    lost = next;
+    assert_true(batch->first < batch->end);
+    sink_close(&sink);
+    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(commit(&next), 0);
+    sink_open(&sink);
+    while (journal_send(journal) == 1) {
+        (void)commit(&next);
+        while (sink_take(&sink))
+            ;
+    }
+    (void)commit(&next);
+    assert_true(next > lost);
+    assert_int_equal(batch->first, batch->end);
+}
+
+static void large_entries_are_memfds(void **state)
+{
+    static const size_t sizes[] = {
+        DATAGRAM_MAX - 9, DATAGRAM_MAX - 8, DATAGRAM_MAX - 7, 1, 200000, 2};
+    uint64_t next = 0;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    for (uint64_t i = 0; i < ARRAY_SIZE(sizes); i++)
+        push(i, sizes[i]);
+    while (journal_send(journal) == 1) {
+        uint64_t before = next;
+
+        (void)commit(&next);
+        for (; before < next; before++)
+            expect(before, sizes[before]);
+        journal->arena.used = 0;
+    }
+    for (uint64_t i = next; i < ARRAY_SIZE(sizes); i++)
+        expect(i, sizes[i]);
+    assert_int_equal(commit(&next), ARRAY_SIZE(sizes));
+    assert_int_equal(journal->memfd, -1);
+}
+
+/* Memory in memfds that nobody reads has a limit of its own. */
+static void waiting_memfds_are_bounded(void **state)
+{
+    const size_t size = 250000;
+    uint64_t next = 0, received = 0;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    for (uint64_t i = 0; i < 30; i++)
+        push(i, size);
+    while (journal_send(journal) == 1) {
+        assert_int_equal(journal->held, EAGAIN);
+        (void)commit(&next);
+        assert_true((next - received) * size <= MEMFD_WAITING_MAX);
+        assert_true(next > received);
+        /* Only when all were read is it known that they are gone. */
+        while (received < next)
+            expect(received++, size);
+    }
+    (void)commit(&next);
+    assert_int_equal(next, 30);
+}
+
+/* A large entry that had to wait is sent as what it is when the socket takes larger ones. */
+static void large_entry_may_become_a_small_one(void **state)
+{
+    uint64_t next = 0, received = 0;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    do {
+        (void)commit(&next);
+        journal_reset(journal);
+        for (uint64_t i = 0; i < BATCH_MAX; i++)
+            push(next + i, 10);
+    } while (journal_send(journal) == 0);
+    (void)commit(&next);
+    journal->datagram_max = 10; /* less than the entry at the head has */
+    assert_int_equal(journal_send(journal), 1);
+    journal->datagram_max = DATAGRAM_MAX;
+    while (received < next)
+        expect(received++, 10);
+    while (journal_send(journal) == 1) {
+        (void)commit(&next);
+        while (received < next)
+            expect(received++, 10);
+    }
+    (void)commit(&next);
+    while (received < next)
+        expect(received++, 10);
+    assert_false(sink_take(&sink));
+}
+
+/* A reset that was interrupted leaves an empty batch, whatever stood in it. */
+static void half_a_reset_is_a_whole_one(void **state)
+{
+    uint64_t next = 0;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    for (uint64_t i = 0; i < 5; i++)
+        push(i, 1);
+    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(commit(&next), 5);
+    batch->end = 0;
+    assert_false(batch_taken(batch));
+    /* And an entry that is half in is not in. */
+    journal_reset(journal);
+    push(5, 1);
+    batch->messages[0].msg_len = 9;
+    batch->end = 0;
+    assert_false(batch_taken(batch));
+}
+
+static void names_of_sockets_have_a_limit(void **state)
+{
+    static char path[300];
+
+    (void)state;
+    memset(path, 'x', sizeof(path) - 1);
+    assert_int_equal(journal_init(journal, OUTPUT_JOURNAL, path, batch), 0);
+    push(0, 1);
+    assert_int_equal(journal_send(journal), 1);
+    assert_true(journal->held != 0);
+}
+
+/* --- Standard output --- */
+
+/* Prepares the journal with FD as standard output, which the test gets back. */
+static void begin_stdout(int fd, enum output output)
+{
+    int saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10), r;
+
+    fflush(stdout);
+    assert_true(saved >= 0);
+    assert_int_equal(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
+    r = journal_init(journal, output, NULL, batch);
+    assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
+    close(saved);
+    assert_int_equal(r, 0);
+}
+
+/* Writes COUNT entries to FD while what comes out at READER is compared. */
+static void check_stdout(int reader, uint64_t count)
+{
+    uint64_t pushed = 0, committed = 0, received = 0;
+    static uint8_t in[1024 * 1024];
+    static size_t sizes[1000];
+    size_t held = 0;
+
+    assert_true(count <= ARRAY_SIZE(sizes));
+    while (received < count) {
+        size_t want = random_below(2) ? 1 + random_below(5000) : sizeof(in) - held;
+        ssize_t n;
+        int r;
+
+        while (pushed < count && journal_has_room(journal) && random_below(30) > 0) {
+            sizes[pushed] = random_below(random_below(5) ? 300 : 150000);
+            push(pushed, sizes[pushed]);
+            pushed++;
+        }
+        r = journal_send(journal);
+        assert_true(r == 0 || r == 1);
+        (void)commit(&committed);
+        if (r == 0) {
+            assert_int_equal(committed, pushed);
+            assert_int_equal(journal->written, 0);
+            journal_reset(journal);
+        } else {
+            assert_int_equal(journal->held, EAGAIN);
+        }
+        n = read(reader, in + held, min_size(want, sizeof(in) - held));
+        held += n > 0 ? (size_t)n : 0;
+        while (received < pushed && held >= 8 + sizes[received]) {
+            size_t size = 8 + sizes[received];
+            char digits[9];
+
+            snprintf(digits, sizeof(digits), "%08u", (unsigned)received);
+            assert_memory_equal(in, digits, 8);
+            assert_memory_equal(in + 8, entry_text, sizes[received]);
+            memmove(in, in + size, held - size);
+            held -= size;
+            received++;
+        }
+    }
+    assert_int_equal(held, 0);
+}
+
+static void pipe_takes_what_it_can(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    begin_stdout(fds[1], OUTPUT_EXPORT);
+    assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+    check_stdout(fds[0], 1000);
+    /* The pipe that others share did not change. */
+    assert_int_equal(fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void stream_socket_takes_what_it_can(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    begin_stdout(fds[1], OUTPUT_TEXT);
+    assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+    check_stdout(fds[0], 1000);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void file_takes_everything(void **state)
+{
+    uint64_t next = 0;
+    struct stat st;
+    int fd;
+
+    (void)state;
+    fd = memfd_create("output", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    begin_stdout(fd, OUTPUT_TEXT);
+    for (uint64_t i = 0; i < BATCH_MAX; i++)
+        push(i, 1000);
+    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(commit(&next), BATCH_MAX);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_size, BATCH_MAX * 1008);
+    close(fd);
+}
+
+static void reader_that_is_gone_is_fatal(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (i == 0)
+            assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        else
+            assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        begin_stdout(fds[1], OUTPUT_TEXT);
+        push(0, 100);
+        close(fds[0]);
+        assert_int_equal(journal_send(journal), -EPIPE);
+        assert_false(batch_taken(batch));
+        journal_deinit(journal);
+        close(fds[1]);
+    }
+}
+
+/* Space may come back: no reason to end. */
+static void full_device_is_waited_for(void **state)
+{
+    int fd;
+
+    (void)state;
+    fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    begin_stdout(fd, OUTPUT_TEXT);
+    push(0, 100);
+    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(journal->held, ENOSPC);
+    assert_true(journal_retry_usec(journal) >= 10000);
+    close(fd);
+}
+
+static void closed_standard_output_is_an_error(void **state)
+{
+    int saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10), r;
+
+    (void)state;
+    fflush(stdout);
+    close(STDOUT_FILENO);
+    r = journal_init(journal, OUTPUT_TEXT, NULL, batch);
+    assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
+    close(saved);
+    assert_int_equal(r, -EBADF);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(batch_goes_out_in_order),
+        TEST(batch_has_a_last_place),
+        TEST(full_queue_keeps_order),
+        TEST(full_queue_is_asked_less_and_less),
+        TEST(missing_journal_is_waited_for),
+        TEST(journal_that_goes_away_is_found_again),
+        TEST(large_entries_are_memfds),
+        TEST(waiting_memfds_are_bounded),
+        TEST(large_entry_may_become_a_small_one),
+        TEST(half_a_reset_is_a_whole_one),
+        TEST(names_of_sockets_have_a_limit),
+        TEST(pipe_takes_what_it_can),
+        TEST(stream_socket_takes_what_it_can),
+        TEST(file_takes_everything),
+        TEST(reader_that_is_gone_is_fatal),
+        TEST(full_device_is_waited_for),
+        TEST(closed_standard_output_is_an_error),
+    };
+
+    random_begin();
+    alarm(300); /* what hangs, fails */
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
+}
