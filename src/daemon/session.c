@@ -88,8 +88,10 @@ static void session_compact(struct session *s, uint8_t *region)
     if (start == 0 || rest > start || s->framed != start)
         return;
     memcpy(region, region + start, rest);
-    s->resent_end -= (uint32_t)min_size(s->resent_end, start);
     __atomic_store_n(&s->window, window_make(0, rest), __ATOMIC_RELEASE);
+    /* After the window: a mark too many does no harm. */
+    __atomic_store_n(&s->resent_end, s->resent_end - (uint32_t)min_size(s->resent_end, start),
+                     __ATOMIC_RELEASE);
     s->framed = 0;
 }
 
