@@ -224,7 +224,7 @@ int listeners_check(const struct listener_config *settings, char error[static LI
 static int listeners_bind(struct table *t, const struct listener_config *settings, uint32_t *wanted,
                           char error[static LISTENER_ERROR_MAX])
 {
-    bool any = strcmp(settings->host, "*") == 0;
+    bool any = strcmp(settings->host, "*") == 0, at_host;
     struct addrinfo *list = NULL;
     int r, first_error = 0;
 
@@ -256,9 +256,9 @@ static int listeners_bind(struct table *t, const struct listener_config *setting
     }
     if (*wanted != 0)
         return 0;
-    listener_error(error,
-                   first_error == -EADDRNOTAVAIL ? settings->host_origin : settings->port_origin,
-                   "listen on", settings->host, settings->port, strerror(-first_error));
+    at_host = first_error == -EADDRNOTAVAIL || first_error == -EAFNOSUPPORT;
+    listener_error(error, at_host ? settings->host_origin : settings->port_origin, "listen on",
+                   settings->host, settings->port, strerror(-first_error));
     return first_error;
 }
 

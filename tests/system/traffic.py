@@ -354,3 +354,12 @@ def served(netd, **options):
 def seeded(name):
     """A generator of its own for each test, the same in every run (NETD_TEST_SEED: another)."""
     return random.Random(f"{os.environ.get('NETD_TEST_SEED', '1')} {name}")
+
+
+def complaint(box, *words, status=78, env=None, program=("netd",)):
+    """Runs netd in the box, which must end at once with STATUS, without a word on standard output
+    and with one line on standard error, without "netd: " in front: what is returned."""
+    result = box.run(*program, *words, check=False, env=env, timeout=20)
+    assert (result.returncode, result.stdout) == (status, ""), result
+    assert re.fullmatch(r"netd: [\x20-\x7e]+\n", result.stderr), result.stderr
+    return result.stderr[len("netd: "):-1]
