@@ -1,0 +1,75 @@
+#compdef netd-client
+# SPDX-License-Identifier: MIT
+# zsh completion for netd-client(1); installed as share/zsh/site-functions/_netd-client
+
+# Open and recent sessions, from the same journal that the command line names, with their peers.
+_netd_client_sessions() {
+    local -a ids journal
+    local option
+
+    for option in -D --directory --namespace; do
+        [[ -n ${opt_args[$option]} ]] && journal=($option "${(Q)opt_args[$option]}")
+    done
+    ids=(${(fu)"$(netd-client sessions --quiet --open $journal 2>/dev/null
+        netd-client sessions --quiet --lines 50 $journal 2>/dev/null)"})
+    _wanted sessions expl session compadd -a ids
+}
+
+_netd_client_times() {
+    _wanted times expl time compadd today yesterday now -1h -1d
+}
+
+_netd_client() {
+    local -a general where json utc pager
+    local curcontext=$curcontext state line
+    local -A opt_args
+
+    general=(
+        '(-H --host)'{-H,--host=}'[where netd listens]:host:_hosts'
+        '(-p --port)'{-p,--port=}'[its port]:port:'
+        '(-T --timeout)'{-T,--timeout=}'[longest time without progress]:seconds:'
+        '(-q --quiet)'{-q,--quiet}'[say less]'
+        '(-v --verbose)'{-v,--verbose}'[say more]'
+        '(- *)'{-h,--help}'[show help]'
+        '(- *)'{-V,--version}'[show the version]'
+    )
+    where=(
+        '(-D --directory --namespace)'{-D,--directory=}'[journal files to read]:directory:_directories'
+        '(-D --directory)--namespace=[journal namespace to read]:namespace:'
+    )
+    json='--json[one object a line]'
+    utc='--utc[times in UTC]'
+    pager='--no-pager[do not use a pager]'
+
+    _arguments -C $general $where $json $utc $pager \
+        '1:command:((send\:"send messages, or standard input"
+            sessions\:"list sessions, newest last"
+            show\:"show one session'\''s events"
+            cat\:"write what the client sent, byte for byte"
+            follow\:"show events as they come"
+            verify\:"check that nothing is missing"))' \
+        '*::argument:->arguments'
+
+    [[ $state == arguments ]] || return
+    case $line[1] in
+    send) _arguments $general '*:message:' ;;
+    sessions)
+        _arguments $general $where $json $utc $pager \
+            '--open[only those that go on]' \
+            '--peer=[only those of this client]:address:' \
+            '(-S --since)'{-S,--since=}'[only those that began then or later]:time:_netd_client_times' \
+            '(-U --until)'{-U,--until=}'[only those that began then or before]:time:_netd_client_times' \
+            '(-n --lines)'{-n,--lines=}'[only the last]:number:'
+        ;;
+    show) _arguments $general $where $json $utc $pager '1:session:_netd_client_sessions' ;;
+    cat) _arguments $general $where '1:session:_netd_client_sessions' ;;
+    follow)
+        _arguments $general $where $json $utc \
+            '(-n --lines)'{-n,--lines=}'[begin with the last events]:number:' \
+            '1:session:_netd_client_sessions'
+        ;;
+    verify) _arguments $general $where $json $pager '*:session:_netd_client_sessions' ;;
+    esac
+}
+
+_netd_client "$@"
