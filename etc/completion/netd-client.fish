@@ -5,9 +5,23 @@ set -l commands send sessions show cat follow verify
 set -l reading sessions show cat follow verify
 
 function __netd_client_sessions --description 'Ids of open and recent sessions'
+    # From the same journal that the command line names.
+    set -l journal
+    set -l take 0
+    for word in (commandline -opc)
+        if test $take -eq 1
+            set -a journal $word
+            set take 0
+        else if contains -- $word -D --directory --namespace
+            set journal $word
+            set take 1
+        else if string match -qr -- '^--(directory|namespace)=' $word
+            set journal $word
+        end
+    end
     begin
-        netd-client sessions --quiet --open
-        netd-client sessions --quiet --lines 50
+        netd-client sessions --quiet --open $journal
+        netd-client sessions --quiet --lines 50 $journal
     end 2>/dev/null | sort -u
 end
 

@@ -5,10 +5,15 @@
 # Open and recent sessions, from the same journal that the command line names, with their peers.
 _netd_client_sessions() {
     local -a ids journal
-    local option
+    local -i i
 
-    for option in -D --directory --namespace; do
-        [[ -n ${opt_args[$option]} ]] && journal=($option "${(Q)opt_args[$option]}")
+    for ((i = 2; i < $#_netd_client_words; i++)); do
+        case $_netd_client_words[i] in
+        -D | --directory | --namespace)
+            journal=($_netd_client_words[i] ${(Q)_netd_client_words[i + 1]})
+            ;;
+        --directory=* | --namespace=*) journal=(${(Q)_netd_client_words[i]}) ;;
+        esac
     done
     ids=(${(fu)"$(netd-client sessions --quiet --open $journal 2>/dev/null
         netd-client sessions --quiet --lines 50 $journal 2>/dev/null)"})
@@ -23,6 +28,7 @@ _netd_client() {
     local -a general where json utc pager
     local curcontext=$curcontext state line
     local -A opt_args
+    local -a _netd_client_words=("${words[@]}") # _arguments cuts what stands before the command
 
     general=(
         '(-H --host)'{-H,--host=}'[where netd listens]:host:_hosts'
@@ -41,7 +47,7 @@ _netd_client() {
     utc='--utc[times in UTC]'
     pager='--no-pager[do not use a pager]'
 
-    _arguments -C $general $where $json $utc $pager \
+    _arguments -C -A '-*' $general $where $json $utc $pager \
         '1:command:((send\:"send messages, or standard input"
             sessions\:"list sessions, newest last"
             show\:"show one session'\''s events"
