@@ -25,7 +25,8 @@ DEFAULT_MIRROR = "http://deb.debian.org/debian"
 # What a machine has before it ever met netd.
 BASE_PACKAGES = "systemd systemd-sysv dbus"
 # What tests run inside, besides what builds netd (make packages).
-TOOL_PACKAGES = "iproute2 procps python3-minimal netcat-openbsd nftables socat strace"
+TOOL_PACKAGES = ("iproute2 procps python3-minimal netcat-openbsd nftables socat strace "
+                 "systemd-journal-remote")
 
 CLONE_NEWNET = 0x40000000
 # Of the caller's environment, a command in a box gets this and nothing else.
