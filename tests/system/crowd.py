@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""Many clients that send while something happens to netd, and the account that is settled after.
+
+Also netd's processes as this side of the container numbers them: signals then cost no nsenter.
+"""
+
+import os
+import pathlib
+import random
+import re
+import signal
+import threading
+
+import journal
+from box import wait_for
+
+# Processes
+
+
+def outside(box, pid):
+    """The process id here of PID inside BOX."""
+    namespace = os.stat(f"/proc/{box.pid}/ns/pid").st_ino
+    for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+        try:
+            found = re.search(r"^NSpid:.*\t(\d+)$", status.read_text(encoding="ascii"), re.M)
+            if found and int(found[1]) == pid and \
+                    os.stat(status.with_name("ns") / "pid").st_ino == namespace:
+                return int(status.parent.name)
+        except OSError:
+            pass  # it ended meanwhile
+    raise AssertionError(f"no process {pid} in {box.release}")
+
+
+def _is_worker(pid, supervisor):
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
+        ours = pathlib.Path(f"/proc/{supervisor}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return words == ours and state.split()[0] != "Z"  # a reload's check has one word more
+
+
+class Processes:
+    """Supervisor and worker of netd.service or, given its pid here, of a netd without systemd."""
+
+    def __init__(self, netd, supervisor=None):
+        self.supervisor = supervisor or outside(netd.box, netd.pid)
+
+    def _worker(self):
+        top = pathlib.Path(f"/proc/{self.supervisor}/task/{self.supervisor}/children")
+        for child in top.read_text(encoding="ascii").split():
+            if _is_worker(int(child), self.supervisor):
+                return int(child)
+        return None
+
+    def worker(self, other_than=None):
+        """The worker; with OTHER_THAN the one after that."""
+        return wait_for(lambda: (pid := self._worker()) != other_than and pid, "a worker", 60)
+
+    def kill_worker(self, number=signal.SIGKILL):
+        """Returns the worker that had it."""
+        while True:
+            pid = self.worker()
+            try:
+                os.kill(pid, number)
+                return pid
+            except ProcessLookupError:
+                pass  # it went in an orderly way
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.supervisor}/fd"))
+
+
+# Clients
+
+
+class Client(threading.Thread):
+    """Sends numbered records, stopping for a moment in the middle of one, until told to end."""
+
+    def __init__(self, netd, number, pause=0.03, line_end=b"\n", **options):
+        super().__init__(daemon=True)
+        self.netd, self.pause, self.line_end = netd, pause, line_end
+        self.random = random.Random(number)
+        self.label = b"client %d record " % number
+        self.socket = netd.connect(timeout=180, **options)
+        self.sent = self.answer = b""
+        self.error = None
+        self.over = threading.Event()
+        self.go_on = threading.Event()
+        self.start()
+
+    def _lines(self, first):
+        return [self.label + b"%d " % (first + i) + b"." * self.random.randint(0, 80) +
+                self.line_end for i in range(self.random.randint(1, 5))]
+
+    def run(self):
+        pieces, count = [], 0
+        try:
+            while not self.over.is_set():
+                lines = self._lines(count)
+                count += len(lines)
+                piece = b"".join(lines)
+                pieces.append(piece)
+                cut = self.random.randrange(len(piece))
+                self.socket.sendall(piece[:cut])
+                self.over.wait(self.random.random() * self.pause)
+                self.socket.sendall(piece[cut:])
+                self.over.wait(self.random.random() * self.pause)
+            pieces.append(self.label + b"the last, without an end")
+            self.socket.sendall(pieces[-1])
+            self.socket.shutdown(1)
+            while piece := self.socket.recv(4096):
+                self.answer += piece
+        except OSError as error:
+            self.error = error
+        self.sent = b"".join(pieces)
+        self.socket.close()
+
+
+class Crowd:
+    def __init__(self, netd, count, **options):
+        self.netd = netd
+        self.clients = [Client(netd, i, **options) for i in range(count)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for client in self.clients:
+            client.over.set()
+
+    def settle(self, end="eof"):
+        """Ends all clients and holds their receipts and the journal against what they sent.
+        Returns how many data events are marked as repeats, and how many there are."""
+        for client in self.clients:
+            client.over.set()
+        for client in self.clients:
+            client.join(180)
+            assert not client.is_alive(), "a client waits for its answer"
+            assert client.error is None, client.error
+        events = sessions(self.netd)
+        return tuple(map(sum, zip(*(check(client.sent, client.answer, events, end)
+                                    for client in self.clients))))
+
+
+RECEIPT = re.compile(rb"netd session=([0-9a-f]{32}) records=(\d+) bytes=(\d+) end=([a-z]+)\n")
+
+
+def sessions(netd):
+    """Session id to its events, of all that the journal has."""
+    found = {}
+    for event in netd.events():
+        found.setdefault(event.text("NETD_SESSION_ID"), []).append(event)
+    return found
+
+
+def check(sent, answer, events, end="eof"):
+    """One client: receipt, events and bytes must agree. Returns repeats and data events."""
+    receipt = RECEIPT.fullmatch(answer)
+    assert receipt, f"not a receipt: {answer!r}"
+    assert (int(receipt[3]), receipt[4].decode()) == (len(sent), end), answer
+    own = events[receipt[1].decode()]
+    kinds = [e.text("NETD_EVENT") for e in own]
+    assert kinds[0] == "connect" and kinds[-1] == "disconnect", kinds
+    assert kinds[1:-1] == ["data"] * (len(kinds) - 2), kinds
+    repeats = [e for e in own if "NETD_RESENT" in e]
+    once = [e for e in own if "NETD_RESENT" not in e]
+    if repeats:
+        assert journal.joined(own) != sent or journal.joined(once) != sent  # marked for a reason
+    received = journal.joined(own)
+    assert len(received) == len(sent) and received == sent, (len(received), len(sent))
+    last = own[-1]
+    assert (last.text("NETD_REASON"), last.number("NETD_BYTES")) == (end, len(sent))
+    assert last.number("NETD_RECORDS") == int(receipt[2]) == \
+        sum(e.get("NETD_TERMINATOR") != b"continued" for e in own[1:-1])
+    return len(repeats), len(own) - 2
