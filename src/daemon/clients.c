@@ -469,6 +469,8 @@ static void clients_adopt_session(struct clients *c, struct session *s)
         s->fd = -1; /* the number may be somebody else's by now */
         session_end(s, REASON_ERROR, EBADF);
     } else if ((r = clients_watch(c, s)) < 0) {
+        if (r == -EEXIST)
+            s->fd = -1; /* another session has it: the table is damaged */
         session_end(s, REASON_ERROR, -r);
     }
     if (s->end_taken) {

@@ -58,7 +58,8 @@ static int orphans_forget_sessions(struct orphans *o, const struct table *t)
     if (!known)
         return -ENOMEM;
     qsort(o->fds, o->count, sizeof(*o->fds), compare_int);
-    for (uint32_t i = 0; i < t->header->used; i++) {
+    /* The header is what a crashed worker left. */
+    for (uint32_t i = 0; i < t->header->used && i < t->capacity; i++) {
         const struct session *s = &t->sessions[i];
         int *fd = bsearch(&s->fd, o->fds, o->count, sizeof(*o->fds), compare_int);
 

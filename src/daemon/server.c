@@ -294,7 +294,9 @@ static int server_start(struct server *v, struct table *table, enum output outpu
     r = table_attach(table);
     if (r < 0)
         return r;
-    table_recover(table, output != OUTPUT_JOURNAL);
+    r = table_recover(table, output != OUTPUT_JOURNAL);
+    if (r < 0)
+        return r;
     r = clients_init(&v->clients, table, output, journal_path);
     if (r >= 0)
         r = server_add_sources(v);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <syslog.h>
 
 #define NO_COUNT UINT32_MAX
 
@@ -43,6 +44,7 @@ static int table_map_header(struct table *t, uint32_t capacity)
         return -errno;
     t->header = p;
     t->sessions = (struct session *)((uint8_t *)p + page_align(sizeof(struct table_header)));
+    t->capacity = capacity;
     t->header_size = size;
     return 0;
 }
@@ -97,8 +99,9 @@ int table_open(struct table *ret, int header_fd, int regions_fd)
     capacity = t.header->capacity;
     if (t.header->magic != TABLE_MAGIC || t.header->layout != TABLE_LAYOUT ||
         t.header->used > capacity || capacity > SESSIONS_MAX_HIGH + TABLE_LINGERING ||
-        (size_t)header.st_size != table_header_size(capacity) ||
-        (size_t)regions.st_size != capacity * REGION_SIZE)
+        t.header->output > OUTPUT_EXPORT ||
+        (size_t)header.st_size < table_header_size(capacity) || /* more: it could not be grown */
+        (size_t)regions.st_size < capacity * REGION_SIZE)
         r = -EPROTONOSUPPORT;
     munmap(t.header, t.header_size);
     if (r == 0)
@@ -111,6 +114,8 @@ int table_open(struct table *ret, int header_fd, int regions_fd)
 
 int table_grow(struct table *t, uint32_t capacity)
 {
+    struct table_header *before = t->header;
+    size_t before_size = t->header_size;
     int r;
 
     if (capacity <= t->header->capacity)
@@ -118,10 +123,10 @@ int table_grow(struct table *t, uint32_t capacity)
     r = table_resize(t, capacity);
     if (r < 0)
         return r;
-    munmap(t->header, t->header_size);
     r = table_map_header(t, capacity);
     if (r < 0)
         return r;
+    munmap(before, before_size);
     t->header->capacity = capacity;
     return 0;
 }
@@ -225,7 +230,100 @@ static void table_blame(struct table *t)
     session_end(s, REASON_ERROR, EBADMSG);
 }
 
-void table_recover(struct table *t, bool resent)
+/* --- What cannot be --- */
+
+static bool settings_can_be(const struct listener_config *c)
+{
+    uint8_t receipt;
+
+    memcpy(&receipt, &c->receipt, sizeof(receipt)); /* as a bool it would have to be one */
+    return c->max_record >= MAX_RECORD_LOW && c->max_record <= MAX_RECORD_HIGH &&
+           (unsigned)c->framing <= FRAMING_RAW && c->priority >= LOG_NOTICE &&
+           c->priority <= LOG_DEBUG && receipt <= 1;
+}
+
+static bool listener_can_be(const struct table_listener *l)
+{
+    int listening = 0;
+    socklen_t length = sizeof(listening);
+    const char *end = memchr(l->path, '\0', sizeof(l->path));
+
+    for (const char *p = l->path; end && p < end; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return false;
+    return end && settings_can_be(&l->settings) &&
+           getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening;
+}
+
+/* Returns the number of a listener that is open, or -EUCLEAN where none is or one cannot be. */
+static int table_check_listeners(const struct table *t)
+{
+    int r = -EUCLEAN;
+
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &t->header->listeners[i];
+
+        if (l->fd < 0)
+            continue;
+        if (!listener_can_be(l))
+            return -EUCLEAN;
+        r = i;
+    }
+    return r;
+}
+
+static bool reason_can_be(const struct session *s)
+{
+    if (s->state == SESSION_REFUSED)
+        return s->reason == REASON_SESSION_LIMIT || s->reason == REASON_ADDRESS_LIMIT;
+    return s->reason < REASON_SESSION_LIMIT;
+}
+
+/* What a live worker never leaves: looked at is only what another one would follow. */
+static bool session_can_be(const struct table *t, const struct session *s, uint64_t now)
+{
+    bool ended = s->reason != REASON_NONE;
+
+    return s->state <= SESSION_REFUSED && s->listener < LISTENERS_MAX &&
+           settings_can_be(&t->header->listeners[s->listener].settings) && reason_can_be(s) &&
+           (ended || (!s->end_taken && !s->poisoned)) && (s->end_taken || !s->answered) &&
+           window_start(s->window) <= window_end(s->window) &&
+           window_end(s->window) <= REGION_SIZE && s->begin_usec <= s->active_usec &&
+           s->active_usec <= now &&
+           (!ended || (s->begin_usec <= s->end_usec && s->end_usec <= now));
+}
+
+/* Ends S with what little can be said of it. */
+static void session_condemn(struct session *s, uint32_t listener, uint64_t now)
+{
+    s->listener = listener;
+    s->window = 0;
+    s->poisoned = true;
+    s->answered = false;
+    s->begin_usec = min_u64(s->begin_usec, now);
+    s->active_usec = s->begin_usec;
+    s->reason = REASON_NONE;
+    session_end(s, REASON_ERROR, EUCLEAN);
+    s->state = SESSION_OPEN;
+}
+
+/* Has numbers within their arrays. Returns whether the batch could not be. */
+static bool table_clamp(struct table *t)
+{
+    struct table_header *h = t->header;
+    bool impossible = h->batch.first > BATCH_MAX || h->batch.end > BATCH_MAX;
+
+    h->capacity = t->capacity;
+    if (h->used > h->capacity)
+        h->used = h->capacity; /* what was never used is free */
+    if (impossible)
+        h->batch.first = h->batch.end = 0;
+    return impossible;
+}
+
+/* --- Recovery --- */
+
+static void table_recover_calls(struct table *t, bool resent)
 {
     struct table_header *h = t->header;
 
@@ -242,22 +340,43 @@ void table_recover(struct table *t, bool resent)
     table_blame(t);
     h->working = NO_SESSION;
     h->crashed = false;
+}
 
-    for (uint32_t i = 0; i < h->used; i++) {
+static void table_recover_session(struct table *t, struct session *s)
+{
+    session_adopt(s);
+    s->address = NO_COUNT;
+    if (s->state == SESSION_FREE) {
+        s->window = 0;
+        s->links[LIST_RUN].next = t->free;
+        t->free = table_number(t, s);
+    }
+    /* The last worker may have touched any of its pages. */
+    s->touched = REGION_SIZE;
+    t->touched += s->touched;
+    table_trim(t, s);
+}
+
+int table_recover(struct table *t, bool resent)
+{
+    bool batch_is_lost = table_clamp(t);
+    int listener = table_check_listeners(t);
+    uint64_t now;
+
+    if (listener < 0)
+        return listener;
+    table_recover_calls(t, resent);
+    now = now_usec(CLOCK_MONOTONIC);
+    for (uint32_t i = 0; i < t->header->used; i++) {
         struct session *s = &t->sessions[i];
 
-        session_adopt(s);
-        s->address = NO_COUNT;
-        if (s->state == SESSION_FREE) {
-            s->window = 0;
-            s->links[LIST_RUN].next = t->free;
-            t->free = i;
-        }
-        /* The last worker may have touched any of its pages. */
-        s->touched = REGION_SIZE;
-        t->touched += s->touched;
-        table_trim(t, s);
+        if (s->state != SESSION_FREE && !session_can_be(t, s, now))
+            session_condemn(s, (uint32_t)listener, now);
+        if (batch_is_lost)
+            s->resent_end = window_end(s->window);
+        table_recover_session(t, s);
     }
+    return 0;
 }
 
 struct session *table_take(struct table *t)

@@ -81,6 +81,7 @@ struct table {
     int header_fd, regions_fd;
     struct table_header *header;
     struct session *sessions;
+    uint32_t capacity;  /* sessions mapped: the header may say anything */
     size_t header_size; /* bytes mapped */
 
     /* The worker's own. */
@@ -117,8 +118,12 @@ int table_attach(struct table *t);
  * system calls. RESENT: the output does not say what it took (standard output), so the entry that
  * was being written is marked as one that may repeat. Call after table_attach(), before anything
  * else.
+ *
+ * A worker that crashed may have written anywhere. A session that cannot be as it stands there is
+ * ended with the reason error. Returns 0, or -EUCLEAN where the listeners cannot be, without which
+ * nothing can go on.
  */
-void table_recover(struct table *t, bool resent);
+int table_recover(struct table *t, bool resent);
 
 /* A session's number, and its region. */
 static inline uint32_t table_number(const struct table *t, const struct session *s)
