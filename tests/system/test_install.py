@@ -31,6 +31,8 @@ EXPECTED = {
     "./usr/bin/netd-client": "755",
     "./usr/lib/systemd/system/netd.service": "644",
     "./usr/lib/systemd/system/netd.socket": "644",
+    "./usr/lib/systemd/system/netd@.service": "644",
+    "./usr/lib/systemd/system/netd@.socket": "644",
     "./usr/lib/systemd/catalog/netd.catalog": "644",
     "./usr/share/doc/netd/socket-only.conf": "644",
     "./usr/share/man/man8/netd.8": "644",
