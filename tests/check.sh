@@ -5,6 +5,7 @@
 # package mirror; installs what it needs. Logs stay in build/check. Ends with "N passed, N failed".
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset MAKEFLAGS MAKELEVEL # each step is a make of its own
 
 LOGS=build/check
 RELEASES=(bookworm trixie)
