@@ -217,7 +217,9 @@ static int sender_send(struct sender *s)
         if (s->begin == s->end && !input_word(&s->input))
             break;
     }
-    return shutdown(s->socket, SHUT_WR) < 0 ? -errno : SEND_DONE;
+    /* It fails when the connection is gone, and then there may be an answer, too. */
+    (void)shutdown(s->socket, SHUT_WR);
+    return SEND_DONE;
 }
 
 /* Reads what netd says, up to the end of a line. Returns 0 or a negative errno; neither rules out
@@ -298,11 +300,12 @@ static int send_report(const struct sender *s, const struct options *options, bo
 
 static int send_everything(struct sender *s, const struct options *options)
 {
-    int stopped = sender_send(s), r;
+    int stopped = sender_send(s), error = errno, r;
 
     if (stopped == SEND_INPUT_ERROR) {
         sender_hide_progress(s);
-        return client_fail(STATUS_FAILED, "standard input: %m (%" PRIu64 " bytes sent)", s->sent);
+        return client_fail(STATUS_FAILED, "standard input: %s (%" PRIu64 " bytes sent)",
+                           strerror(error), s->sent);
     }
     if (stopped == -ETIMEDOUT) {
         sender_hide_progress(s);
@@ -310,7 +313,7 @@ static int send_everything(struct sender *s, const struct options *options)
     }
     r = sender_receive(s);
     sender_hide_progress(s);
-    return send_report(s, options, stopped == SEND_DONE, stopped < 0 ? stopped : r);
+    return send_report(s, options, stopped == SEND_DONE, r < 0 || stopped > 0 ? r : stopped);
 }
 
 /* A message with a line end in it would be two records. */

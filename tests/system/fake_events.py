@@ -7,9 +7,7 @@ trusted fields can be chosen too.
 """
 
 import hashlib
-import pathlib
 import struct
-import subprocess
 
 IDS = {
     "connect": "cf8a2f824a45483794fc0d893bd9b33c",
@@ -101,17 +99,12 @@ class Journal:
                                                   value))
             yield b"".join(lines) + b"\n"
 
-    def write(self, path):
-        path = pathlib.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with subprocess.Popen([REMOTE, "-o", path, "-"], stdin=subprocess.PIPE,
-                              stderr=subprocess.PIPE) as remote:
-            for block in self.export():
-                remote.stdin.write(block)
-            remote.stdin.close()
-            error = remote.stderr.read()
-        assert remote.returncode == 0, error
-        return path
+    def write(self, box, path):
+        """Makes the journal file PATH in BOX, and its directory. Returns the directory."""
+        directory = path.rpartition("/")[0]
+        box.run("mkdir", "-p", directory)
+        box.run(REMOTE, "-o", path, "-", input=b"".join(self.export()), text=False, timeout=300)
+        return directory
 
 
 def stream(pieces):

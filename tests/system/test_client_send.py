@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: MIT
+"""netd-client send: what it sends, and what it says when that was not logged."""
+
+import contextlib
+import os
+import pty
+import re
+import socket
+import threading
+
+import pytest
+
+from box import wait_for
+
+PORT = 4190  # of servers that are not netd
+ID = "ab" * 16
+
+
+def receipt(size, records=1, end="eof"):
+    return f"netd session={ID} records={records} bytes={size} end={end}\n".encode()
+
+
+def drain(peer):
+    """Reads to the end of what the client sends; returns how many bytes that were."""
+    size = 0
+    while piece := peer.recv(1 << 20):
+        size += len(piece)
+    return size
+
+
+def reset(peer):
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+
+@contextlib.contextmanager
+def server(box, talk, port=PORT, host="127.0.0.1"):
+    """Accepts one client after the other, and calls TALK with each."""
+    listener = box.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = listener.accept()
+                with peer, contextlib.suppress(ConnectionError):
+                    peer.settimeout(30)
+                    talk(peer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(30)
+
+
+def client(box, *arguments, **options):
+    return box.run("netd-client", *arguments, check=False, **options)
+
+
+def failed(result, status, line):
+    """RESULT is an error: nothing on standard output, one line on standard error."""
+    assert (result.returncode, result.stdout) == (status, ""), result
+    assert result.stderr == f"netd-client: {line}\n"
+
+
+# --- What is sent ---
+
+
+@pytest.mark.parametrize("arguments, text, sent", [
+    (["one"], "", b"one\n"),
+    (["one", "two words", ""], "", b"one\ntwo words\n\n"),
+    ([], "as it comes", b"as it comes"),
+    (["-"], "x\r\ny", b"x\r\ny"),
+    (["one", "-", "two"], "in between", b"one\nin betweentwo\n"),
+    (["-", "-"], "once", b"once"),
+    (["--", "-x", "--host"], "", b"-x\n--host\n"),
+    (["gr\u00fc\u00df"], "", "gr\u00fc\u00df\n".encode()),
+    ([], "", b""),
+])
+def test_messages_and_standard_input(netd, arguments, text, sent):
+    netd.start()
+    result = netd.box.run("netd-client", "send", *arguments, input=text)
+    assert re.fullmatch(r"[0-9a-f]{32}\n", result.stdout) and result.stderr == ""
+    assert netd.received(result.stdout.strip()) == sent
+
+
+def test_options_before_and_behind(netd):
+    netd.start(env={"SERVER_PORT": 4191})
+    before = netd.box.run("netd-client", "-p", "4191", "-q", "send", "x")
+    behind = netd.box.run("netd-client", "send", "x", "--quiet", "--port=4191")
+    assert before.stdout == behind.stdout == before.stderr == behind.stderr == ""
+
+
+def test_verbose_adds_counts(netd):
+    netd.start()
+    result = netd.box.run("netd-client", "-v", "send", "one", "two")
+    assert re.fullmatch(r"netd-client: 2 records, 8 bytes in \d+\.\d{3} s, end: eof\n",
+                        result.stderr)
+
+
+def test_a_message_of_two_lines_is_refused(box):
+    failed(client(box, "send", "one", "two\nthree"), 2,
+           "send: message 2 has more than one line; each message is one record, use standard "
+           "input for more")
+
+
+def test_a_gigabyte_in_constant_memory(box):
+    with server(box, lambda peer: peer.sendall(receipt(drain(peer)))):
+        # 64 MiB of address space, most of it libraries.
+        session = box.sh(f"ulimit -v 65536; head -c 1G /dev/zero | netd-client -p {PORT} send",
+                         timeout=300)
+    assert session == f"{ID}\n"
+
+
+# --- Where to ---
+
+
+def test_precedence(box):
+    sizes = []
+
+    def talk(peer):
+        sizes.append(drain(peer))
+        peer.sendall(receipt(sizes[-1]))
+
+    with server(box, talk):
+        good = {"SERVER_HOST": "127.0.0.1", "SERVER_PORT": str(PORT)}
+        assert client(box, "send", "env", env=good).returncode == 0
+        bad = {"SERVER_HOST": "::1", "SERVER_PORT": "1"}
+        assert client(box, "-H", "127.0.0.1", "-p", PORT, "send", "x", env=bad).returncode == 0
+        # An option says it, so nobody looks at the variable.
+        bad = {"SERVER_HOST": "", "SERVER_PORT": "80x"}
+        assert client(box, "-H", "127.0.0.1", "-p", PORT, "send", "x", env=bad).returncode == 0
+    assert sizes == [4, 2, 2]
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost6"])
+def test_ipv6(netd, host):
+    hosts = netd.box.path("/etc/hosts")
+    before = hosts.read_text() if hosts.exists() else None
+    hosts.write_text("127.0.0.1 localhost\n::1 localhost6\n")
+    try:
+        netd.start(env={"SERVER_HOST": "::1"})
+        session = netd.box.run("netd-client", "-H", host, "send", "six").stdout.strip()
+    finally:
+        hosts.unlink() if before is None else hosts.write_text(before)
+    assert netd.events(session, "connect")[0].text("NETD_PEER_ADDRESS") == "::1"
+
+
+def test_every_address_of_a_name_is_tried(box):
+    hosts = box.path("/etc/hosts")
+    before = hosts.read_text() if hosts.exists() else None
+    hosts.write_text("127.0.0.1 both\n127.0.0.2 both\n127.0.0.3 both\n")
+    try:
+        with server(box, lambda peer: peer.sendall(receipt(drain(peer))), host="127.0.0.3"):
+            assert client(box, "-H", "both", "-p", PORT, "send", "x").stdout == f"{ID}\n"
+        result = client(box, "-H", "both", "-p", PORT, "send", "x")
+    finally:
+        hosts.unlink() if before is None else hosts.write_text(before)
+    assert result.returncode == 3
+    for address in "127.0.0.1", "127.0.0.2", "127.0.0.3":
+        assert f"{address}:{PORT}: Connection refused" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_nobody_there(box):
+    failed(client(box, "-p", PORT, "send", "x"), 3,
+           f"no connection: 127.0.0.1:{PORT}: Connection refused")
+    failed(client(box, "-H", "::1", "-p", PORT, "send", "x"), 3,
+           f"no connection: [::1]:{PORT}: Connection refused")
+    result = client(box, "-H", "no.such.host.invalid", "send", "x")
+    assert result.returncode == 3
+    assert result.stderr.startswith("netd-client: no.such.host.invalid: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_connecting_honours_the_timeout(box):
+    """A listener whose queue is full answers nothing."""
+    with box.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", PORT))
+        listener.listen(0)
+        for _ in range(4):
+            s = waiting.enter_context(box.socket())
+            s.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                s.connect(("127.0.0.1", PORT))
+        failed(client(box, "-p", PORT, "-T", "1", "send", "x"), 3,
+               f"no connection: 127.0.0.1:{PORT}: Connection timed out")
+
+
+# --- Wrong usage ---
+
+
+@pytest.mark.parametrize("arguments, line", [
+    ([], "a command is missing, see --help"),
+    (["bogus"], "'bogus' is not a command, see --help"),
+    (["--bogus", "send"], "'--bogus' is not an option, see --help"),
+    (["-x", "send"], "'-x' is not an option, see --help"),
+    (["send", "-qx"], "'-x' is not an option, see --help"),
+    (["send", "--port"], "--port: a value is missing"),
+    (["send", "-p"], "--port: a value is missing"),
+    (["send", "--quiet=yes"], "--quiet: takes no value"),
+    (["send", "-p", "80x"], "--port: '80x' is not a number"),
+    (["send", "-p", ""], "--port: '' is not a number"),
+    (["send", "-p", "+80"], "--port: '+80' is not a number"),
+    (["send", "-p", "0"], "--port: 0 is not between 1 and 65535"),
+    (["send", "-p", "65536"], "--port: 65536 is not between 1 and 65535"),
+    (["send", "-H", ""], "--host: it is empty"),
+    (["send", "-H", "*"], "--host: '*' is for netd; a client needs one address"),
+    (["send", "-H", "x" * 300], "--host: longer than 255 bytes"),
+    (["send", "-T", "1.5"], "--timeout: '1.5' is not a number"),
+    (["send", "-T", "99999999"], "--timeout: 99999999 is not between 0 and 31536000"),
+    (["send", "--json"], "--json: not an option of 'send'"),
+    (["send", "-D", "/"], "--directory: not an option of 'send'"),
+    (["\x1b[31m\u202e"], "'\\x1b[31m\\xe2\\x80\\xae' is not a command, see --help"),
+])
+def test_wrong_usage(box, arguments, line):
+    failed(client(box, *arguments), 2, line)
+
+
+@pytest.mark.parametrize("name, value, line", [
+    ("SERVER_PORT", "", "SERVER_PORT: '' is not a number"),
+    ("SERVER_PORT", "80x", "SERVER_PORT: '80x' is not a number"),
+    ("SERVER_PORT", " 80", "SERVER_PORT: ' 80' is not a number"),
+    ("SERVER_PORT", "-1", "SERVER_PORT: '-1' is not a number"),
+    ("SERVER_PORT", "65536", "SERVER_PORT: 65536 is not between 1 and 65535"),
+    ("SERVER_PORT", "9" * 20, f"SERVER_PORT: {'9' * 20} is not between 1 and 65535"),
+    ("SERVER_HOST", "", "SERVER_HOST: it is empty"),
+    ("SERVER_HOST", "*", "SERVER_HOST: '*' is for netd; a client needs one address"),
+    ("SERVER_HOST", "x" * 10000, "SERVER_HOST: longer than 255 bytes"),
+])
+def test_bad_environment(box, name, value, line):
+    failed(client(box, "send", "x", env={name: value}), 2, line)
+
+
+def test_help_and_version(box):
+    help_text = client(box, "--help")
+    assert help_text.returncode == 0 and help_text.stderr == ""
+    for command in "send", "sessions", "show", "cat", "follow", "verify":
+        assert f"\n  {command} " in help_text.stdout
+    assert all(len(line) <= 80 for line in help_text.stdout.splitlines())
+    assert re.fullmatch(r"netd-client \d+\.\d+\.\d+\n", client(box, "-V").stdout)
+
+
+# --- What was not logged ---
+
+
+def talk_refuse(peer):
+    peer.sendall(b"netd error=session-limit\n")
+    peer.shutdown(socket.SHUT_WR)
+    drain(peer)
+
+
+def talk_short(peer):
+    peer.sendall(receipt(drain(peer) - 1, end="shutdown"))
+
+
+def talk_long(peer):
+    peer.sendall(receipt(drain(peer) + 1))
+
+
+def talk_nothing(peer):
+    drain(peer)
+
+
+def talk_half(peer):
+    drain(peer)
+    peer.sendall(b"netd session=")
+
+
+def talk_foreign(peer):
+    peer.sendall(b"SSH-2.0\x1b[2J\r\n")
+    drain(peer)
+
+
+def talk_reset(peer):
+    peer.recv(1)
+    reset(peer)
+
+
+@pytest.mark.parametrize("talk, line", [
+    (talk_refuse, "netd refused the connection: session-limit"),
+    (talk_short, f"the receipt names 11 of 12 bytes: session {ID} ended: shutdown"),
+    (talk_long, f"the receipt names 13 of 12 bytes: session {ID} ended: eof"),
+    (talk_nothing, "no receipt: the connection was closed (12 bytes sent)"),
+    (talk_half, "no receipt: the answer is 'netd session='"),
+    (talk_foreign, "no receipt: the answer is 'SSH-2.0\\x1b[2J\\x0d\\x0a'"),
+    (talk_reset, "no receipt: Connection reset by peer (12 bytes sent)"),
+])
+def test_no_good_receipt(box, talk, line):
+    with server(box, talk):
+        failed(client(box, "-p", PORT, "send", "hello world"), 1, line)
+
+
+def test_refused_while_there_is_more_to_send(box):
+    with server(box, talk_refuse):
+        result = client(box, "-p", PORT, "send", stdin=None, input="x" * (1 << 24))
+    failed(result, 1, "netd refused the connection: session-limit")
+
+
+def test_reset_while_there_is_more_to_send(box):
+    with server(box, talk_reset):
+        result = client(box, "-p", PORT, "send", input="x" * (1 << 24))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"netd-client: no receipt: Connection reset by peer \(\d+ bytes sent\)\n",
+                        result.stderr)
+
+
+def test_ended_while_waiting_for_input(box):
+    """An idle timeout, say: netd has logged all that came, and the input is not over."""
+    def talk(peer):
+        size = len(peer.recv(100))
+        peer.sendall(receipt(size, end="idle"))
+        peer.shutdown(socket.SHUT_WR)
+        drain(peer)
+
+    read_end, write_end = os.pipe()
+    with server(box, talk), os.fdopen(read_end), os.fdopen(write_end, "wb", 0) as write_end:
+        with box.popen("netd-client", "-p", PORT, "send", stdin=read_end, text=True,
+                       stdout=-1, stderr=-1) as process:
+            write_end.write(b"hello\n")
+            out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    assert err == ("netd-client: the session ended before the input: idle; session "
+                   f"{ID} has the 6 bytes sent until then\n")
+
+
+def test_all_logged_is_good_whatever_ended_the_session(box):
+    with server(box, lambda peer: peer.sendall(receipt(drain(peer), end="shutdown"))):
+        assert client(box, "-p", PORT, "send", "x").stdout == f"{ID}\n"
+
+
+@pytest.mark.parametrize("size", [6, 1 << 24])
+def test_no_progress(box, size):
+    """Neither for the receipt nor for the data does the client wait for ever."""
+    over = threading.Event()
+    with server(box, lambda peer: over.wait(60)):
+        result = client(box, "-p", PORT, "-T", "1", "send", input="x" * size)
+        over.set()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"netd-client: no receipt: no progress for 1 s \(\d+ bytes sent\)\n",
+                        result.stderr)
+
+
+def test_netd_refuses(netd):
+    netd.start(config="sessions = { max = 1; };")
+    with netd.connect() as other:
+        other.sendall(b"first\n")
+        wait_for(lambda: netd.events(event="data"), "the first client's record")
+        failed(client(netd.box, "send", "x"), 1, "netd refused the connection: session-limit")
+
+
+def test_receipt_switched_off(netd):
+    netd.start(config="receipt = false;")
+    failed(client(netd.box, "send", "x"), 1,
+           "no receipt: the connection was closed (2 bytes sent)")
+
+
+def test_standard_input_that_fails(box):
+    with server(box, talk_nothing):
+        result = box.run("bash", "-c", f"netd-client -p {PORT} send </", check=False)
+        failed(result, 1, "standard input: Is a directory (0 bytes sent)")
+        result = box.run("bash", "-c", f"netd-client -p {PORT} send <&-", check=False)
+        failed(result, 1, "standard input: Bad file descriptor (0 bytes sent)")
+
+
+def test_standard_output_that_fails(box):
+    with server(box, lambda peer: peer.sendall(receipt(drain(peer)))):
+        for redirection, error in ((">&-", "Bad file descriptor"),
+                                   (">/dev/full", "No space left on device")):
+            result = box.run("bash", "-c", f"netd-client -p {PORT} send x {redirection}",
+                             check=False)
+            failed(result, 1, f"standard output: {error}")
+
+
+def test_progress_on_a_terminal(box):
+    """A line once it takes over a second, gone at the end."""
+    seen = threading.Event()
+
+    def talk(peer):
+        size = len(peer.recv(1))
+        seen.wait(30)
+        peer.sendall(receipt(size + drain(peer)))
+
+    ours, theirs = pty.openpty()
+    with server(box, talk), os.fdopen(theirs, "wb") as terminal:
+        with box.popen("netd-client", "-p", PORT, "send", "x", stdout=-1, stderr=terminal) as c:
+            terminal.close()
+            shown = b""
+            while b"MB/s" not in shown:
+                shown += os.read(ours, 1000)
+            seen.set()
+            assert c.communicate(timeout=30)[0] == f"{ID}\n".encode()
+            with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
+                while piece := os.read(ours, 1000):
+                    shown += piece
+    os.close(ours)
+    assert re.search(rb"\r0\.0 MB sent, 0\.0 MB/s ", shown)
+    assert shown.endswith(b"\r\x1b[K")
