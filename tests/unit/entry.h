@@ -201,8 +201,9 @@ struct stream {
     size_t length;
     size_t records;
     bool continued; /* the last piece does not end its record */
-    bool ended;     /* a record without a line end was the last */
-    bool resent;    /* the last event may repeat an earlier one */
+    bool ended;     /* the last record has no line end */
+    bool went_on;   /* and yet there was another one: right only for raw framing */
+    size_t resent;  /* events that may repeat an earlier one */
 };
 
 /* Takes back whether MESSAGE and NETD_DATA of one data event are what they should be. */
@@ -232,11 +233,12 @@ static inline bool stream_add(struct stream *s, const struct fields *f)
     const struct field *terminator = fields_find(f, "NETD_TERMINATOR"), *value;
     const char *end = "\n";
 
-    if (s->ended || !fields_are(f, "NETD_EVENT", "data") || !data_event_is_sound(f, &value))
+    if (!fields_are(f, "NETD_EVENT", "data") || !data_event_is_sound(f, &value))
         return false;
+    s->went_on = s->went_on || s->ended;
     s->continued = field_is(terminator, "continued");
     s->ended = field_is(terminator, "none");
-    s->resent = fields_are(f, "NETD_RESENT", "1");
+    s->resent += fields_are(f, "NETD_RESENT", "1");
     if (s->continued || s->ended)
         end = "";
     else if (field_is(terminator, "crlf"))

@@ -1,0 +1,1030 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/session.h"
+
+#include "common/names.h"
+#include "common/util.h"
+#include "daemon/table.h"
+
+#include "entry.h"
+#include "framing.h"
+#include "random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <syslog.h>
+
+#include <cmocka.h>
+
+#include "sink.h"
+
+/* One session with everything around it: its client, the table, and who reads the journal. */
+static struct {
+    struct table table;
+    struct journal *journal;
+    struct sink sink;
+    struct session *s;
+    int client;
+    struct stream stream;
+    unsigned connects, ends, refusals;
+    /* Of the last event but data. */
+    struct fields last;
+    uint8_t *last_bytes;
+} rig;
+
+static struct listener_config settings;
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&rig, 0, sizeof(rig));
+    settings = (struct listener_config){.max_record = 4096,
+                                        .framing = FRAMING_LINE,
+                                        .priority = LOG_INFO,
+                                        .receipt = true,
+                                        .sessions_max = 4};
+    sink_init(&rig.sink);
+    sink_open(&rig.sink);
+    assert_int_equal(table_create(&rig.table, 4), 0);
+    rig.table.header->listeners[0].fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(listen(rig.table.header->listeners[0].fd, 1), 0);
+    rig.table.header->listeners[0].settings = settings;
+    assert_int_equal(table_attach(&rig.table), 0);
+    rig.journal = calloc(1, sizeof(*rig.journal));
+    assert_non_null(rig.journal);
+    assert_int_equal(
+        journal_init(rig.journal, OUTPUT_JOURNAL, rig.sink.path, &rig.table.header->batch), 0);
+    rig.client = -1;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (rig.s)
+        close_fd(&rig.s->fd);
+    close_fd(&rig.client);
+    close_fd(&rig.table.header->listeners[0].fd);
+    journal_deinit(rig.journal);
+    table_deinit(&rig.table);
+    sink_deinit(&rig.sink);
+    free(rig.journal);
+    free(rig.stream.bytes);
+    free(rig.last_bytes);
+    return 0;
+}
+
+/* A connection over TCP; FDS as of socketpair(2). */
+static void tcp_pair(int fds[2])
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(sa);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&sa, &length), 0);
+    fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fds[1], (struct sockaddr *)&sa, sizeof(sa)), 0);
+    fds[0] = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(fds[0] >= 0);
+    close(listener);
+}
+
+/* The next client connects. */
+static void begin(bool tcp, enum session_state session_state)
+{
+    int fds[2];
+
+    if (tcp)
+        tcp_pair(fds);
+    else
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    rig.client = fds[1];
+    rig.s = table_take(&rig.table);
+    assert_non_null(rig.s);
+    rig.s->fd = fds[0];
+    rig.s->cookie = session_cookie(fds[0]);
+    rig.s->peer = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 1}, .port = 4711};
+    rig.s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 2}, .port = 3000};
+    memset(rig.s->id, 0xab, sizeof(rig.s->id));
+    rig.s->begin_usec = rig.s->active_usec = now_usec(CLOCK_MONOTONIC);
+    table_publish(&rig.table, rig.s, session_state);
+    rig.table.header->listeners[0].settings = settings;
+    rig.connects = rig.ends = rig.refusals = 0;
+    free(rig.stream.bytes);
+    rig.stream = (struct stream){0};
+}
+
+static void end(void)
+{
+    close_fd(&rig.s->fd);
+    close_fd(&rig.client);
+    table_free(&rig.table, rig.s);
+    rig.s = NULL;
+}
+
+static struct session_context context(void)
+{
+    return (struct session_context){
+        .settings = &rig.table.header->listeners[0].settings,
+        .journal = rig.journal,
+        .region = table_region(&rig.table, rig.s),
+        .number = table_number(&rig.table, rig.s),
+    };
+}
+
+/* Looks at the entries that came, which must be in order. */
+static void read_sink(void)
+{
+    while (sink_take(&rig.sink)) {
+        struct fields f;
+
+        assert_int_equal(entry_parse(&f, rig.sink.data, rig.sink.length, false), rig.sink.length);
+        assert_true(fields_are(&f, "NETD_SESSION_ID", "abababababababababababababababab"));
+        assert_true(fields_are(&f, "PRIORITY", "6"));
+        assert_int_equal(rig.ends + rig.refusals, 0);
+        if (fields_are(&f, "NETD_EVENT", "data")) {
+            assert_int_equal(rig.connects, 1);
+            assert_true(stream_add(&rig.stream, &f));
+            continue;
+        }
+        rig.connects += fields_are(&f, "NETD_EVENT", "connect");
+        rig.ends += fields_are(&f, "NETD_EVENT", "disconnect");
+        rig.refusals += fields_are(&f, "NETD_EVENT", "refused");
+        assert_int_equal(rig.connects, rig.refusals ? 0 : 1);
+        free(rig.last_bytes);
+        rig.last_bytes = malloc(rig.sink.length);
+        assert_non_null(rig.last_bytes);
+        memcpy(rig.last_bytes, rig.sink.data, rig.sink.length);
+        (void)entry_parse(&rig.last, rig.last_bytes, rig.sink.length, false);
+    }
+}
+
+/* Sends the batch, however often it takes. */
+static void flush(void)
+{
+    int r;
+
+    while ((r = journal_send(rig.journal)) == 1) {
+        table_commit(&rig.table);
+        read_sink();
+    }
+    assert_int_equal(r, 0);
+    table_commit(&rig.table);
+    journal_reset(rig.journal);
+    read_sink();
+}
+
+static void log_all(void)
+{
+    struct session_context c = context();
+    enum session_progress progress;
+
+    while ((progress = session_log(rig.s, &c)) != SESSION_WAITS)
+        if (progress == SESSION_BLOCKED)
+            flush();
+}
+
+static uint32_t receive(void)
+{
+    struct session_context c = context();
+
+    return session_receive(rig.s, &c, &rig.table.header->receive, UINT32_MAX);
+}
+
+/* Waits until the network brought what the client did: EVENTS of poll(2). */
+static void arrived(short events)
+{
+    struct pollfd p = {.fd = rig.s->fd, .events = events};
+
+    assert_int_equal(poll(&p, 1, -1), 1);
+}
+
+static bool answer(void)
+{
+    struct session_context c = context();
+
+    return session_answer(rig.s, &c, &rig.table.header->answer);
+}
+
+static void client_sends(const void *data, size_t length)
+{
+    assert_int_equal(send(rig.client, data, length, MSG_NOSIGNAL), length);
+}
+
+/* What the client hears, up to its end: 0, or the error. */
+static int client_hears(char ret[static RECEIPT_MAX + 1])
+{
+    size_t length = 0;
+    ssize_t n;
+
+    while ((n = recv(rig.client, ret + length, RECEIPT_MAX - length, 0)) > 0)
+        length += (size_t)n;
+    ret[length] = '\0';
+    return n < 0 ? errno : 0;
+}
+
+static void stream_is(const void *data, size_t length)
+{
+    assert_int_equal(rig.stream.length, length);
+    if (length > 0)
+        assert_memory_equal(rig.stream.bytes, data, length);
+}
+
+/* The process dies here; another one goes on with what stands in the table. */
+static void die(void)
+{
+    int header = fcntl(rig.table.header_fd, F_DUPFD_CLOEXEC, 3);
+    int regions = fcntl(rig.table.regions_fd, F_DUPFD_CLOEXEC, 3);
+    uint32_t number = table_number(&rig.table, rig.s);
+
+    journal_deinit(rig.journal);
+    table_deinit(&rig.table);
+    assert_int_equal(table_open(&rig.table, header, regions), 0);
+    assert_int_equal(table_attach(&rig.table), 0);
+    assert_int_equal(table_recover(&rig.table, false), 0);
+    assert_int_equal(
+        journal_init(rig.journal, OUTPUT_JOURNAL, rig.sink.path, &rig.table.header->batch), 0);
+    rig.s = &rig.table.sessions[number];
+}
+
+/* --- Names --- */
+
+static void reasons_have_names(void **state)
+{
+    static const struct {
+        enum session_reason reason;
+        const char *name;
+    } rows[] = {
+        {REASON_EOF, "eof"},
+        {REASON_RESET, "reset"},
+        {REASON_TIMEOUT, "timeout"},
+        {REASON_IDLE, "idle"},
+        {REASON_SHUTDOWN, "shutdown"},
+        {REASON_ERROR, "error"},
+        {REASON_NONE, "none"},
+        {REASON_SESSION_LIMIT, "session-limit"},
+        {(enum session_reason)200, "error"},
+        {REASON_ADDRESS_LIMIT, "address-limit"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        assert_string_equal(session_reason_name(rows[i].reason), rows[i].name);
+}
+
+static void cookies_tell_sockets_apart(void **state)
+{
+    int fds[2], copy;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    copy = dup(fds[0]);
+    assert_true(session_cookie(fds[0]) != 0);
+    assert_true(session_cookie(fds[0]) != session_cookie(fds[1]));
+    assert_true(session_cookie(fds[0]) == session_cookie(copy));
+    close(fds[0]);
+    close(fds[1]);
+    close(copy);
+    assert_int_equal(session_cookie(copy), 0);
+    assert_int_equal(session_cookie(-1), 0);
+    assert_int_equal(session_cookie(rig.table.header_fd), 0);
+}
+
+/* --- A life --- */
+
+static void session_has_its_events(void **state)
+{
+    static const char sent[] = "one\ntwo\r\n\nthr\033ee";
+    char heard[RECEIPT_MAX + 1];
+
+    (void)state;
+    begin(true, SESSION_OPEN);
+    log_all();
+    flush();
+    assert_int_equal(rig.connects, 1);
+    assert_true(fields_are(&rig.last, "NETD_PEER", "192.0.2.1:4711"));
+    assert_true(fields_are(&rig.last, "NETD_LOCAL", "192.0.2.2:3000"));
+    assert_true(rig.s->connect_taken);
+
+    client_sends(sent, strlen(sent));
+    arrived(POLLIN);
+    assert_int_equal(receive(), strlen(sent));
+    log_all();
+    assert_int_equal(rig.s->records, 0); /* nothing counts before the journal has it */
+    flush();
+    assert_int_equal(rig.s->records, 3);
+    assert_int_equal(rig.s->bytes, strlen("one\ntwo\r\n\n"));
+    assert_int_equal(rig.stream.records, 3);
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->reason, REASON_NONE);
+
+    assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
+    arrived(POLLRDHUP);
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->reason, REASON_EOF);
+    log_all();
+    assert_false(rig.s->end_taken);
+    flush();
+    assert_true(rig.s->end_taken);
+    assert_int_equal(rig.ends, 1);
+    stream_is(sent, strlen(sent));
+    assert_true(fields_are(&rig.last, "NETD_REASON", "eof"));
+    assert_true(fields_are(&rig.last, "NETD_RECORDS", "4"));
+    assert_true(fields_are(&rig.last, "NETD_BYTES", "16"));
+    assert_int_equal(rig.table.header->records_total, 4);
+
+    assert_false(answer());
+    close_fd(&rig.s->fd);
+    assert_int_equal(client_hears(heard), 0);
+    assert_string_equal(
+        heard, "netd session=abababababababababababababababab records=4 bytes=16 end=eof\n");
+}
+
+static void session_without_a_byte(void **state)
+{
+    char heard[RECEIPT_MAX + 1];
+
+    (void)state;
+    begin(true, SESSION_OPEN);
+    assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
+    arrived(POLLRDHUP);
+    assert_int_equal(receive(), 0);
+    log_all();
+    flush();
+    assert_int_equal(rig.connects, 1);
+    assert_int_equal(rig.ends, 1);
+    assert_int_equal(rig.stream.records, 0);
+    assert_false(answer());
+    close_fd(&rig.s->fd);
+    assert_int_equal(client_hears(heard), 0);
+    assert_string_equal(
+        heard, "netd session=abababababababababababababababab records=0 bytes=0 end=eof\n");
+}
+
+/* How each reason looks to the journal and to the client. */
+static void reasons_are_told(void **state)
+{
+    static const struct {
+        enum session_reason reason;
+        const char *name;
+        bool receipt, lingers;
+    } rows[] = {
+        {REASON_EOF, "eof", true, false},          {REASON_RESET, "reset", false, false},
+        {REASON_TIMEOUT, "timeout", false, false}, {REASON_IDLE, "idle", true, true},
+        {REASON_SHUTDOWN, "shutdown", true, true}, {REASON_ERROR, "error", false, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(rows); i++) {
+        size_t n = i / 2;
+        char heard[RECEIPT_MAX + 1], line[RECEIPT_MAX];
+        int r;
+
+        settings.receipt = i % 2 == 0;
+        begin(true, SESSION_OPEN);
+        client_sends("one\ntwo", 7);
+        arrived(POLLIN);
+        assert_int_equal(receive(), 7);
+        session_end(rig.s, rows[n].reason, rows[n].reason == REASON_ERROR ? EIO : ENOENT);
+        session_end(rig.s, REASON_EOF, 0); /* only the first one counts */
+        assert_int_equal(receive(), 0);
+        log_all();
+        flush();
+        assert_int_equal(rig.ends, 1);
+        stream_is("one\ntwo", 7);
+        assert_true(fields_are(&rig.last, "NETD_REASON", rows[n].name));
+        assert_true(fields_are(&rig.last, "NETD_RECORDS", "2"));
+        assert_true(fields_are(&rig.last, "NETD_BYTES", "7"));
+        if (rows[n].reason == REASON_ERROR)
+            assert_true(fields_are(&rig.last, "ERRNO", "5"));
+        else
+            assert_null(fields_find(&rig.last, "ERRNO"));
+
+        assert_int_equal(answer(), rows[n].lingers);
+        assert_true(rig.s->answered);
+        if (!rows[n].lingers)
+            close_fd(&rig.s->fd);
+        r = client_hears(heard);
+        snprintf(line, sizeof(line), RECEIPT_FORMAT, "abababababababababababababababab",
+                 UINT64_C(2), UINT64_C(7), rows[n].name);
+        assert_string_equal(heard, rows[n].receipt && settings.receipt ? line : "");
+        assert_int_equal(r, rows[n].reason == REASON_RESET || rows[n].reason == REASON_TIMEOUT ||
+                                    rows[n].reason == REASON_ERROR
+                                ? ECONNRESET
+                                : 0);
+        if (rows[n].lingers) {
+            /* The client may still be sending; that comes to nothing, and to no reset. */
+            client_sends("more\n", 5);
+            assert_false(session_drain(rig.s));
+            assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
+            arrived(POLLRDHUP);
+            assert_true(session_drain(rig.s));
+        }
+        end();
+    }
+}
+
+static void refused_clients_are_told(void **state)
+{
+    static const enum session_reason reasons[] = {REASON_SESSION_LIMIT, REASON_ADDRESS_LIMIT};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(reasons); i++) {
+        char heard[RECEIPT_MAX + 1], line[RECEIPT_MAX];
+
+        settings.receipt = i == 0; /* it makes no difference here */
+        begin(true, SESSION_REFUSED);
+        session_end(rig.s, reasons[i], 0);
+        client_sends("data\n", 5);
+        assert_int_equal(receive(), 0);
+        log_all();
+        flush();
+        assert_int_equal(rig.refusals, 1);
+        assert_int_equal(rig.connects + rig.ends, 0);
+        assert_true(fields_are(&rig.last, "NETD_REASON", session_reason_name(reasons[i])));
+        assert_true(rig.s->end_taken);
+        assert_true(answer());
+        assert_int_equal(client_hears(heard), 0);
+        snprintf(line, sizeof(line), REFUSAL_FORMAT, session_reason_name(reasons[i]));
+        assert_string_equal(heard, line);
+        end();
+    }
+}
+
+static void client_that_resets(void **state)
+{
+    struct linger now = {.l_onoff = 1};
+
+    (void)state;
+    begin(true, SESSION_OPEN);
+    client_sends("one\ntwo", 7);
+    arrived(POLLIN);
+    assert_int_equal(receive(), 7);
+    assert_int_equal(setsockopt(rig.client, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+    close_fd(&rig.client);
+    arrived(0); /* errors are always told */
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->reason, REASON_RESET);
+    log_all();
+    flush();
+    stream_is("one\ntwo", 7);
+    assert_true(fields_are(&rig.last, "NETD_REASON", "reset"));
+    assert_false(answer());
+}
+
+static void broken_descriptor_is_an_error(void **state)
+{
+    (void)state;
+    begin(false, SESSION_OPEN);
+    close_fd(&rig.s->fd);
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->reason, REASON_ERROR);
+    assert_int_equal(rig.s->error, EBADF);
+    assert_int_equal(rig.table.header->receive.session, NO_SESSION);
+    log_all();
+    flush();
+    assert_int_equal(rig.ends, 1);
+    assert_true(fields_are(&rig.last, "ERRNO", "9"));
+    assert_false(answer());
+    assert_true(session_drain(rig.s));
+}
+
+/* --- Receiving --- */
+
+static void limits_of_a_read(void **state)
+{
+    static uint8_t data[3 * READ_MAX];
+    struct session_context c;
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    settings.max_record = MAX_RECORD_HIGH;
+    begin(false, SESSION_OPEN);
+    client_sends(data, sizeof(data));
+    c = context();
+    assert_int_equal(session_receive(rig.s, &c, &rig.table.header->receive, 10), 10);
+    assert_int_equal(rig.s->window, window_make(0, 10));
+    assert_int_equal(receive(), READ_MAX);
+    assert_int_equal(rig.s->window, window_make(0, READ_MAX + 10));
+    assert_int_equal(rig.table.header->receive.session, NO_SESSION);
+    assert_int_equal(session_pending(rig.s), READ_MAX + 10);
+}
+
+static void raw_reads_wait_for_the_journal(void **state)
+{
+    static uint8_t data[300];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    settings.framing = FRAMING_RAW;
+    settings.max_record = 100;
+    begin(false, SESSION_OPEN);
+    client_sends(data, sizeof(data));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(receive(), 100);
+        assert_int_equal(receive(), 0);
+        log_all();
+        assert_int_equal(receive(), 0);
+        flush();
+        assert_int_equal(rig.s->records, i + 1);
+    }
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->reason, REASON_NONE);
+}
+
+/* The region is full of what the journal has not taken: the client waits, and nothing is wrong. */
+static void full_regions_wait(void **state)
+{
+    static uint8_t line[READ_MAX];
+    uint64_t sent = 0;
+
+    (void)state;
+    memset(line, 'x', sizeof(line));
+    line[sizeof(line) - 1] = '\n';
+    settings.max_record = MAX_RECORD_HIGH;
+    begin(false, SESSION_OPEN);
+    for (;;) {
+        client_sends(line, sizeof(line));
+        if (receive() == 0)
+            break;
+        sent += sizeof(line);
+        assert_true(window_end(rig.s->window) <= REGION_SIZE);
+        log_all();
+    }
+    assert_int_equal(rig.s->reason, REASON_NONE);
+    assert_true(sent > REGION_SIZE / 2);
+    flush();
+    assert_int_equal(rig.s->bytes, sent);
+    assert_int_equal(receive(), sizeof(line));
+}
+
+/* The longest record there is, that begins at the worst place. */
+static void longest_records_find_room(void **state)
+{
+    static uint8_t data[MAX_RECORD_HIGH + 2];
+    static uint8_t all[READ_MAX - 1 + 4 * (size_t)(MAX_RECORD_HIGH + 2)];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    data[sizeof(data) - 2] = '\r';
+    data[sizeof(data) - 1] = '\n';
+    settings.max_record = MAX_RECORD_HIGH;
+    for (size_t first = 1; first < READ_MAX; first += 4093) {
+        size_t sent = 0, received = 0, total = first;
+
+        memset(all, 'y', first);
+        all[first - 1] = '\n';
+        for (int i = 0; i < 4; i++, total += sizeof(data))
+            memcpy(all + total, data, sizeof(data));
+        begin(false, SESSION_OPEN);
+        while (received < total) {
+            uint32_t r;
+
+            if (sent < total)
+                sent +=
+                    (size_t)send(rig.client, all + sent, min_size(total - sent, READ_MAX / 2), 0);
+            r = receive();
+            assert_true(r > 0);
+            received += r;
+            log_all();
+            flush();
+        }
+        stream_is(all, total);
+        assert_int_equal(rig.s->records, 5);
+        end();
+    }
+}
+
+/* --- Turns --- */
+
+static void turns_are_bounded(void **state)
+{
+    static uint8_t data[TURN_RECORDS * 2 + 10];
+    struct session_context c;
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    begin(false, SESSION_OPEN);
+    log_all();
+    flush();
+    client_sends(data, sizeof(data));
+    (void)receive();
+    c = context();
+    for (uint64_t i = 1; i <= 2; i++) {
+        assert_int_equal(session_log(rig.s, &c), SESSION_RUNS);
+        assert_int_equal(rig.s->batch_records, i * TURN_RECORDS);
+        flush();
+    }
+    assert_int_equal(session_log(rig.s, &c), SESSION_WAITS);
+    flush();
+    assert_int_equal(rig.s->records, sizeof(data));
+}
+
+/* A batch without room: the session comes back when it was sent, and goes on where it was. */
+static void full_batches_block(void **state)
+{
+    static uint8_t data[2000];
+    struct session_context c;
+    enum session_progress progress = SESSION_RUNS;
+    unsigned blocked = 0;
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    begin(false, SESSION_OPEN);
+    client_sends(data, sizeof(data));
+    (void)receive();
+    session_end(rig.s, REASON_IDLE, 0);
+    c = context();
+    while (progress != SESSION_WAITS) {
+        progress = session_log(rig.s, &c);
+        if (progress != SESSION_BLOCKED)
+            continue;
+        assert_int_equal(session_log(rig.s, &c), SESSION_BLOCKED);
+        flush();
+        blocked++;
+    }
+    flush();
+    assert_true(blocked >= sizeof(data) / BATCH_MAX);
+    assert_int_equal(rig.s->records, sizeof(data));
+    assert_int_equal(rig.ends, 1);
+}
+
+/* Nor may the text of the entries run out of room for good. */
+static void full_arenas_block(void **state)
+{
+    static uint8_t data[100000];
+    struct session_context c;
+    unsigned blocked = 0;
+
+    (void)state;
+    memset(data, 0xff, sizeof(data));
+    for (size_t i = 9999; i < sizeof(data); i += 10000)
+        data[i] = '\n';
+    settings.max_record = MAX_RECORD_HIGH;
+    begin(false, SESSION_OPEN);
+    log_all();
+    rig.journal->arena.size = 60000; /* room for one such record */
+    client_sends(data, sizeof(data));
+    while (receive() > 0) {
+        c = context();
+        while (session_log(rig.s, &c) == SESSION_BLOCKED) {
+            blocked++;
+            flush();
+        }
+    }
+    flush();
+    assert_true(blocked > 5);
+    assert_int_equal(rig.s->records, 10);
+    stream_is(data, sizeof(data));
+    rig.journal->arena.size = EVENT_ARENA_SIZE;
+}
+
+static void cuts_take_unfinished_records(void **state)
+{
+    struct session_context c;
+
+    (void)state;
+    begin(false, SESSION_OPEN);
+    log_all();
+    flush();
+    c = context();
+    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS); /* nothing is there */
+    client_sends("abc\r", 4);
+    (void)receive();
+    log_all();
+    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS);
+    flush();
+    assert_int_equal(rig.s->records, 0);
+    assert_int_equal(rig.s->bytes, 3);
+    assert_true(rig.s->continued);
+    assert_int_equal(session_pending(rig.s), 1);
+    client_sends("\n", 1);
+    (void)receive();
+    log_all();
+    flush();
+    assert_int_equal(rig.s->records, 1);
+    assert_false(rig.s->continued);
+    stream_is("abc\r\n", 5);
+
+    /* A record that ends with its cut still ends. */
+    client_sends("de", 2);
+    (void)receive();
+    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS);
+    flush();
+    assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
+    (void)receive();
+    log_all();
+    flush();
+    assert_int_equal(rig.s->records, 2);
+    assert_int_equal(rig.stream.records, 2);
+    assert_true(rig.stream.ended);
+    stream_is("abc\r\nde", 7);
+}
+
+static void poisoned_bytes_are_not_looked_at(void **state)
+{
+    (void)state;
+    begin(false, SESSION_OPEN);
+    client_sends("one\ntwo\n", 8);
+    (void)receive();
+    rig.s->poisoned = true;
+    session_end(rig.s, REASON_ERROR, EBADMSG);
+    log_all();
+    flush();
+    assert_int_equal(rig.stream.records, 0);
+    assert_int_equal(rig.ends, 1);
+    assert_true(fields_are(&rig.last, "NETD_BYTES", "8")); /* received, not logged */
+    assert_true(fields_are(&rig.last, "NETD_RECORDS", "0"));
+}
+
+static void resent_records_are_marked(void **state)
+{
+    (void)state;
+    begin(false, SESSION_OPEN);
+    client_sends("one\ntwo\nthree\n", 14);
+    (void)receive();
+    rig.s->resent_end = 8;
+    log_all();
+    flush();
+    assert_int_equal(rig.stream.resent, 2);
+    assert_int_equal(rig.stream.records, 3);
+    end();
+
+    begin(false, SESSION_OPEN);
+    client_sends("one\ntwo", 7);
+    (void)receive();
+    log_all();
+    flush();
+    rig.s->resent_end = 5; /* "two" begins before it */
+    (void)receive();       /* moves the rest to the front, and the mark with it */
+    assert_int_equal(rig.s->resent_end, 1);
+    client_sends("\nthree\n", 7);
+    (void)receive();
+    log_all();
+    flush();
+    assert_int_equal(rig.stream.records, 3);
+    assert_int_equal(rig.stream.resent, 1);
+    end();
+}
+
+/* --- Marks move with the bytes --- */
+
+static void compaction_moves_what_fits(void **state)
+{
+    (void)state;
+    begin(false, SESSION_OPEN);
+    client_sends("one\ntwo", 7);
+    (void)receive();
+    log_all();
+    flush();
+    assert_int_equal(rig.s->window, window_make(4, 7));
+    rig.s->resent_end = 6;
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->window, window_make(0, 3));
+    assert_int_equal(rig.s->resent_end, 2);
+    assert_memory_equal(table_region(&rig.table, rig.s), "two", 3);
+
+    /* Longer than the room in front of it: it stays, so that no byte is ever in no place. */
+    client_sends("\nlonger", 7);
+    (void)receive();
+    log_all();
+    flush();
+    assert_int_equal(rig.s->window, window_make(4, 10));
+    assert_int_equal(receive(), 0);
+    assert_int_equal(rig.s->window, window_make(4, 10));
+    assert_int_equal(rig.s->resent_end, 2);
+}
+
+/* --- Any bytes, any cutting, any death --- */
+
+/* The worker dies right after the kernel wrote what it received. */
+static void die_in_receive(void)
+{
+    struct transfer *t = &rig.table.header->receive;
+    uint32_t end_before = window_end(rig.s->window);
+    struct iovec piece = {
+        .iov_base = table_region(&rig.table, rig.s) + end_before,
+        .iov_len = min_size(READ_MAX, REGION_SIZE - end_before),
+    };
+
+    if (rig.s->reason != REASON_NONE || piece.iov_len < READ_MAX ||
+        (settings.framing == FRAMING_RAW && session_pending(rig.s) > 0))
+        return;
+    if (settings.framing == FRAMING_RAW)
+        piece.iov_len = settings.max_record;
+    t->base = end_before;
+    t->message =
+        (struct mmsghdr){.msg_hdr.msg_iov = &piece, .msg_hdr.msg_iovlen = 1, .msg_len = NOT_TAKEN};
+    t->session = table_number(&rig.table, rig.s);
+    if (recvmmsg(rig.s->fd, &t->message, 1, MSG_DONTWAIT, NULL) == 1 && random_below(2))
+        session_apply_receive(rig.s, t);
+    die();
+}
+
+/* The worker dies after the journal took some of the batch, wherever it stands with that. */
+static void die_in_send(void)
+{
+    (void)journal_send(rig.journal);
+    for (size_t n = random_below(3); n > 0 && batch_taken(&rig.table.header->batch); n--) {
+        struct batch *b = &rig.table.header->batch;
+
+        session_apply(rig.s, &b->items[b->first]);
+        if (n == 1 && random_below(2))
+            break;
+        rig.table.header->records_total +=
+            b->items[b->first].kind == ITEM_DATA && !b->items[b->first].continued;
+        b->first++;
+    }
+    die();
+    read_sink();
+}
+
+static void random_step(void)
+{
+    struct session_context c = context();
+
+    switch (random_below(12)) {
+    case 0:
+        die();
+        break;
+    case 1:
+        die_in_receive();
+        break;
+    case 2:
+        die_in_send();
+        break;
+    case 3:
+        if (session_log(rig.s, &c) == SESSION_WAITS)
+            (void)session_cut(rig.s, &c);
+        break;
+    case 4:
+    case 5:
+        flush();
+        break;
+    case 6:
+    case 7:
+        (void)session_log(rig.s, &c);
+        break;
+    default:
+        (void)session_receive(rig.s, &c, &rig.table.header->receive,
+                              random_below(2) ? UINT32_MAX : 1 + (uint32_t)random_below(500));
+    }
+}
+
+static void any_bytes_come_back(void **state)
+{
+    static uint8_t data[100000];
+    struct pieces lines = {0};
+
+    (void)state;
+    for (int i = 0; i < 400; i++) {
+        size_t length = random_below(random_below(4) ? 4000 : sizeof(data)), sent = 0;
+        char heard[RECEIPT_MAX + 1], line[RECEIPT_MAX];
+
+        settings.framing = random_below(4) ? FRAMING_LINE : FRAMING_RAW;
+        settings.max_record =
+            (uint32_t)(MAX_RECORD_LOW + random_below(random_below(2) ? 20 : 5000));
+        random_stream(data, length, settings.max_record);
+        begin(false, SESSION_OPEN);
+        while (!rig.s->end_taken) {
+            if (sent < length) {
+                ssize_t n = send(rig.client, data + sent,
+                                 min_size(length - sent, 1 + random_below(3000)), MSG_DONTWAIT);
+
+                sent += n > 0 ? (size_t)n : 0;
+            } else {
+                (void)shutdown(rig.client, SHUT_WR);
+            }
+            for (size_t n = random_below(5); n > 0; n--)
+                random_step();
+        }
+        assert_int_equal(rig.s->reason, REASON_EOF);
+        read_sink();
+        assert_int_equal(rig.connects, 1);
+        assert_int_equal(rig.ends, 1);
+        stream_is(data, length);
+        assert_int_equal(rig.s->bytes, length);
+        assert_int_equal(rig.s->records, rig.stream.records);
+        if (settings.framing == FRAMING_LINE) {
+            pieces_expect(&lines, SIZE_MAX, data, length);
+            assert_int_equal(rig.stream.records, lines.count);
+            assert_false(rig.stream.went_on);
+        }
+        assert_int_equal(rig.stream.resent, 0);
+        if (random_below(2))
+            die();
+        assert_false(answer());
+        if (random_below(2))
+            die();
+        assert_false(answer()); /* once is enough */
+        close_fd(&rig.s->fd);
+        assert_int_equal(client_hears(heard), 0);
+        snprintf(line, sizeof(line), RECEIPT_FORMAT, "abababababababababababababababab",
+                 rig.s->records, (uint64_t)length, "eof");
+        assert_string_equal(heard, line);
+        end();
+    }
+    free(lines.all);
+}
+
+/* --- Applying twice --- */
+
+static void results_may_be_applied_again(void **state)
+{
+    struct item items[] = {
+        {.kind = ITEM_CONNECT},
+        {.kind = ITEM_DATA, .end = 10, .records = 1, .bytes = 10},
+        {.kind = ITEM_DATA, .end = 15, .records = 1, .bytes = 15, .continued = true},
+        {.kind = ITEM_END},
+    };
+    struct transfer t = {.base = 20, .message.msg_len = 5};
+    struct session once;
+
+    (void)state;
+    begin(false, SESSION_OPEN);
+    rig.s->window = window_make(0, 20);
+    for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+        session_apply(rig.s, &items[i]);
+        once = *rig.s;
+        session_apply(rig.s, &items[i]);
+        assert_memory_equal(rig.s, &once, sizeof(once));
+    }
+    assert_true(rig.s->connect_taken && rig.s->continued && rig.s->end_taken);
+    assert_int_equal(rig.s->window, window_make(15, 20));
+    assert_int_equal(rig.s->bytes, 15);
+
+    session_apply_receive(rig.s, &t);
+    session_apply_answer(rig.s, &t);
+    once = *rig.s;
+    session_apply_receive(rig.s, &t);
+    session_apply_answer(rig.s, &t);
+    assert_memory_equal(rig.s, &once, sizeof(once));
+    assert_int_equal(rig.s->window, window_make(15, 25));
+    assert_true(rig.s->answered);
+    t.message.msg_len = NOT_TAKEN;
+    session_apply_receive(rig.s, &t);
+    assert_memory_equal(rig.s, &once, sizeof(once));
+    rig.s->answered = false;
+    session_apply_answer(rig.s, &t);
+    assert_false(rig.s->answered);
+    rig.s->answered = true;
+}
+
+static void adoption_is_from_what_the_journal_has(void **state)
+{
+    (void)state;
+    begin(false, SESSION_OPEN);
+    client_sends("one\ntwo\n", 8);
+    (void)receive();
+    log_all(); /* all of it is in the batch, and is lost with it */
+    assert_int_equal(rig.s->framed, 8);
+    die();
+    assert_int_equal(rig.s->framed, 0);
+    assert_int_equal(rig.s->batch_records, 0);
+    assert_false(rig.s->batch_connect);
+    log_all();
+    flush();
+    stream_is("one\ntwo\n", 8);
+    assert_int_equal(rig.connects, 1);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(reasons_have_names),
+        TEST(cookies_tell_sockets_apart),
+        TEST(session_has_its_events),
+        TEST(session_without_a_byte),
+        TEST(reasons_are_told),
+        TEST(refused_clients_are_told),
+        TEST(client_that_resets),
+        TEST(broken_descriptor_is_an_error),
+        TEST(limits_of_a_read),
+        TEST(raw_reads_wait_for_the_journal),
+        TEST(full_regions_wait),
+        TEST(longest_records_find_room),
+        TEST(turns_are_bounded),
+        TEST(full_batches_block),
+        TEST(full_arenas_block),
+        TEST(cuts_take_unfinished_records),
+        TEST(poisoned_bytes_are_not_looked_at),
+        TEST(resent_records_are_marked),
+        TEST(compaction_moves_what_fits),
+        TEST(any_bytes_come_back),
+        TEST(results_may_be_applied_again),
+        TEST(adoption_is_from_what_the_journal_has),
+    };
+
+    random_begin();
+    alarm(300); /* what hangs, fails */
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests_name("session", tests, NULL, NULL);
+}
