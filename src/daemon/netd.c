@@ -18,28 +18,43 @@
 
 static void netd_help(FILE *f)
 {
-    fprintf(f,
-            "Usage: netd [OPTION]...\n"
-            "Accept TCP clients and write what they send to the systemd journal.\n"
-            "\n"
-            "  -c, --config=FILE    configuration (default " DEFAULT_CONF ")\n"
-            "  -H, --host=HOST      address to listen on: IPv4, IPv6, a name, or * for all\n"
-            "  -p, --port=PORT      port to listen on, 0 for a free one\n"
-            "  -o, --output=OUTPUT  auto, journal, text or export\n"
-            "  -t, --check          check the configuration, print nothing when it is good\n"
-            "  -V, --version        show the version\n"
-            "  -h, --help           show this help\n"
-            "\n"
-            "SERVER_HOST and SERVER_PORT in the environment override the configuration; options\n"
-            "override both. Sockets passed by systemd replace the address altogether.\n"
-            "See netd(8) and netd.conf(5).\n");
+    fprintf(f, "Usage: netd [OPTION]...\n"
+               "Accept TCP clients and write what they send to the systemd journal.\n"
+               "\n"
+               "  -c, --config=FILE    configuration (default " DEFAULT_CONF ")\n"
+               "  -H, --host=HOST      address to listen on: IPv4, IPv6, a name, or * for all\n"
+               "  -p, --port=PORT      port to listen on, 0 for a free one\n"
+               "  -o, --output=OUTPUT  auto, journal, text or export\n"
+               "  -t, --check          check the configuration, print nothing when it is good\n"
+               "  -V, --version        show the version\n"
+               "  -h, --help           show this help\n"
+               "\n"
+               "SERVER_HOST and SERVER_PORT in the environment override the configuration;\n"
+               "options override both. Sockets passed by systemd replace the address altogether.\n"
+               "See netd(8) and netd.conf(5).\n");
 }
 
-/* An error of usage names the option, on one line, like every other error. */
-static int netd_usage_error(void)
+static int netd_usage_error(const char *word, const char *what)
 {
-    fprintf(stderr, "Try 'netd --help' for more information.\n");
+    char shown[80];
+
+    printable_copy(shown, sizeof(shown), word);
+    log_error("'%s' %s, see --help", shown, what);
     return EXIT_USAGE;
+}
+
+/* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
+static int netd_option_error(char **argv, int result)
+{
+    char letter[] = {'-', (char)optopt, '\0'};
+
+    if (result == ':')
+        return netd_usage_error(argv[optind - 1], "needs a value");
+    if (optopt == 0)
+        return netd_usage_error(argv[optind - 1], "is not an option");
+    if (strncmp(argv[optind - 1], "--", 2) == 0)
+        return netd_usage_error(argv[optind - 1], "takes no value");
+    return netd_usage_error(letter, "is not an option");
 }
 
 /* Whoever started us without 0, 1 or 2 gets no client's connection in their place. What is written
@@ -100,7 +115,7 @@ int main(int argc, char **argv)
     if (r < 0)
         return EXIT_FAILED;
     log_init();
-    while ((c = getopt_long(argc, argv, "c:H:p:o:tVh", options, NULL)) >= 0) {
+    while ((c = getopt_long(argc, argv, ":c:H:p:o:tVh", options, NULL)) >= 0) {
         switch (c) {
         case 'c':
             input.file = optarg;
@@ -124,13 +139,11 @@ int main(int argc, char **argv)
             netd_help(stdout);
             return EXIT_SUCCESS;
         default:
-            return netd_usage_error();
+            return netd_option_error(argv, c);
         }
     }
-    if (optind < argc) {
-        log_error("unexpected argument '%s'", argv[optind]);
-        return netd_usage_error();
-    }
+    if (optind < argc)
+        return netd_usage_error(argv[optind], "is no option");
 
     r = config_load(&config, &input, error);
     if (r < 0) {

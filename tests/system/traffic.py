@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -363,3 +364,44 @@ def complaint(box, *words, status=78, env=None, program=("netd",)):
     assert (result.returncode, result.stdout) == (status, ""), result
     assert re.fullmatch(r"netd: [\x20-\x7e]+\n", result.stderr), result.stderr
     return result.stderr[len("netd: "):-1]
+
+
+class ByHand:
+    """A netd that is no service, its output in pipes: .process, a Popen. It ends with the block.
+
+        with ByHand(box, "-o", "text", "-p", "0") as program:
+            port = program.ready().rpartition(":")[2]
+    """
+
+    PID = "/run/netd-by-hand.pid"
+
+    def __init__(self, box, *words, env=None, program=("netd",), stdout=subprocess.PIPE):
+        # Signals have to go to the process inside; the one here is nsenter.
+        self.process = box.popen("sh", "-c", f'echo $$ >{self.PID}; exec "$@"', "sh", *program,
+                                 *words, env=env, stdin=subprocess.DEVNULL, stdout=stdout,
+                                 stderr=subprocess.PIPE)
+        self.box = box
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()  # and with it, by its parent's death, what it entered for
+        self.process.communicate()
+
+    def ready(self):
+        """The address that the ready notice names."""
+        line = self.process.stderr.readline().decode()
+        found = re.fullmatch(r"netd: listening on (.+)\n", line)
+        assert found, line
+        return found[1]
+
+    def kill(self, name="TERM"):
+        self.box.sh(f"kill -{name} $(cat {self.PID})")
+
+    def stop(self):
+        """Ends it in order; returns what it has said on standard output since."""
+        self.kill()
+        out, err = self.process.communicate(timeout=30)
+        assert (self.process.returncode, err) == (0, b""), err
+        return out

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Events on standard output: a person's lines, or the Journal Export Format; and where "auto" goes."""
+
+import re
+import socket
+import tempfile
+
+import pytest
+
+import journal
+from traffic import (ADDRESSES, AWKWARD, EVERY_EVENT, MESSAGE_IDS, ByHand, awkward, check_record,
+                     complaint, records, seeded)
+
+NASTY = b"one\ntwo\r\n\x1b[31mred\n\xff\xfe\n" + b"".join(AWKWARD) + b"\nMESSAGE=x\n\nhalf"
+
+
+def run_with(box, output, data, *words, **options):
+    """What a netd with this output says, into a file, about one client that sends DATA."""
+    with tempfile.TemporaryFile() as out, \
+            ByHand(box, "-o", output, "-p", "0", *words, stdout=out, **options) as program:
+        port = int(program.ready().rpartition(":")[2])
+        with box.connect(port) as client:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            receipt = b""
+            while piece := client.recv(4096):
+                receipt += piece
+        assert b" bytes=%d end=eof\n" % len(data) in receipt
+        program.stop()
+        out.seek(0)
+        return out.read()
+
+
+def test_text(box):
+    out = run_with(box, "text", NASTY).decode()
+    lines = out.split("\n")
+    assert lines.pop() == ""
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d"
+    found = [re.fullmatch(stamp + r" ([0-9a-f]{32}) (connect|data|disconnect) ?(.*)", line)
+             for line in lines]
+    assert all(found), lines
+    assert len({f[1] for f in found}) == 1
+    assert [f[2] for f in found] == \
+        ["connect"] + ["data"] * len(records(NASTY)) + ["disconnect"]
+    assert found[1][3] == "one" and found[3][3] == r"\x1b[31mred" and found[4][3] == r"\xff\xfe"
+    assert "eof" in found[-1][3]
+    # Safe on a terminal.
+    assert not [c for c in out if ord(c) < 0x20 and c not in "\n\t"]
+
+
+@pytest.mark.parametrize("data", [NASTY, awkward(seeded("export"), 200_000)], ids=len)
+def test_export(box, data):
+    events = journal.parse(run_with(box, "export", data))
+    assert events[0].text("NETD_EVENT") == "connect"
+    assert events[-1].text("NETD_EVENT") == "disconnect"
+    assert events[-1].number("NETD_BYTES") == len(data)
+    assert len(events) - 2 == len(records(data))
+    for event, (record, terminator) in zip(events[1:-1], records(data)):
+        check_record(event, record, terminator)
+    for event in events:
+        names = {name for name, _ in event.pairs}
+        assert names >= EVERY_EVENT | {"__REALTIME_TIMESTAMP"}
+        assert event.text("MESSAGE_ID") == MESSAGE_IDS[event.text("NETD_EVENT")]
+        assert len(event.pairs) == len(names)
+    assert ADDRESSES <= set(events[0]) and ADDRESSES <= set(events[-1])
+    assert journal.joined(events) == data
+
+
+def test_export_is_understood_by_systemd_journal_remote(box):
+    box.sh("rm -rf /root/netd-remote; mkdir /root/netd-remote")
+    try:
+        box.path("/root/netd-remote/events").write_bytes(run_with(box, "export", NASTY))
+        box.run("/usr/lib/systemd/systemd-journal-remote",
+                "--output=/root/netd-remote/remote.journal", "/root/netd-remote/events")
+        read = box.run("journalctl", "-o", "export", "--file=/root/netd-remote/remote.journal",
+                       text=False).stdout
+    finally:
+        box.sh("rm -r /root/netd-remote")
+    events = journal.parse(read)
+    assert len(events) == len(records(NASTY)) + 2
+    assert journal.joined(events) == NASTY
+    assert events[-1].text("NETD_REASON") == "eof"
+
+
+def test_output_of_the_configuration_and_of_the_option(netd):
+    netd.start(config='output = "text";')
+    session = netd.send(b"hello\n").session
+    assert netd.events(session) == []
+    assert any(f"{session} data hello".encode() in e["MESSAGE"]
+               for e in netd.journal("_SYSTEMD_UNIT=netd.service"))
+
+
+def test_auto_is_the_journal_where_its_socket_exists(netd):
+    box = netd.box
+    out = run_with(box, "auto", b"to the journal by hand\n")
+    assert out == b""
+    assert [e.text("NETD_EVENT") for e in netd.journal("MESSAGE=to the journal by hand")] == ["data"]
+
+
+def test_auto_is_text_where_it_does_not(box):
+    """In a mount namespace of its own there is no /run/systemd."""
+    out = run_with(box, "auto", b"no journal here\n",
+                   program=("unshare", "-m", "sh", "-c",
+                            'mount -t tmpfs tmpfs /run/systemd; exec netd "$@"', "netd"))
+    assert b" data no journal here\n" in out
+
+
+def test_a_gone_reader_ends_netd_with_1(box):
+    with ByHand(box, "-o", "text", "-p", "0") as program:
+        port = int(program.ready().rpartition(":")[2])
+        program.process.stdout.close()
+        with box.connect(port) as client:
+            client.sendall(b"x\n")
+            assert program.process.wait(30) == 1
+            said = program.process.stderr.read()
+        program.process.stdout = None
+    assert re.search(rb"^netd: standard output: Broken pipe$", said, re.M), said
+
+
+def test_a_slow_reader_is_waited_for(box):
+    data = b"".join(b"%d %s\n" % (i, b"." * 80) for i in range(20000))
+    with ByHand(box, "-o", "export", "-p", "0") as program:
+        port = int(program.ready().rpartition(":")[2])
+        with box.connect(port) as client:
+            client.settimeout(1)
+            with pytest.raises(TimeoutError):  # nobody reads standard output: no receipt
+                client.sendall(data[:100000])
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1)
+            program.kill("TERM")
+            out, err = program.process.communicate(timeout=30)
+    assert err == b"" and program.process.returncode == 0
+    assert journal.joined(journal.parse(out)) == data[:100000]
+
+
+def test_disk_full_is_waited_for(box):
+    """A file on a full file system takes no more for a while: nothing is lost."""
+    assert complaint(box, "-o", "file", status=2)
+    box.sh("mkdir -p /run/netd-full; mount -t tmpfs -o size=1M tmpfs /run/netd-full")
+    try:
+        box.sh("head -c 900K /dev/zero >/run/netd-full/ballast")
+        data = b"".join(b"%d %s\n" % (i, b"." * 80) for i in range(1000))
+        shell = 'exec netd "$@" >/run/netd-full/out'
+        with ByHand(box, "-o", "export", "-p", "0", program=("sh", "-c", shell, "sh")) as program:
+            port = int(program.ready().rpartition(":")[2])
+            with box.connect(port) as client:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                client.settimeout(1)
+                with pytest.raises(TimeoutError):
+                    client.recv(1)
+                client.settimeout(30)
+                box.sh("rm /run/netd-full/ballast")
+                assert b"records=1000" in client.recv(4096)
+            program.kill()
+            assert program.process.wait(30) == 0
+        out = box.run("cat", "/run/netd-full/out", text=False).stdout
+        assert journal.joined(journal.parse(out)) == data
+    finally:
+        box.sh("umount /run/netd-full; rmdir /run/netd-full")
