@@ -5,6 +5,8 @@
 #   make unit               builds and runs the unit tests
 #   make lint               format, static analysers, man pages, scripts
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
+#   make instructions       instructions per record and per session, with a bound
+#   make bench              netd beside every other way into the journal, measured (root)
 #   make quickstart         from a bare Debian to the first events in the journal (root)
 #
 # Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
@@ -22,6 +24,9 @@ MANDIR     ?= $(DATADIR)/man
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 EXAMPLEDIR ?= $(DATADIR)/doc/netd
+BASHDIR    ?= $(DATADIR)/bash-completion/completions
+FISHDIR    ?= $(DATADIR)/fish/vendor_completions.d
+ZSHDIR     ?= $(DATADIR)/zsh/site-functions
 
 ifeq ($(origin CC),default)
 CC = cc
@@ -97,12 +102,27 @@ unit: $(UNIT_TESTS)
 	    echo "  TEST   $$t"; $$t || status=1; \
 	done; exit $$status
 
+BENCH_TOOLS := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+
+$(BENCH_TOOLS): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/daemon.a $(BUILD)/common.a
+	$(call SAY,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
+
+bench-tools: $(BENCH_TOOLS)
+
+instructions: $(BUILD)/bench/instructions
+	$(Q)tests/bench/instructions.sh $<
+
+# BENCH="--rounds 9 --part rows": see tests/bench/bench.py.
+bench:
+	$(Q)tests/bench/bench.py $(BENCH)
+
 # The files in systemd/ name the default paths; the installed ones name the chosen paths.
 SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g'
 # A configuration file that is there belongs to the administrator.
 KEEP = sh -c 'test -e "$$2" || $(INSTALL) -D -m 644 "$$1" "$$2"' -
 UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
-UNITS    := netd.service netd.socket
+UNITS    := netd.service netd.socket netd@.service netd@.socket
 EXAMPLES := $(wildcard systemd/*.conf)
 CATALOG  := $(wildcard systemd/netd.catalog)
 MAN      := $(wildcard man/*.[1578])
@@ -124,15 +144,22 @@ install: all
 	for m in $(MAN); do \
 	    $(INSTALL) -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${m##*.} $$m || exit 1; \
 	done
+	$(INSTALL) -D -m 644 etc/completion/netd-client.bash $(DESTDIR)$(BASHDIR)/netd-client
+	$(INSTALL) -D -m 644 etc/completion/netd-client.fish $(DESTDIR)$(FISHDIR)/netd-client.fish
+	$(INSTALL) -D -m 644 etc/completion/netd-client.zsh $(DESTDIR)$(ZSHDIR)/_netd-client
 	@$(LIVE) systemctl daemon-reload
 	@$(LIVE) journalctl --update-catalog
 
 uninstall:
+	@$(LIVE) ! test -e $(UNITDIR)/netd.service || \
+	    systemctl -q disable --now netd.socket netd.service
 	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(BINDIR)/netd-client
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -f $(DESTDIR)$(CATALOGDIR)/netd.catalog
 	rm -rf $(DESTDIR)$(EXAMPLEDIR)
 	rm -f $(foreach m,$(MAN),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
+	rm -f $(DESTDIR)$(BASHDIR)/netd-client $(DESTDIR)$(FISHDIR)/netd-client.fish \
+	    $(DESTDIR)$(ZSHDIR)/_netd-client
 	@$(UNCHANGED) etc/netd.conf $(DESTDIR)$(SYSCONFDIR)/netd/netd.conf
 	@$(UNCHANGED) etc/default/netd $(DESTDIR)$(SYSCONFDIR)/default/netd
 	-@rmdir $(DESTDIR)$(SYSCONFDIR)/netd 2>/dev/null
@@ -147,10 +174,11 @@ lint: lint-format lint-cppcheck lint-shell lint-man $(LINT_CC:%=lint-tidy/%)
 lint-format:
 	$(Q)clang-format --dry-run --Werror $(wildcard src/*/*.[ch] tests/*/*.[ch])
 
-# Not memleak: it does not know __attribute__((cleanup)).
+# Not memleak: it does not know __attribute__((cleanup)). Not uninit*: the compilers know better.
 lint-cppcheck:
 	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 	    --inline-suppr --suppress=missingIncludeSystem --suppress=memleak \
+	    --suppress=uninitvar --suppress=uninitStructMember \
 	    $(filter-out -std=%,$(LINT_FLAGS)) src
 
 lint-shell:
@@ -177,6 +205,6 @@ clean:
 	rm -rf build
 
 .PHONY: all install uninstall unit lint lint-format lint-cppcheck lint-shell lint-man check \
-	quickstart packages clean FORCE
+	quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -39,6 +39,9 @@ EXPECTED = {
     "./usr/share/man/man5/netd.conf.5": "644",
     "./usr/share/man/man1/netd-client.1": "644",
     "./usr/share/man/man7/netd.journal-fields.7": "644",
+    "./usr/share/bash-completion/completions/netd-client": "644",
+    "./usr/share/fish/vendor_completions.d/netd-client.fish": "644",
+    "./usr/share/zsh/site-functions/_netd-client": "644",
     "./etc/netd/netd.conf": "644",
     "./etc/default/netd": "644",
 }
@@ -48,9 +51,7 @@ def test_install_puts_every_file_in_its_place(box, directory):
     make(box, "install", f"DESTDIR={directory}", "PREFIX=/usr")
     found = dict(line.split() for line in
                  box.sh(f"cd {directory} && find . -type f -printf '%p %m\\n'").splitlines())
-    completions = {path for path in found if "completion" in path or "site-functions" in path}
-    assert {path: mode for path, mode in found.items() if path not in completions} == EXPECTED
-    assert all(found[path] == "644" for path in completions)
+    assert found == EXPECTED
 
 
 def test_the_umask_does_not_reach_what_is_installed(box, directory):
@@ -113,7 +114,9 @@ def test_systemd_hears_of_it_only_without_destdir(box, directory):
     for target in "install", "uninstall":
         make(box, target, f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", env=path)
     calls = box.sh(f"cat {directory}/calls").replace(f"{directory}/bin/", "").splitlines()
-    assert calls == ["systemctl daemon-reload", "journalctl --update-catalog"] * 2
+    assert calls == ["systemctl daemon-reload", "journalctl --update-catalog",
+                     "systemctl -q disable --now netd.socket netd.service",
+                     "systemctl daemon-reload", "journalctl --update-catalog"]
 
 
 def test_a_new_install_replaces_the_running_program_safely(netd):
@@ -123,6 +126,21 @@ def test_a_new_install_replaces_the_running_program_safely(netd):
     make(netd.box, "install")
     assert netd.box.sh("stat -c %i /usr/local/sbin/netd") != before
     assert netd.send(b"still here\n").records == 1
+
+
+def test_uninstall_stops_what_runs(netd):
+    netd.start()
+    netd.box.run("systemctl", "enable", "netd.service", "netd.socket")
+    try:
+        make(netd.box, "uninstall")
+        assert netd.show("ActiveState") == "inactive"
+        assert netd.show("LoadState") == "not-found"
+        assert netd.box.sh("find /etc/systemd /usr/local -name 'netd*' -not -path '*/netd.service.d*'"
+                           " -o -name '_netd*'") == ""
+        assert "netd" not in netd.box.run("journalctl", "--list-catalog").stdout
+        make(netd.box, "uninstall")  # once more is no error
+    finally:
+        make(netd.box, "install")
 
 
 def test_a_packagers_flags_are_added(box, directory):
