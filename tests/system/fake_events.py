@@ -59,8 +59,12 @@ class Journal:
 
     def edge(self, event, session, peer="192.0.2.1:4711", **more):
         address, _, port = peer.rpartition(":")
-        self.event(event, session, peer, MESSAGE=f"{peer} {event}", NETD_PEER_PORT=port,
-                   NETD_PEER_ADDRESS=address.strip("[]"), NETD_LOCAL="127.0.0.1:3000", **more)
+        self.event(event, session, peer, **{
+            "MESSAGE": f"{peer} {event}",
+            "NETD_PEER_ADDRESS": address.strip("[]"),
+            "NETD_PEER_PORT": port,
+            "NETD_LOCAL": "127.0.0.1:3000",
+        } | more)
 
     def connect(self, session, **more):
         self.edge("connect", session, **more)
@@ -70,11 +74,15 @@ class Journal:
         fields = {"MESSAGE": data} if escaped is None else {"MESSAGE": escaped, "NETD_DATA": data}
         if terminator:
             fields["NETD_TERMINATOR"] = terminator
-        self.event("data", session, **fields, **more)
+        self.event("data", session, **fields | more)
 
     def disconnect(self, session, records, size, reason="eof", duration=1_500_000, **more):
-        self.edge("disconnect", session, NETD_RECORDS=str(records), NETD_BYTES=str(size),
-                  NETD_REASON=reason, NETD_DURATION_USEC=str(duration), **more)
+        self.edge("disconnect", session, **{
+            "NETD_RECORDS": str(records),
+            "NETD_BYTES": str(size),
+            "NETD_REASON": reason,
+            "NETD_DURATION_USEC": str(duration),
+        } | more)
 
     def session(self, session, records, **more):
         """A whole session; RECORDS are bytes, or (bytes, terminator)."""

@@ -1,0 +1,766 @@
+# SPDX-License-Identifier: MIT
+"""netd-client's reading commands, on journal files made for the purpose and on netd's own."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pty
+import random
+import re
+import signal
+import struct
+import termios
+
+import pytest
+
+from box import wait_for
+from fake_events import BOOT, START, Journal, session_id, stream
+
+A, B, C = (session_id(n) for n in (1, 2, 3))  # c4ca4238..., c81e728d..., eccbc87e...
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def directory(box):
+    """A directory for journal files in the box, gone after the test."""
+    path = "/var/tmp/journals"
+    box.run("rm", "-rf", path)
+    yield path
+    box.run("rm", "-rf", path)
+
+
+def client(box, *arguments, **options):
+    return box.run("netd-client", *arguments, check=False, **options)
+
+
+def lines(result, status=0):
+    """The lines of a result without complaints."""
+    assert (result.returncode, result.stderr) == (status, ""), result
+    return result.stdout.splitlines()
+
+
+def objects(result, status=0):
+    return [json.loads(line) for line in lines(result, status)]
+
+
+def sent(netd, data, **options):
+    """Sends DATA; when journald has stored all of the session, returns its id."""
+    receipt = netd.send(data, **options)
+    netd.box.run("journalctl", "--sync")
+    return receipt.session
+
+
+def failed(result, status, line):
+    assert (result.returncode, result.stdout) == (status, ""), result
+    assert result.stderr == f"netd-client: {line}\n"
+
+
+def cat(box, *arguments):
+    result = client(box, "cat", *arguments, text=False)
+    return result.stdout, result.returncode, result.stderr.decode()
+
+
+def on_terminal(box, *arguments, columns=80, env=None):
+    """What COMMAND writes to a terminal of that width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(theirs, "wb") as terminal:
+        with box.popen("netd-client", *arguments, stdout=terminal, stderr=terminal,
+                       env={"TERM": "xterm", **(env or {})}) as process:
+            terminal.close()
+            shown = b""
+            with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            process.wait(30)
+    os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
+
+
+# --- sessions ---
+
+
+def three_sessions():
+    journal = Journal(step=SECOND)
+    journal.session(A, [b"one", b"two"], peer="192.0.2.1:4711")
+    journal.session(B, [b"x" * 100], peer="[2001:db8::1]:4712")
+    journal.session(C, [], peer="192.0.2.10:4713")
+    return journal
+
+
+def test_sessions_as_a_table(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    assert client(box, "sessions", "-D", directory, "--utc").stdout == f"""\
+SESSION                           BEGIN (UTC)          DURATION  PEER                RECORDS  BYTES  END
+{A}  2026-11-22 08:00:01    1.500s  192.0.2.1:4711            2      8  eof
+{B}  2026-11-22 08:00:05    1.500s  [2001:db8::1]:4712        1    101  eof
+{C}  2026-11-22 08:00:08    1.500s  192.0.2.10:4713           0      0  eof
+"""
+    local = client(box, "sessions", "-D", directory, env={"TZ": "CET-1"}).stdout.splitlines()
+    assert local[0].split()[1] == "BEGIN" and "2026-11-22 09:00:01" in local[1]
+
+
+def test_sessions_as_json(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    first, *_ = objects(client(box, "--json", "-D", directory, "sessions"))
+    assert first == {
+        "session": A, "begin": START + SECOND, "begin_logged": True, "end": START + 4 * SECOND,
+        "duration": 1_500_000, "peer": "192.0.2.1:4711", "local": "127.0.0.1:3000",
+        "records": 2, "bytes": 8, "state": "ended", "reason": "eof"}
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ([], [A, B, C]),
+    (["-n", "2"], [B, C]),
+    (["-n", "100"], [A, B, C]),
+    (["--peer", "192.0.2.1"], [A]),
+    (["--peer", "2001:db8::1"], [B]),
+    (["--peer", "[2001:0DB8:0::1]"], [B]),
+    (["--peer", "::ffff:192.0.2.10"], [C]),
+    (["--since", "2026-11-22 08:00:05 UTC"], [B, C]),
+    (["--since", "2026-11-22 08:00:05.000001 UTC"], [C]),
+    (["--until", "2026-11-22 08:00:05 UTC"], [A, B]),
+    (["-S", "@1795334402", "-U", "@1795334406"], [B]),
+    (["-S", "@1795334402", "-n", "1"], [C]),
+    (["-U", "@1795334406", "-n", "1"], [B]),
+])
+def test_sessions_that_are_asked_for(box, directory, arguments, expected):
+    three_sessions().write(box, f"{directory}/a.journal")
+    assert lines(client(box, "sessions", "-q", "-D", directory, *arguments)) == expected
+
+
+def test_no_session_matches(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    for arguments in ["--peer", "192.0.2.2"], ["--since", "@1795334500"], ["--open"], ["-n", "0"]:
+        failed(client(box, "sessions", "-D", directory, *arguments), 1,
+               "no sessions in the journal match")
+
+
+def test_sessions_in_several_files(box, directory):
+    first, second = three_sessions(), Journal(start=START + 100 * SECOND)
+    first.connect(session_id(4))
+    first.write(box, f"{directory}/a.journal")
+    second.disconnect(session_id(4), 0, 0)
+    second.session(session_id(5), [b"x"])
+    second.write(box, f"{directory}/b.journal")
+    assert lines(client(box, "sessions", "-q", "-D", directory)) == [
+        A, B, C, session_id(4), session_id(5)]
+
+
+def test_refused_clients_are_no_sessions(box, directory):
+    journal = three_sessions()
+    journal.edge("refused", "c4" + "0" * 30, NETD_REASON="session-limit")
+    journal.write(box, f"{directory}/a.journal")
+    assert lines(client(box, "sessions", "-q", "-D", directory)) == [A, B, C]
+    assert lines(client(box, "show", "-D", directory, "c4"))[0].split()[1] == A
+    failed(client(box, "show", "-D", directory, "c40"), 1, "no session begins with 'c40'")
+
+
+def test_beginnings_that_were_rotated_away(box, directory):
+    journal = Journal(step=SECOND)
+    journal.data(A, b"late")
+    journal.disconnect(A, 1, 5, duration=60 * SECOND)
+    journal.data(B, b"still there")
+    journal.session(C, [b"x"])
+    journal.write(box, f"{directory}/a.journal")
+    table = lines(client(box, "sessions", "-D", directory, "--utc"))
+    assert re.fullmatch(rf"{B} +- +- +192\.0\.2\.1:4711 +- +- +unknown", table[1])
+    assert re.fullmatch(rf"{A}  ~2026-11-22 07:59:02 +1min 0s  192\.0\.2\.1:4711 +1 +5  eof",
+                        table[2])
+    assert table[3].startswith(C)
+    b, a, _ = objects(client(box, "sessions", "-D", directory, "--json"))
+    assert (b["begin"], b["begin_logged"], b["state"]) == (None, False, "unknown")
+    assert (a["begin"], a["begin_logged"]) == (START - 58 * SECOND, False)
+    # Neither can be placed: one began at an unknown time, one before what was asked for.
+    assert lines(client(box, "sessions", "-q", "-D", directory, "--since", f"@{START // SECOND}")
+                 ) == [C]
+
+
+def test_open_died_and_unknown(netd):
+    """By the unit's invocation, the boot, the process; and for another machine nobody knows."""
+    box = netd.box
+    netd.start()
+    boot = box.run("cat", "/proc/sys/kernel/random/boot_id").stdout.strip().replace("-", "")
+    machine = box.run("cat", "/etc/machine-id").stdout.strip()
+    here = {"_BOOT_ID": boot, "_MACHINE_ID": machine, "_SYSTEMD_UNIT": "netd.service",
+            "_SYSTEMD_INVOCATION_ID": netd.show("InvocationID")}
+    rows = [
+        ("open", {}),
+        ("open", {"_PID": "4194000"}),  # a worker that was replaced since
+        ("died", {"_SYSTEMD_INVOCATION_ID": "0" * 32}),
+        ("died", {"_SYSTEMD_UNIT": "gone.service"}),
+        ("died", {"_BOOT_ID": BOOT}),
+        ("unknown", {"_MACHINE_ID": "1" * 32}),
+        # started by hand, in somebody's login
+        ("open", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "systemd"}),
+        ("died", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "netd"}),
+        ("died", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "4194000"}),
+        # from output = "export"
+        ("unknown", {"_SYSTEMD_UNIT": "", "_PID": "", "_COMM": "", "_MACHINE_ID": ""}),
+    ]
+    journal = Journal()
+    for number, (_, fields) in enumerate(rows):
+        fields = here | fields
+        for name in [name for name, value in fields.items() if not value]:
+            del fields[name]
+        keep = journal.fields
+        journal.fields = {} if "_PID" in rows[number][1] and not rows[number][1]["_PID"] else keep
+        journal.connect(session_id(number), **fields)
+        journal.fields = keep
+    directory = journal.write(box, "/var/tmp/journals/a.journal")
+    try:
+        found = objects(client(box, "sessions", "--json", "-D", directory))
+        assert [s["state"] for s in found] == [state for state, _ in rows]
+        still = lines(client(box, "sessions", "-q", "--open", "-D", directory))
+        assert still == [session_id(n) for n, (state, _) in enumerate(rows) if state == "open"]
+        netd.stop()
+        found = objects(client(box, "sessions", "--json", "-D", directory, "-n", "9"))
+        assert found[0]["state"] == "died"
+    finally:
+        box.run("rm", "-r", directory)
+
+
+def test_a_session_opens_and_its_netd_dies(netd):
+    netd.start(dropin="[Service]\nRestart=no\n")
+    with netd.connect() as s:
+        s.sendall(b"hello\nthere")
+        wait_for(lambda: netd.events(event="data"), "the record")
+        (session,) = lines(client(netd.box, "sessions", "-q", "--open"))
+        assert re.search(r"\n +End: open\n", client(netd.box, "show", session).stdout)
+        out, status, err = cat(netd.box, session)
+        assert (out, status) == (b"hello\n", 0)
+        assert err == f"netd-client: session {session} is open: this is what there is so far\n"
+        assert cat(netd.box, "-q", session) == (b"hello\n", 0, "")
+        netd.box.run("systemctl", "kill", "-s", "KILL", "netd.service", check=False)
+        wait_for(lambda: netd.show("ActiveState") == "failed", "systemd to notice")
+        last = lines(client(netd.box, "sessions", "-n", "1"))[1]
+        assert last.startswith(session) and last.endswith("  died")
+        out, status, err = cat(netd.box, session)
+        assert (out, status) == (b"hello\n", 1)
+        assert err == f"netd-client: session {session}: no end: more may be missing\n"
+
+
+# --- How it looks ---
+
+
+@pytest.mark.parametrize("columns, titles", [
+    (200, ["SESSION", "BEGIN", "DURATION", "PEER", "RECORDS", "BYTES", "END"]),
+    (80, ["SESSION", "BEGIN", "DURATION", "PEER", "RECORDS", "BYTES", "END"]),
+    (60, ["SESSION", "BEGIN", "PEER", "BYTES", "END"]),
+    (40, ["SESSION", "BEGIN", "END"]),
+])
+def test_the_table_fits_the_terminal(box, directory, columns, titles):
+    three_sessions().write(box, f"{directory}/a.journal")
+    shown = on_terminal(box, "sessions", "-D", directory, columns=columns, env={"NO_COLOR": "1"})
+    assert shown.splitlines()[0].split() == titles
+    assert all(len(line) <= columns for line in shown.splitlines())
+    assert shown.splitlines()[1].split()[0] == (A if columns == 200 else A[:8])
+
+
+def test_short_ids_still_tell_sessions_apart(box, directory):
+    journal = Journal()
+    for last in "0123456789":
+        journal.session("c4ca4238a0b92382" + last + "0" * 15, [b"x"])
+    journal.write(box, f"{directory}/a.journal")
+    shown = on_terminal(box, "sessions", "-D", directory, columns=60).splitlines()[1:]
+    ids = [line.split()[0] for line in shown]
+    assert {len(i) for i in ids} == {17} and len(set(ids)) == 10
+
+
+def test_colour_only_where_it_is_wanted(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    command = ["sessions", "-D", directory]
+    assert "\x1b[" in on_terminal(box, *command)
+    assert "\x1b" not in on_terminal(box, *command, env={"NO_COLOR": "1"})
+    assert "\x1b" not in on_terminal(box, *command, env={"TERM": "dumb"})
+    assert "\x1b[" in on_terminal(box, *command, env={"NO_COLOR": ""})
+    assert "\x1b" not in client(box, *command, env={"TERM": "xterm"}).stdout
+
+
+def test_the_pager(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    pager, other = "sed s/^/paged:/", "sed s/^/other:/"
+    for arguments in ["sessions"], ["show", A], ["verify"]:
+        command = [*arguments, "-D", directory]
+        shown = on_terminal(box, *command, env={"SYSTEMD_PAGER": pager, "PAGER": other})
+        assert all(line.startswith("paged:") for line in shown.splitlines())
+        for env in ({"SYSTEMD_PAGER": ""}, {"SYSTEMD_PAGER": "cat"},
+                    {"SYSTEMD_PAGER": pager, "TERM": "dumb"}):
+            assert "paged:" not in on_terminal(box, *command, env=env)
+        assert "paged:" not in on_terminal(box, *command, "--no-pager",
+                                           env={"SYSTEMD_PAGER": pager})
+        assert "paged:" not in client(box, *command, env={"SYSTEMD_PAGER": pager}).stdout
+    for command in ["cat", A, "-D", directory], ["sessions", "--json", "-D", directory]:
+        assert "paged:" not in on_terminal(box, *command, env={"SYSTEMD_PAGER": pager})
+    less = on_terminal(box, "sessions", "-D", directory,
+                       env={"SYSTEMD_PAGER": "echo $LESS $LESSSECURE; cat >/dev/null"})
+    assert less == "FRSXMK 1\n"
+
+
+def test_no_control_byte_reaches_a_terminal(netd):
+    netd.start()
+    evil = bytes(range(256)).replace(b"\n", b"") + "\u202e\u2066\u009b\u2028gr\u00fc\u00df".encode()
+    session = sent(netd, evil + b"\n")
+    for env in {}, {"LANG": "C"}:
+        for arguments in ["show", session], ["follow", session], ["show", "--json", session]:
+            shown = netd.box.run("netd-client", *arguments, env=env, text=False).stdout
+            assert not re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", shown.replace(b"\n", b""))
+            for forbidden in "\u202e", "\u2066", "\u009b":
+                assert forbidden.encode() not in shown
+            if "--json" not in arguments:
+                assert ("gr\u00fc\u00df".encode() in shown) == (not env)
+                assert env == {} or shown.isascii()
+
+
+def test_forged_values_are_escaped_everywhere(box, directory):
+    """Whoever may log can write NETD fields, too."""
+    evil = "\x1b[31m\nx"
+    journal = Journal()
+    journal.connect(A, peer=f"{evil}:1", NETD_LOCAL=evil)
+    journal.data(A, MESSAGE=evil.encode(), NETD_TERMINATOR=evil.encode())
+    journal.edge("disconnect", A, peer=f"{evil}:1", NETD_REASON=evil, NETD_RECORDS=evil,
+                 NETD_BYTES=evil, NETD_DURATION_USEC=evil, ERRNO=evil)
+    journal.write(box, f"{directory}/a.journal")
+    for command in "sessions", "show", "follow", "verify":
+        arguments = [A] if command != "sessions" else []
+        shown = client(box, command, "-D", directory, *arguments).stdout
+        assert "\x1b" not in shown and A[:8] in shown + A
+        for line in client(box, command, "--json", "-D", directory, *arguments).stdout.splitlines():
+            json.loads(line)
+
+
+# --- show ---
+
+
+def test_show(box, directory):
+    journal = Journal(step=SECOND)
+    journal.session(A, [b"plain", (b"windows", "crlf"), (b"\x1b[31mred", None),
+                        (b"a" * 10, "continued"), (b"rest", "none")])
+    journal.write(box, f"{directory}/a.journal")
+    assert client(box, "show", "--utc", "-D", directory, A[:4]).stdout == f"""\
+  Session: {A}
+     Peer: 192.0.2.1:4711
+    Local: 127.0.0.1:3000
+    Begin: 2026-11-22 08:00:01 UTC
+      End: 2026-11-22 08:00:07 UTC
+   Reason: eof
+ Duration: 1.500s
+    Total: 4 records, 38 bytes
+
+2026-11-22 08:00:01.000000 connect         192.0.2.1:4711 to 127.0.0.1:3000
+2026-11-22 08:00:02.000000 data            plain
+2026-11-22 08:00:03.000000 data crlf       windows
+2026-11-22 08:00:04.000000 data            \\x1b[31mred
+2026-11-22 08:00:05.000000 data continued  aaaaaaaaaa
+2026-11-22 08:00:06.000000 data none       rest
+2026-11-22 08:00:07.000000 disconnect      eof, 4 records, 38 bytes, 1.500s
+"""
+
+
+def test_show_as_json(box, directory):
+    journal = Journal(step=SECOND)
+    journal.connect(A)
+    journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="1")
+    journal.disconnect(A, 1, 8, reason="error", ERRNO="104")
+    journal.write(box, f"{directory}/a.journal")
+    connect, data, disconnect = objects(client(box, "show", "--json", "-D", directory, A))
+    common = {"session": A, "peer": "192.0.2.1:4711"}
+    assert connect == common | {"time": START + SECOND, "event": "connect",
+                                "local": "127.0.0.1:3000", "message": "192.0.2.1:4711 connect"}
+    assert data == common | {"time": START + 2 * SECOND, "event": "data",
+                             "message": "gr\\xc3\\xbc\\xff\\x00", "terminator": "crlf",
+                             "data": list(b"gr\xc3\xbc\xff\0"), "resent": True}
+    assert disconnect["errno"] == 104 and disconnect["duration"] == 1_500_000
+    text = client(box, "show", "-D", directory, A).stdout
+    assert "data crlf resent gr\\xc3" in text
+    assert "error (Connection reset by peer), 1 record, 8 bytes" in text
+
+
+# --- Which session ---
+
+
+def test_a_beginning_names_a_session(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    for name in A, A[:31], "c4", "C4CA":
+        assert cat(box, "-D", directory, name)[0] == b"one\ntwo\n"
+    for command in "show", "cat", "follow", "verify":
+        failed(client(box, command, "-D", directory, "c"), 1, "2 sessions begin with 'c'")
+        for name in "0", A[:-1] + "0", A + "0", "", "xyz", "c4%", "*":
+            failed(client(box, command, "-D", directory, name), 1,
+                   f"no session begins with '{name}'")
+
+
+def test_verify_goes_on_after_a_name_that_nobody_has(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    result = client(box, "verify", "-D", directory, "c4", "0", "c8")
+    assert result.returncode == 1
+    assert result.stderr == "netd-client: no session begins with '0'\n"
+    assert result.stdout.splitlines()[-1] == "2 sessions: 2 ok"
+
+
+# --- cat ---
+
+
+@pytest.mark.parametrize("size, kind", [(20_000_000, "binary"), (2_000_000, "text")])
+def test_round_trip(netd, size, kind):
+    generator = random.Random(f"{size} {kind}")
+    data = generator.randbytes(size)
+    if kind == "text":
+        data = bytes(b % 16 + 0x30 if b % 16 else 10 for b in data)
+    netd.start()
+    session = sent(netd, data)
+    received, status, err = cat(netd.box, session)
+    assert (status, err) == (0, "")
+    assert hashlib.sha256(received).hexdigest() == hashlib.sha256(data).hexdigest()
+    assert client(netd.box, "verify", "-q", session).returncode == 0
+
+
+def test_large_pieces(netd):
+    """Larger than libsystemd's data threshold, and compressed in the journal."""
+    netd.start(config="max_record = 131072;")
+    for data in b"x" * 300_000 + b"\n", b"\0" * 300_000:
+        assert cat(netd.box, sent(netd, data)) == (data, 0, "")
+
+
+def test_cat_into_a_closed_pipe(box, directory):
+    journal = Journal()
+    journal.session(A, [b"x" * 1000] * 2000)
+    journal.write(box, f"{directory}/a.journal")
+    script = f"set +e; netd-client -D {directory} cat {A} | head -c1; echo ${{PIPESTATUS[0]}}"
+    assert int(box.sh(script).lstrip("x")) in (1, 128 + signal.SIGPIPE)
+    result = box.run("bash", "-c", f"netd-client -D {directory} cat {A} >/dev/full", check=False)
+    failed(result, 1, "standard output: No space left on device")
+
+
+# --- verify and what is missing ---
+
+
+def damaged():
+    """Sessions with something wrong, and the word for each."""
+    def whole(j, s):
+        return j.session(s, [b"one", b"two"])
+
+    def gap(j, s):
+        j.connect(s)
+        j.data(s, b"two")
+        j.disconnect(s, 2, 8)
+        return b"two\n"
+
+    def gap_at_the_end(j, s):
+        """The cut record's last piece, which is empty."""
+        j.connect(s)
+        j.data(s, b"piece", "continued")
+        j.disconnect(s, 1, 5)
+        return b"piece"
+
+    def surplus(j, s):
+        j.connect(s)
+        j.data(s, b"one")
+        j.data(s, b"one")
+        j.disconnect(s, 1, 4)
+        return b"one\none\n"
+
+    def no_beginning(j, s):
+        j.data(s, b"two")
+        j.disconnect(s, 2, 8)
+        return b"two\n"
+
+    def no_connect(j, s):
+        j.data(s, b"two")
+        j.disconnect(s, 1, 4)
+        return b"two\n"
+
+    def no_end(j, s):
+        j.connect(s)
+        j.data(s, b"one")
+        return b"one\n"
+
+    def repeats(j, s):
+        j.connect(s)
+        j.data(s, b"one")
+        j.data(s, b"two")
+        j.data(s, b"two", NETD_RESENT="1", _PID="101")
+        j.data(s, b"three", NETD_RESENT="1", _PID="101")
+        j.disconnect(s, 3, 14)
+        return b"one\ntwo\nthree\n"
+
+    def resent_for_nothing(j, s):
+        j.connect(s)
+        j.data(s, b"same")
+        j.data(s, b"same", NETD_RESENT="1", _PID="101")
+        j.disconnect(s, 2, 10)
+        return b"same\nsame\n"
+
+    def last_piece_twice(j, s):
+        j.connect(s)
+        j.data(s, b"piece", "continued")
+        j.data(s, b"", "none")
+        j.data(s, b"piece", "continued", NETD_RESENT="1")
+        j.data(s, b"", "none", NETD_RESENT="1")
+        j.disconnect(s, 1, 5)
+        return b"piece"
+
+    def cut_elsewhere(j, s):
+        j.connect(s)
+        j.data(s, b"long rec", "continued")
+        j.data(s, b"long record", "crlf", NETD_RESENT="1")
+        j.disconnect(s, 1, 13)
+        return b"long record\r\n"
+
+    def crash_while_repeating(j, s):
+        j.connect(s)
+        for line in b"one", b"two", b"three":
+            j.data(s, line)
+        j.data(s, b"two", NETD_RESENT="1", _PID="101")
+        for line in b"two", b"three", b"four":
+            j.data(s, line, NETD_RESENT="1", _PID="102")
+        j.disconnect(s, 4, 19)
+        return b"one\ntwo\nthree\nfour\n"
+
+    def repeats_and_a_gap(j, s):
+        j.connect(s)
+        j.data(s, b"two")
+        j.data(s, b"two", NETD_RESENT="1")
+        j.disconnect(s, 3, 14)
+        return b"two\n"
+
+    return [
+        (whole, "ok"), (gap, "gap"), (gap_at_the_end, "gap"), (surplus, "surplus"),
+        (no_beginning, "no-beginning"), (no_connect, "no-beginning"), (no_end, "no-end"),
+        (repeats, "repeats"), (resent_for_nothing, "ok"), (last_piece_twice, "repeats"),
+        (cut_elsewhere, "repeats"), (crash_while_repeating, "repeats"),
+        (repeats_and_a_gap, "gap"),
+    ]
+
+
+def test_verify_and_cat_on_damaged_sessions(box, directory):
+    journal = Journal()
+    data = [make(journal, session_id(n)) for n, (make, _) in enumerate(damaged())]
+    journal.write(box, f"{directory}/a.journal")
+    for n, (make, word) in enumerate(damaged()):
+        good = word in ("ok", "repeats")
+        result = client(box, "verify", "-D", directory, session_id(n))
+        assert result.stdout.split()[:2] == [session_id(n), word], make
+        assert result.stdout.splitlines()[1] == f"1 session: 1 {word}", make
+        assert result.returncode == (0 if good else 1), make
+        received, status, err = cat(box, "-D", directory, session_id(n))
+        assert received == data[n], make
+        assert (status, err.count("\n")) == ((0, 0) if good or make.__name__ == "no_connect"
+                                             else (1, 1)), make
+    result = client(box, "verify", "-D", directory)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1] == (
+        "13 sessions: 2 ok, 4 repeats, 3 gap, 1 surplus, 2 no-beginning, 1 no-end")
+
+
+def test_words_of_a_gap(box, directory):
+    journal = Journal()
+    journal.connect(A)
+    journal.data(A, b"two")
+    journal.disconnect(A, 2, 8)
+    journal.write(box, f"{directory}/a.journal")
+    assert lines(client(box, "verify", "-D", directory), 1) == [
+        f"{A}  gap           1 of 2 records, 4 of 8 bytes", "1 session: 1 gap"]
+    assert cat(box, "-D", directory, A) == (b"two\n", 1, (
+        f"netd-client: session {A}: gap: 1 of 2 records, 4 of 8 bytes are in the journal\n"))
+    one, summary = objects(client(box, "verify", "--json", "-D", directory), 1)
+    assert one == {"session": A, "verdict": "gap", "holds": False, "records": 1, "bytes": 4,
+                   "repeats": 0, "expected_records": 2, "expected_bytes": 8}
+    assert summary["summary"]["sessions"] == summary["summary"]["gap"] == 1
+    assert lines(client(box, "verify", "-q", "-D", directory), 1) == []
+
+
+def test_a_rate_limit_shows(netd):
+    netd.start(dropin="[Service]\nLogRateLimitIntervalSec=1h\nLogRateLimitBurst=50\n")
+    receipt = netd.send(b"line\n" * 5000)
+    assert receipt.records == 5000
+    netd.box.run("journalctl", "--sync")
+    result = client(netd.box, "verify", receipt.session)
+    assert result.returncode == 1  # the disconnect event falls victim to the limit, too
+    assert result.stdout.split()[1] in ("gap", "no-end", "open")
+
+
+def test_a_gap_that_journald_made(netd):
+    """Entries that never got into the journal: the disconnect event comes under a fresh limit."""
+    netd.start(dropin="[Service]\nLogRateLimitIntervalSec=2s\nLogRateLimitBurst=50\n")
+    with netd.connect() as s:
+        s.sendall(b"line\n" * 5000)
+        (session,) = wait_for(lambda: client(netd.box, "sessions", "-q", "--open").stdout.split(),
+                              "the session")
+
+        def quiet():
+            before = len(netd.events(event="data"))
+            s.sendall(b"later\n")
+            return len(netd.events(event="data")) > before
+
+        wait_for(quiet, "the limit to be over")
+        s.shutdown(1)
+        receipt = netd.receipt(s)
+    netd.box.run("journalctl", "--sync")
+    assert client(netd.box, "verify", session).stdout.split()[1] == "gap"
+    received, status, err = cat(netd.box, session)
+    assert status == 1 and 0 < len(received) < receipt.bytes
+    assert f"session {session}: gap: " in err
+
+
+def test_crashes_while_sending(netd):
+    """Workers killed under load: the session is exact, whatever was repeated."""
+    netd.start()
+    data = b"".join(b"line %d\n" % (n % 7) for n in range(200_000))
+    with netd.connect(timeout=120) as s:
+        s.sendall(data[:1000])
+        (session,) = wait_for(lambda: client(netd.box, "sessions", "-q", "--open").stdout.split(),
+                              "the session")
+        for part in range(10):
+            s.sendall(data[1000 + part * 100_000:1000 + (part + 1) * 100_000])
+            worker = netd.box.run("pgrep", "-P", str(netd.pid)).stdout.split()
+            netd.box.run("kill", "-9", *worker)
+            wait_for(lambda old=worker: netd.box.run("pgrep", "-P", str(netd.pid), check=False)
+                     .stdout.split() not in ([], old), "another worker")
+        s.sendall(data[1000 + 10 * 100_000:])
+        s.shutdown(1)
+        receipt = netd.receipt(s)
+    assert receipt.bytes == len(data) and receipt.session == session
+    netd.box.run("journalctl", "--sync")
+    result = client(netd.box, "verify", session)
+    assert (result.returncode, result.stdout.split()[1] in ("ok", "repeats")) == (0, True), result
+    assert cat(netd.box, session) == (data, 0, "")
+
+
+# --- follow ---
+
+
+@contextlib.contextmanager
+def following(box, *arguments):
+    """The lines of follow, one at a time."""
+    with box.popen("netd-client", "follow", *arguments, stdout=-1, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_follow_across_rotation(netd):
+    netd.start()
+    session = sent(netd, b"before\n")
+    with following(netd.box, "--json", "-n", "1") as process:
+        first = json.loads(process.stdout.readline())
+        assert (first["session"], first["event"]) == (session, "disconnect")
+        for n in range(3):
+            session = netd.send(b"line %d\n" % n).session
+            events = [json.loads(process.stdout.readline()) for _ in range(3)]
+            assert [e["event"] for e in events] == ["connect", "data", "disconnect"]
+            assert {e["session"] for e in events} == {session}
+            assert events[1]["message"] == f"line {n}"
+            netd.box.run("journalctl", "--rotate")
+        assert process.poll() is None
+
+
+def test_follow_begins_with_the_last_events(netd):
+    netd.start()
+    session = sent(netd, b"".join(b"%d\n" % n for n in range(20)))
+    for arguments, expected in (["-n", "3"], 3), ([], 10), (["-n", "22"], 22), (["-n", "100"], 22):
+        shown = lines(client(netd.box, "follow", *arguments, session))
+        assert len(shown) == expected
+        assert shown[-1].split()[2] == "disconnect"
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} data +19$", shown[-2])
+    with following(netd.box, "-n", "1") as process:
+        assert process.stdout.readline().split()[2:4] == [session[:8], "disconnect"]
+
+
+def test_follow_a_session_to_its_end(netd):
+    netd.start()
+    with netd.connect() as s, netd.connect() as other:
+        s.sendall(b"first\n")
+        data = wait_for(lambda: netd.events(event="data"), "the first record")[0]
+        session = data.text("NETD_SESSION_ID")
+        with following(netd.box, "--json", session) as process:
+            events = [json.loads(process.stdout.readline()) for _ in range(2)]
+            assert [e["event"] for e in events] == ["connect", "data"]
+            other.sendall(b"not of interest\n")
+            s.sendall(b"second\n")
+            assert json.loads(process.stdout.readline())["message"] == "second"
+            s.close()
+            assert json.loads(process.stdout.readline())["event"] == "disconnect"
+            assert process.stdout.read() == "" and process.wait(30) == 0
+
+
+# --- Where the journal is ---
+
+
+def test_namespaces(netd):
+    sessions = {}
+    for space in "one", "two", None:
+        dropin = f"[Service]\nLogNamespace=netd{space}\n" if space else None
+        netd.start(dropin=dropin)
+        sessions[space] = sent(netd, f"{space}\n".encode())
+        if space:
+            netd.box.run("journalctl", f"--namespace=netd{space}", "--sync")
+    ids = {name: client(netd.box, "sessions", "-q", *arguments).stdout.split()
+           for name, arguments in {
+               None: [], "one": ["--namespace", "netdone"], "*": ["--namespace=*"],
+               "+": ["--namespace", "+netdtwo"]}.items()}
+    assert ids["one"][-1] == sessions["one"] and sessions["two"] not in ids["one"]
+    assert sessions[None] in ids[None] and sessions["one"] not in ids[None]
+    assert set(sessions.values()) <= set(ids["*"])
+    assert sessions["one"] not in ids["+"]
+    assert {sessions["two"], sessions[None]} <= set(ids["+"])
+    assert cat(netd.box, "--namespace", "netdtwo", sessions["two"]) == (b"two\n", 0, "")
+
+
+def test_no_journal(box, directory):
+    empty = f"{directory}/empty"
+    box.run("mkdir", "-p", empty)
+    for command in ["sessions"], ["show", A], ["cat", A], ["follow"], ["verify"]:
+        failed(client(box, *command, "-D", empty), 3, f"{empty}: no journal to read")
+        failed(client(box, *command, "-D", f"{directory}/gone"), 3,
+               f"{directory}/gone: No such file or directory")
+        failed(client(box, *command, "--namespace", "gone"), 3,
+               "no journal to read in namespace 'gone'")
+
+
+def test_no_rights(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    box.run("chmod", "0640", f"{directory}/a.journal")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534"]
+    no_rights = ("no rights to the journal: members of the groups systemd-journal and adm may "
+                 "read it")
+    for arguments in ["sessions"], ["sessions", "-D", directory], ["verify", "-q"]:
+        result = box.run(*nobody, "--clear-groups", "netd-client", *arguments, check=False)
+        failed(result, 3, no_rights)
+    group = box.run("getent", "group", "systemd-journal").stdout.split(":")[2]
+    result = box.run(*nobody, f"--groups={group}", "netd-client", "sessions", "-n", "1", "-q",
+                     check=False)
+    assert result.returncode in (0, 1) and result.stderr == ""
+
+
+@pytest.mark.parametrize("arguments, line", [
+    (["show"], "show: SESSION is missing"),
+    (["cat"], "cat: SESSION is missing"),
+    (["show", "a", "b"], "show: too many arguments"),
+    (["cat", "a", "b"], "cat: too many arguments"),
+    (["sessions", "a"], "sessions: too many arguments"),
+    (["follow", "a", "b"], "follow: too many arguments"),
+    (["cat", "a", "--json"], "--json: not an option of 'cat'"),
+    (["show", "a", "--open"], "--open: not an option of 'show'"),
+    (["verify", "--since", "today"], "--since: not an option of 'verify'"),
+    (["--utc", "verify"], "--utc: not an option of 'verify'"),
+    (["sessions", "--since", "never"], "--since: 'never' is not a time"),
+    (["sessions", "--until", ""], "--until: '' is not a time"),
+    (["sessions", "--since", "now", "--until", "-1h"], "--since: that is later than --until"),
+    (["sessions", "--peer", "host.example"], "--peer: 'host.example' is not an address"),
+    (["sessions", "--peer", ""], "--peer: '' is not an address"),
+    (["sessions", "-n", "x"], "--lines: 'x' is not a number"),
+    (["sessions", "-D", "/", "--namespace", "x"],
+     "--directory and --namespace exclude each other"),
+])
+def test_wrong_usage(box, arguments, line):
+    failed(client(box, *arguments), 2, line)
+
+
+def test_stream_of_pieces():
+    """What the tests themselves rely on."""
+    assert stream([(b"a", None), (b"b", "crlf"), (b"c", "continued"), (b"d", "none")]) == (
+        b"a\nb\r\ncd")
