@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/listener.h"
+
+#include "common/util.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <syslog.h>
+
+#include <cmocka.h>
+
+/* Sockets are passed from here on: above what the test has open, in a row. */
+#define PASSED 100
+
+static struct table table;
+static struct listener_config settings;
+static char error[LISTENER_ERROR_MAX];
+
+static int setup(void **state)
+{
+    (void)state;
+    settings = (struct listener_config){
+        .host = "127.0.0.1", .max_record = 4096, .priority = LOG_INFO, .sessions_max = 8};
+    error[0] = '\0';
+    return table_create(&table, 8);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        close_fd(&table.header->listeners[i].fd);
+    table_deinit(&table);
+    return 0;
+}
+
+static int open_listeners(void)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        n += table.header->listeners[i].fd >= 0;
+    return n;
+}
+
+static int get_option(int fd, int level, int option)
+{
+    int value = -1;
+    socklen_t length = sizeof(value);
+
+    assert_int_equal(getsockopt(fd, level, option, &value, &length), 0);
+    return value;
+}
+
+/* Connects to IP and PORT; returns the descriptor. */
+static int connect_to(const char *ip, uint16_t port)
+{
+    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    bool four = inet_pton(AF_INET, ip, &sin.sin_addr) == 1;
+    int fd = socket(four ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    if (!four)
+        assert_int_equal(inet_pton(AF_INET6, ip, &sin6.sin6_addr), 1);
+    assert_int_equal(connect(fd, four ? (struct sockaddr *)&sin : (struct sockaddr *)&sin6,
+                             four ? sizeof(sin) : sizeof(sin6)),
+                     0);
+    return fd;
+}
+
+/* Accepts what is on its way. */
+static int accept_at(const struct table_listener *l, struct endpoint *peer)
+{
+    struct pollfd p = {.fd = l->fd, .events = POLLIN};
+
+    assert_int_equal(poll(&p, 1, -1), 1);
+    return listener_accept(l, peer);
+}
+
+static bool have_ipv6(void)
+{
+    struct sockaddr_in6 sa = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool have = fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+
+    close_fd(&fd);
+    return have;
+}
+
+/* --- Configured --- */
+
+static void listener_listens(void **state)
+{
+    const struct table_listener *l = &table.header->listeners[0];
+    char text[128], expected[128];
+    struct endpoint peer;
+    int client, fd;
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(open_listeners(), 1);
+    assert_true(l->fd >= 0);
+    assert_int_equal(l->requested.port, 0);
+    assert_true(l->bound.port > 0);
+    assert_false(l->passed || l->closing);
+    assert_int_equal(l->settings.max_record, 4096);
+    listener_format(l, text);
+    snprintf(expected, sizeof(expected), "127.0.0.1:%u", l->bound.port);
+    assert_string_equal(text, expected);
+
+    /* A reload hands it over, nothing ever waits at it, and no other program may share its port. */
+    assert_int_equal(fcntl(l->fd, F_GETFD), 0);
+    assert_true(fcntl(l->fd, F_GETFL) & O_NONBLOCK);
+    assert_int_equal(get_option(l->fd, SOL_SOCKET, SO_REUSEPORT), 0);
+    assert_int_equal(listener_accept(l, &peer), -EAGAIN);
+
+    client = connect_to("127.0.0.1", l->bound.port);
+    fd = accept_at(l, &peer);
+    assert_true(fd >= 0);
+    endpoint_address(&peer, text);
+    assert_string_equal(text, "127.0.0.1");
+    assert_int_equal(fcntl(fd, F_GETFD), 0);
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_int_equal(get_option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(get_option(fd, SOL_SOCKET, SO_OOBINLINE), 1);
+    assert_true(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) > 0);
+    assert_int_equal(listener_accept(l, &peer), -EAGAIN);
+    close(client);
+    close(fd);
+}
+
+static void same_address_stays_open(void **state)
+{
+    struct table_listener *l = &table.header->listeners[0];
+    int fd;
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    fd = l->fd;
+    settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(l->fd, fd);
+    assert_int_equal(l->settings.max_record, 8192);
+    assert_int_equal(open_listeners(), 1);
+}
+
+static void other_address_is_opened_before_the_old_one_goes(void **state)
+{
+    struct table_listener *all = table.header->listeners;
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    snprintf(settings.host, sizeof(settings.host), "127.0.0.2");
+    settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(open_listeners(), 2);
+    assert_true(all[0].closing);
+    assert_int_equal(all[0].settings.max_record, 4096); /* its clients keep theirs */
+    assert_false(all[1].closing);
+    assert_int_equal(all[1].settings.max_record, 8192);
+    /* Back again before anybody closed it: it is on its way out, a new one comes. */
+    snprintf(settings.host, sizeof(settings.host), "127.0.0.1");
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(open_listeners(), 3);
+    assert_true(all[0].closing && all[1].closing && !all[2].closing);
+}
+
+/* One address becomes all on the same port: no client finds it closed in between. */
+static void every_address_and_one_share_the_port(void **state)
+{
+    struct table_listener *all = table.header->listeners;
+    struct endpoint peer;
+    char text[128];
+    int client, fd;
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    settings.port = all[0].bound.port;
+    close_fd(&all[0].fd);
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    snprintf(settings.host, sizeof(settings.host), "*");
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(open_listeners(), 2);
+    assert_true(all[0].closing);
+    assert_int_equal(all[1].bound.port, settings.port);
+    assert_int_equal(get_option(all[0].fd, SOL_SOCKET, SO_REUSEPORT), 0);
+    assert_int_equal(get_option(all[1].fd, SOL_SOCKET, SO_REUSEPORT), 0);
+    close_fd(&all[0].fd);
+
+    client = connect_to("127.0.0.1", settings.port);
+    fd = accept_at(&all[1], &peer);
+    assert_true(fd >= 0);
+    endpoint_address(&peer, text);
+    assert_string_equal(text, "127.0.0.1");
+    close(client);
+    close(fd);
+    if (!have_ipv6())
+        return;
+    client = connect_to("::1", settings.port);
+    fd = accept_at(&all[1], &peer);
+    assert_true(fd >= 0);
+    endpoint_address(&peer, text);
+    assert_string_equal(text, "::1");
+    close(client);
+    close(fd);
+}
+
+static void ipv6_alone_is_ipv6_alone(void **state)
+{
+    (void)state;
+    if (!have_ipv6())
+        skip();
+    snprintf(settings.host, sizeof(settings.host), "[::1]");
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(get_option(table.header->listeners[0].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
+    assert_int_equal(table.header->listeners[0].bound.family, AF_INET6);
+}
+
+static void errors_name_the_thing(void **state)
+{
+    struct table_listener taken, before;
+    char expected[LISTENER_ERROR_MAX];
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    taken = table.header->listeners[0];
+    table.header->listeners[0] = (struct table_listener){.fd = -1}; /* somebody else's */
+    before = table.header->listeners[0];
+
+    settings.port = taken.bound.port;
+    assert_int_equal(listeners_configure(&table, &settings, error), -EADDRINUSE);
+    snprintf(expected, sizeof(expected), "cannot listen on 127.0.0.1:%u: Address already in use",
+             taken.bound.port);
+    assert_string_equal(error, expected);
+    snprintf(settings.port_origin, sizeof(settings.port_origin), "SERVER_PORT");
+    snprintf(settings.host_origin, sizeof(settings.host_origin), "netd.conf:7: host");
+    assert_int_equal(listeners_configure(&table, &settings, error), -EADDRINUSE);
+    assert_non_null(strstr(error, "SERVER_PORT: cannot listen on 127.0.0.1:"));
+
+    snprintf(settings.host, sizeof(settings.host), "192.0.2.1"); /* TEST-NET-1: nobody has it */
+    settings.port = 1;
+    assert_int_equal(listeners_configure(&table, &settings, error), -EADDRNOTAVAIL);
+    assert_string_equal(error, "netd.conf:7: host: cannot listen on 192.0.2.1:1: "
+                               "Cannot assign requested address");
+    snprintf(settings.host, sizeof(settings.host), "[::1");
+    assert_int_equal(listeners_configure(&table, &settings, error), -EINVAL);
+    assert_non_null(strstr(error, "netd.conf:7: host: cannot resolve '[::1': "));
+    assert_int_equal(listeners_check(&settings, error), -EINVAL);
+    snprintf(settings.host, sizeof(settings.host), "192.0.2.1");
+    assert_int_equal(listeners_check(&settings, error), 0); /* whether it is here is not asked */
+
+    assert_int_equal(open_listeners(), 0);
+    assert_memory_equal(&table.header->listeners[0], &before, sizeof(before));
+    close_fd(&taken.fd);
+}
+
+/* A number is free when no socket and no session needs it. */
+static void numbers_stay_while_sessions_name_them(void **state)
+{
+    struct session *s;
+
+    (void)state;
+    assert_int_equal(table_attach(&table), 0);
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    s = table_take(&table);
+    assert_non_null(s);
+    s->listener = 0;
+    table_publish(&table, s, SESSION_OPEN);
+    close_fd(&table.header->listeners[0].fd);
+    settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_true(table.header->listeners[1].fd >= 0);
+    assert_int_equal(table.header->listeners[0].settings.max_record, 4096);
+    table_free(&table, s);
+    close_fd(&table.header->listeners[1].fd);
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_true(table.header->listeners[0].fd >= 0);
+}
+
+static void numbers_come_to_an_end(void **state)
+{
+    (void)state;
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        snprintf(settings.host, sizeof(settings.host), "127.0.0.%d", i + 1);
+        assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    }
+    snprintf(settings.host, sizeof(settings.host), "127.0.1.1");
+    assert_int_equal(listeners_configure(&table, &settings, error), -ENOSPC);
+    assert_non_null(strstr(error, "cannot listen on 127.0.1.1:0: No space left"));
+    assert_false(table.header->listeners[LISTENERS_MAX - 1].closing);
+}
+
+/* --- Passed by systemd --- */
+
+/* Binds a socket for NAME ('@' in front for an abstract one) at descriptor PASSED + I. */
+static void pass_unix(int i, const char *name, int type, bool listening)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type, 0);
+
+    assert_true(fd >= 0);
+    memcpy(sa.sun_path, name, strlen(name));
+    if (name[0] == '@')
+        sa.sun_path[0] = '\0';
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa,
+                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))),
+                     0);
+    if (listening)
+        assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(dup3(fd, PASSED + i, O_CLOEXEC), PASSED + i);
+    close(fd);
+}
+
+static void pass_tcp(int i)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(dup3(fd, PASSED + i, O_CLOEXEC), PASSED + i);
+    close(fd);
+}
+
+static void passed_sockets_are_adopted(void **state)
+{
+    const struct table_listener *all = table.header->listeners;
+    char text[128], path[108];
+
+    (void)state;
+    snprintf(path, sizeof(path), "@netd-test-%d\n\x7f", (int)getpid());
+    pass_tcp(0);
+    pass_unix(1, path, SOCK_STREAM, true);
+    assert_int_equal(listeners_adopt(&table, PASSED, 2, &settings, error), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(all[i].fd, PASSED + i);
+        assert_true(all[i].passed);
+        assert_int_equal(all[i].settings.max_record, 4096);
+        assert_int_equal(fcntl(PASSED + i, F_GETFD), 0);
+        assert_true(fcntl(PASSED + i, F_GETFL) & O_NONBLOCK);
+    }
+    assert_true(all[0].bound.port > 0);
+    assert_string_equal(all[0].path, "");
+    /* It becomes a field's value: nothing in it may end one. */
+    snprintf(path, sizeof(path), "@netd-test-%d??", (int)getpid());
+    assert_string_equal(all[1].path, path);
+    listener_format(&all[1], text);
+    assert_string_equal(text, path);
+
+    /* The settings are for them, the address is not. */
+    settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(open_listeners(), 2);
+    assert_int_equal(all[0].settings.max_record, 8192);
+    assert_false(all[0].closing || all[1].closing);
+}
+
+static void paths_may_be_as_long_as_they_can(void **state)
+{
+    char path[109];
+
+    (void)state;
+    memset(path, 'x', sizeof(path));
+    path[0] = '@';
+    path[108] = '\0';
+    pass_unix(0, path, SOCK_STREAM, true);
+    assert_int_equal(listeners_adopt(&table, PASSED, 1, &settings, error), 0);
+    path[107] = '\0';
+    assert_string_equal(table.header->listeners[0].path, path);
+}
+
+static void other_descriptors_are_refused(void **state)
+{
+    char path[64], expected[128];
+    int fds[2];
+
+    (void)state;
+    snprintf(path, sizeof(path), "@netd-test-refused-%d", (int)getpid());
+    snprintf(expected, sizeof(expected),
+             "LISTEN_FDS: descriptor %d is not a listening stream socket", PASSED + 1);
+    for (int i = 0; i < 6; i++) {
+        pass_tcp(0);
+        switch (i) {
+        case 0:
+            pass_unix(1, path, SOCK_DGRAM, false);
+            break;
+        case 1:
+            pass_unix(1, path, SOCK_STREAM, false);
+            break;
+        case 2:
+            pass_unix(1, path, SOCK_SEQPACKET, true);
+            break;
+        case 3: /* connected */
+            assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+            assert_int_equal(dup3(fds[0], PASSED + 1, O_CLOEXEC), PASSED + 1);
+            close(fds[0]);
+            close(fds[1]);
+            break;
+        case 4:
+            assert_int_equal(dup3(table.header_fd, PASSED + 1, O_CLOEXEC), PASSED + 1);
+            break;
+        case 5:
+            break; /* closed */
+        }
+        assert_int_equal(listeners_adopt(&table, PASSED, 2, &settings, error), -EINVAL);
+        assert_string_equal(error, expected);
+        close(PASSED + 1);
+    }
+    assert_int_equal(listeners_adopt(&table, PASSED, LISTENERS_MAX + 1, &settings, error), -EINVAL);
+    assert_string_equal(error, "LISTEN_FDS: 17 passed sockets are more than 16");
+}
+
+static void matching_is_by_address_and_port(void **state)
+{
+    const struct table_listener *l = &table.header->listeners[0];
+    uint16_t port;
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    port = settings.port = l->bound.port;
+    assert_true(listener_matches(l, &settings));
+    settings.port++;
+    assert_false(listener_matches(l, &settings));
+    settings.port = port;
+    snprintf(settings.host, sizeof(settings.host), "127.0.0.2");
+    assert_false(listener_matches(l, &settings));
+    snprintf(settings.host, sizeof(settings.host), "*");
+    assert_true(listener_matches(l, &settings));
+    snprintf(settings.host, sizeof(settings.host), "[::1");
+    assert_false(listener_matches(l, &settings));
+}
+
+/* --- Accepting --- */
+
+static void accept_errors_are_told_apart(void **state)
+{
+    struct table_listener *l = &table.header->listeners[0];
+    struct table_listener bad = {.fd = -1};
+    struct rlimit before, limit;
+    struct endpoint peer;
+    int client, fd;
+
+    (void)state;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    client = connect_to("127.0.0.1", l->bound.port);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    fd = listener_accept(l, &peer);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(fd, -EMFILE);
+    fd = accept_at(l, &peer); /* it was not lost */
+    assert_true(fd >= 0);
+    close(fd);
+    close(client);
+    assert_int_equal(listener_accept(&bad, &peer), -EBADF);
+    bad.fd = table.header_fd;
+    assert_int_equal(listener_accept(&bad, &peer), -ENOTSOCK);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(listener_listens),
+        TEST(same_address_stays_open),
+        TEST(other_address_is_opened_before_the_old_one_goes),
+        TEST(every_address_and_one_share_the_port),
+        TEST(ipv6_alone_is_ipv6_alone),
+        TEST(errors_name_the_thing),
+        TEST(numbers_stay_while_sessions_name_them),
+        TEST(numbers_come_to_an_end),
+        TEST(passed_sockets_are_adopted),
+        TEST(paths_may_be_as_long_as_they_can),
+        TEST(other_descriptors_are_refused),
+        TEST(matching_is_by_address_and_port),
+        TEST(accept_errors_are_told_apart),
+    };
+
+    alarm(300); /* what hangs, fails */
+    return cmocka_run_group_tests_name("listener", tests, NULL, NULL);
+}
