@@ -82,8 +82,8 @@ static void clients_finish(struct clients *c, struct session *s)
         c->table->header->open--;
         table_address_remove(c->table, s);
     }
-    table_list_remove(c->table, LIST_AGE, s);
     table_list_remove(c->table, LIST_RUN, s);
+    s->active_usec = now_usec(CLOCK_MONOTONIC);
     if (session_answer(s, &context, &c->table->header->answer) && !session_drain(s))
         table_list_append(c->table, LIST_LINGER, s);
     else
@@ -142,7 +142,6 @@ static void clients_receive(struct clients *c, struct session *s,
     n = session_receive(s, context, &c->table->header->receive, s->stop_bytes);
     if (n > 0) {
         s->active_usec = now_usec(CLOCK_MONOTONIC);
-        table_list_append(c->table, LIST_AGE, s);
         table_touch(c->table, s);
         table_list_append(c->table, LIST_WARM, s);
     }
@@ -153,19 +152,25 @@ static void clients_receive(struct clients *c, struct session *s,
         session_end(s, REASON_SHUTDOWN, 0);
 }
 
+/* Remembers whose bytes are looked at, in case they kill the worker. */
+static void clients_work_on(struct clients *c, uint32_t number)
+{
+    __atomic_store_n(&c->table->header->working, number, __ATOMIC_RELEASE);
+}
+
 /* Lets the session do what it can. */
 static void clients_turn(struct clients *c, struct session *s)
 {
     struct session_context context = clients_context(c, s);
     enum session_progress progress;
 
-    __atomic_store_n(&c->table->header->working, context.number, __ATOMIC_RELEASE);
+    clients_work_on(c, context.number);
     if (!table_list_has(s, LIST_RUN) && s->state == SESSION_OPEN)
         clients_receive(c, s, &context);
     while ((progress = session_log(s, &context)) == SESSION_BLOCKED)
         if (!clients_flush(c))
             break;
-    __atomic_store_n(&c->table->header->working, NO_SESSION, __ATOMIC_RELEASE);
+    clients_work_on(c, NO_SESSION);
     s->crashes = 0;
 
     if (progress == SESSION_WAITS)
@@ -182,11 +187,13 @@ static void clients_turn(struct clients *c, struct session *s)
 static bool clients_cut(struct clients *c, struct session *s)
 {
     struct session_context context = clients_context(c, s);
+    bool room = true;
 
-    while (session_cut(s, &context) == SESSION_BLOCKED)
-        if (!clients_flush(c))
-            return false;
-    return clients_flush(c);
+    clients_work_on(c, context.number);
+    while (room && session_cut(s, &context) == SESSION_BLOCKED)
+        room = clients_flush(c);
+    clients_work_on(c, NO_SESSION);
+    return room && clients_flush(c);
 }
 
 /* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
@@ -311,7 +318,6 @@ static void clients_count_in(struct clients *c, struct session *s)
 {
     c->table->header->open++;
     table_address_add(c->table, s);
-    table_list_append(c->table, LIST_AGE, s);
 }
 
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
@@ -377,20 +383,27 @@ static uint64_t clients_idle_usec(const struct clients *c, const struct session 
     return c->table->header->listeners[s->listener].settings.idle_timeout * USEC_PER_SEC;
 }
 
-/* Ends sessions without a byte for too long. While nobody is read nobody is idle. */
+static bool clients_is_idle(const struct clients *c, const struct session *s, uint64_t now)
+{
+    uint64_t timeout = clients_idle_usec(c, s);
+
+    return s->state == SESSION_OPEN && s->reason == REASON_NONE && timeout > 0 &&
+           s->active_usec + timeout <= now;
+}
+
+/* Ends sessions without a byte for too long. While nobody is read nobody is idle. All are looked
+ * at: each listener has its own timeout, so that no order would tell where to stop. */
 static void clients_end_idle(struct clients *c, uint64_t now)
 {
-    for (uint32_t n = c->table->lists[LIST_AGE].count; n > 0 && !clients_is_held(c); n--) {
-        struct session *s = table_list_first(c->table, LIST_AGE);
-        uint64_t timeout = s ? clients_idle_usec(c, s) : 0;
+    for (uint32_t i = 0; i < c->table->header->used && !clients_is_held(c); i++) {
+        struct session *s = &c->table->sessions[i];
 
-        if (timeout == 0 || s->active_usec + timeout > now)
-            break;
+        if (!clients_is_idle(c, s, now))
+            continue;
         clients_turn(c, s); /* it may have bytes that nobody came to read */
-        if (s->active_usec + timeout > now)
+        if (!clients_is_idle(c, s, now))
             continue;
         session_end(s, REASON_IDLE, 0);
-        table_list_remove(c->table, LIST_AGE, s);
         clients_turn(c, s);
     }
 }
@@ -399,7 +412,7 @@ static void clients_end_lingering(struct clients *c, uint64_t now)
 {
     struct session *s;
 
-    while ((s = table_list_first(c->table, LIST_LINGER)) && s->end_usec + LINGER_USEC <= now)
+    while ((s = table_list_first(c->table, LIST_LINGER)) && s->active_usec + LINGER_USEC <= now)
         clients_close(c, s);
 }
 

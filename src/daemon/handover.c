@@ -16,6 +16,9 @@
 /* The layout of the table that "netd -t" would take over. */
 #define ENV_LAYOUT "NETD_LAYOUT"
 
+/* A check that takes longer has failed: it could be any program. */
+#define CHECK_SEC 60
+
 static int setenv_int(const char *name, int value)
 {
     char text[16];
@@ -50,8 +53,10 @@ static _Noreturn void handover_exec_check(const char *program, char **argv)
     more = calloc(n + 2, sizeof(*more));
     if (!more || setenv_int(ENV_LAYOUT, TABLE_LAYOUT) < 0 || unsetenv("NOTIFY_SOCKET") < 0)
         _exit(EXIT_FAILURE);
-    memcpy(more, argv, n * sizeof(*more));
-    more[n] = (char *)(uintptr_t) "-t"; /* execv(3) does not write to it */
+    more[0] = argv[0];
+    more[1] = (char *)(uintptr_t) "-t"; /* execv(3) does not write to it */
+    memcpy(more + 2, argv + 1, (n - 1) * sizeof(*more));
+    (void)alarm(CHECK_SEC);
     execv(program, more);
     log_error("%s: %s", program, strerror(errno));
     _exit(EXIT_FAILURE);
@@ -105,6 +110,11 @@ int handover_exec(const struct table *table, bool sessions, const char *program,
     (void)unsetenv("LISTEN_FDS");
     (void)unsetenv("LISTEN_PID");
     return r;
+}
+
+bool handover_is_due(void)
+{
+    return getenv(ENV_TABLE) != NULL;
 }
 
 int handover_receive(struct table *ret)

@@ -29,6 +29,9 @@ bool handover_layout_matches(void);
  */
 int handover_exec(const struct table *table, bool sessions, const char *program, char **argv);
 
+/* In the new program: true when a table waits to be taken over. */
+bool handover_is_due(void);
+
 /* In the new program: takes the table over. Returns 1, 0 when this is no handover, or a negative
  * errno. */
 int handover_receive(struct table *ret);

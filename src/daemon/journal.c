@@ -109,12 +109,18 @@ bool batch_taken(const struct batch *batch)
     return batch->first < batch->end && batch->messages[batch->first].msg_len != NOT_TAKEN;
 }
 
-void journal_reset(struct journal *j)
+void batch_reset(struct batch *batch)
 {
     /* END first: an interrupted reset leaves an empty batch (FIRST beyond END), never an old one.
      */
-    __atomic_store_n(&j->batch->end, 0, __ATOMIC_RELEASE);
-    __atomic_store_n(&j->batch->first, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&batch->end, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&batch->first, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&batch->begun, 0, __ATOMIC_RELEASE);
+}
+
+void journal_reset(struct journal *j)
+{
+    batch_reset(j->batch);
     j->arena.used = 0;
     j->written = 0;
 }
@@ -262,11 +268,15 @@ static int journal_write(struct journal *j, uint32_t i)
         };
     }
     message.msg_iovlen = count;
+    __atomic_store_n(&j->batch->begun, i + 1, __ATOMIC_RELEASE);
     n = sendmsg(j->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == ENOTSOCK)
         n = writev(j->fd, pieces, (int)count);
-    if (n < 0)
+    if (n < 0) {
+        if (j->written == 0)
+            __atomic_store_n(&j->batch->begun, 0, __ATOMIC_RELEASE);
         return -errno;
+    }
     j->written += (size_t)n;
     if (j->written < entry->size)
         return -EAGAIN;

@@ -50,6 +50,8 @@ struct item {
  * wrote them. Entries from FIRST up to END are not accounted for yet. */
 struct batch {
     uint32_t first, end;
+    uint32_t begun; /* standard output, which does not say what it took: the number behind the entry
+                       that is being written, or 0 */
     struct item items[BATCH_MAX];
     struct mmsghdr messages[BATCH_MAX];
 };
@@ -95,6 +97,9 @@ int journal_send(struct journal *j);
 /* After journal_send(): the batch's first entry was taken; the caller applies items[first], then
  * increments first. */
 bool batch_taken(const struct batch *batch);
+
+/* Empties the batch. */
+void batch_reset(struct batch *batch);
 
 /* All is accounted for: the batch and its text may be used again. */
 void journal_reset(struct journal *j);

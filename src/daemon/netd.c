@@ -148,6 +148,9 @@ int main(int argc, char **argv)
     r = config_load(&config, &input, error);
     if (r < 0) {
         log_error("%s", error);
+        /* It was good when the reload began; the sessions shall not suffer. */
+        if (handover_is_due())
+            return supervisor_run(NULL, argv);
         return r == -EBADMSG ? EXIT_USAGE : r == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
     }
     if (check)

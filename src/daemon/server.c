@@ -6,6 +6,7 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,10 @@ static void server_update(struct server *v)
         return;
     }
     /* On standard output half an entry would stay half; the journal takes whole ones. */
-    if ((v->yielding && c->journal.written == 0) || (c->stopping && c->sessions == 0))
-        (void)sd_event_exit(v->event, 0);
+    if (v->yielding && c->journal.written == 0)
+        (void)sd_event_exit(v->event, WORKER_YIELDED);
+    else if (c->stopping && c->sessions == 0)
+        (void)sd_event_exit(v->event, EXIT_SUCCESS);
     if (!room)
         source_arm(v->retry_source, journal_retry_usec(&c->journal));
     source_set(v->client_source, room);
@@ -134,6 +137,20 @@ static int server_on_pause_over(sd_event_source *source, uint64_t usec, void *us
     return 0;
 }
 
+/* Closes a listener that a reload gave up, once nobody waits there any more. */
+static void server_give_up(struct server *v, uint32_t number)
+{
+    struct table_listener *l = &server_header(v)->listeners[number];
+    struct pollfd waiting = {.fd = l->fd, .events = POLLIN};
+
+    if (!l->closing || poll(&waiting, 1, 0) != 0)
+        return;
+    v->listener_sources[number] = sd_event_source_disable_unref(v->listener_sources[number]);
+    /* Before it is closed: what stands in the table as a listener is one. */
+    __atomic_store_n(&l->fd, -1, __ATOMIC_RELEASE);
+    close(waiting.fd);
+}
+
 static int server_on_listener(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
     struct server *v = userdata;
@@ -145,6 +162,7 @@ static int server_on_listener(sd_event_source *source, int fd, uint32_t revents,
         n++;
     if (clients_accept(&v->clients, n, ROUND_ACCEPTS) < 0)
         server_pause_accepting(v);
+    server_give_up(v, n);
     server_update(v);
     return 0;
 }
@@ -182,6 +200,7 @@ static int server_on_command(sd_event_source *source, const struct signalfd_sigi
         v->yielding = true;
         break;
     case COMMAND_STOP:
+        v->yielding = false;
         server_stop(v);
         break;
     }
@@ -232,16 +251,17 @@ static int server_add_timer(struct server *v, sd_event_source **ret,
 static int server_add_listeners(struct server *v)
 {
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
-        struct table_listener *l = &server_header(v)->listeners[i];
+        const struct table_listener *l = &server_header(v)->listeners[i];
         int r;
 
         if (l->fd < 0)
             continue;
         if (l->closing) {
             (void)clients_accept(&v->clients, i, UINT32_MAX);
-            close_fd(&l->fd);
-            continue;
+            server_give_up(v, i);
         }
+        if (l->fd < 0)
+            continue;
         r = sd_event_add_io(v->event, &v->listener_sources[i], l->fd, EPOLLIN, server_on_listener,
                             v);
         if (r < 0)

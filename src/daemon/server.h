@@ -14,6 +14,9 @@
 /* Exit status of a worker whose standard output is gone for good. */
 #define WORKER_OUTPUT_GONE 3
 
+/* Exit status of a worker that was told to yield. */
+#define WORKER_YIELDED 4
+
 /*
  * Adopts what is in the table, and ORPHANS, then serves until the supervisor says otherwise. OUTPUT
  * is decided (not OUTPUT_AUTO); JOURNAL_PATH is journald's socket. Returns the worker's exit

@@ -122,38 +122,60 @@ static void transfer_finish(struct transfer *t)
     __atomic_store_n(&t->session, NO_SESSION, __ATOMIC_RELEASE);
 }
 
+/* Takes at most WANT bytes behind the window. Returns how many, or a negative errno. */
+static int session_take_bytes(struct session *s, const struct session_context *c,
+                              struct transfer *transfer, uint32_t want)
+{
+    uint32_t end = window_end(s->window);
+    struct iovec piece = {.iov_base = c->region + end, .iov_len = want};
+    int r;
+
+    transfer_begin(transfer, c->number, end, &piece);
+    r = recvmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT, NULL) < 0 ? -errno : 0;
+    session_apply_receive(s, transfer);
+    transfer_finish(transfer);
+    return r < 0 ? r : (int)transfer->message.msg_len;
+}
+
+/* Why the stream is over. A connection that has no peer any more did not end in order, and the
+ * worker that was told so may have died of something else before it could write it down. */
+static enum session_reason session_reason_at_end(const struct session *s)
+{
+    struct sockaddr_storage sa;
+    socklen_t length = sizeof(sa);
+
+    if (s->broken)
+        return s->broken;
+    return getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0 ? REASON_RESET : REASON_EOF;
+}
+
 uint32_t session_receive(struct session *s, const struct session_context *c,
                          struct transfer *transfer, uint32_t limit)
 {
     bool raw = c->settings->framing == FRAMING_RAW;
-    uint32_t end, want = raw ? c->settings->max_record : READ_MAX;
-    struct iovec piece;
+    uint32_t want = raw ? c->settings->max_record : READ_MAX;
     int n;
 
     if (s->reason != REASON_NONE)
         return 0;
     session_compact(s, c->region);
-    end = window_end(s->window);
     want = (uint32_t)min_size(want, limit);
-    if ((raw && session_pending(s) > 0) || want > REGION_SIZE - end)
+    if ((raw && session_pending(s) > 0) || want > REGION_SIZE - window_end(s->window))
         return 0; /* the journal has to take something first */
 
-    piece = (struct iovec){.iov_base = c->region + end, .iov_len = want};
-    transfer_begin(transfer, c->number, end, &piece);
-    n = recvmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT, NULL);
-    if (n < 0) {
-        int error = errno;
-
-        transfer_finish(transfer);
-        if (error != EAGAIN && error != EINTR)
-            session_end(s, session_reason_of(error), error);
-        return 0;
+    n = session_take_bytes(s, c, transfer, want);
+    if (n < 0 && session_reason_of(-n) != REASON_ERROR && !s->broken) {
+        /* Unlike recv(2), recvmmsg(2) says so, once, before the bytes that came first. */
+        s->broken = (uint8_t)session_reason_of(-n);
+        n = session_take_bytes(s, c, transfer, want);
     }
-    session_apply_receive(s, transfer);
-    transfer_finish(transfer);
-    if (transfer->message.msg_len == 0)
-        session_end(s, REASON_EOF, 0);
-    return transfer->message.msg_len;
+    if (n == -EAGAIN || n == -EINTR)
+        return 0;
+    if (n < 0)
+        session_end(s, session_reason_of(-n), -n);
+    else if (n == 0)
+        session_end(s, session_reason_at_end(s), 0);
+    return n < 0 ? 0 : (uint32_t)n;
 }
 
 /* --- Logging --- */

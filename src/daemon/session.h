@@ -61,10 +61,9 @@ struct session_link {
 
 enum session_list {
     LIST_RUN,    /* has something to do without a new byte */
-    LIST_AGE,    /* going on, oldest activity first */
     LIST_WARM,   /* touched more pages of its region than it needs, oldest activity first */
     LIST_ENDING, /* its end is in the batch, in the batch's order */
-    LIST_LINGER, /* its client may still have to read the answer, oldest end first */
+    LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
     LISTS,
 };
 
@@ -78,7 +77,7 @@ struct session {
     uint32_t listener;    /* number of the listener it came from, whose settings it has */
     uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
     uint64_t end_usec;    /* valid with a reason */
-    uint64_t active_usec; /* of the last byte */
+    uint64_t active_usec; /* of the last byte, or the answer */
 
     /* What the journal has. */
     uint64_t records, bytes;
@@ -90,8 +89,8 @@ struct session {
     uint8_t reason;   /* enum session_reason, once not REASON_NONE it stays */
     uint8_t crashes;  /* in a row, of workers that were at this session's bytes */
     uint8_t poisoned; /* its bytes killed workers: they are not looked at again */
-    uint8_t unused;
-    int32_t error; /* errno for REASON_ERROR */
+    uint8_t broken;   /* enum session_reason: how it will end when its last bytes are read */
+    int32_t error;    /* errno for REASON_ERROR */
 
     /* Bytes received and not taken by the journal: offsets in the region, the first in the low half
      * and the one behind the last in the high half, so that one store changes both. */

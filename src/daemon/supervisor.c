@@ -5,6 +5,7 @@
 #include "daemon/handover.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
+#include "daemon/server.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -152,15 +153,19 @@ static void supervisor_stop(struct supervisor *s)
 /* Returns -1, or the exit status. */
 static int supervisor_worker_ended(struct supervisor *s, int status)
 {
-    bool obeyed = WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_FAILED &&
-                  s->table.header->command != COMMAND_RUN;
+    bool yielded = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_YIELDED;
+    bool stopped = WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_FAILED &&
+                   s->table.header->command == COMMAND_STOP;
 
-    if (!obeyed)
+    if (!yielded && !stopped)
         return worker_died(&s->worker, &s->table, status) < 0 ? EXIT_FAILED : -1;
     s->worker.pid = 0;
-    if (s->stopping)
+    if (!s->stopping)
+        supervisor_exec(s);
+    else if (yielded) /* the stop came a moment too late for this one */
+        worker_start(&s->worker, &s->table, s->output);
+    else
         return WEXITSTATUS(status);
-    supervisor_exec(s);
     return -1;
 }
 
@@ -295,14 +300,18 @@ static int supervisor_begin(struct supervisor *s, const struct config *config)
     return 0;
 }
 
-/* A reload: puts CONFIG in force over what an earlier program left; where that cannot be done the
- * old one stays. */
+/* A reload: puts CONFIG in force over what an earlier program left; where that cannot be done, or
+ * there is none, the old one stays. */
 static void supervisor_resume(struct supervisor *s, const struct config *config)
 {
     struct table_header *h;
     char error[LISTENER_ERROR_MAX] = "";
     int r;
 
+    if (!config) {
+        log_error("reload failed, the old configuration stays");
+        return;
+    }
     r = table_grow(&s->table, supervisor_capacity(config));
     if (r >= 0)
         r = listeners_configure(&s->table, &config->listener, error);

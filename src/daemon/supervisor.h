@@ -15,6 +15,7 @@
 #define EXIT_USAGE  2
 #define EXIT_CONFIG 78 /* EX_CONFIG of sysexits(3) */
 
-/* Runs netd until it is stopped. ARGV is main's, for a reload. Returns the exit status; every error
- * was said. */
+/* Runs netd until it is stopped. CONFIG may be NULL when a handover is due (handover.h): then the
+ * one in the table stays. ARGV is main's, for a reload. Returns the exit status; every error was
+ * said. */
 int supervisor_run(const struct config *config, char **argv);

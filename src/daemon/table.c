@@ -4,6 +4,7 @@
 #include "common/util.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -97,7 +98,7 @@ int table_open(struct table *ret, int header_fd, int regions_fd)
     if (r < 0)
         return r;
     capacity = t.header->capacity;
-    if (t.header->magic != TABLE_MAGIC || t.header->layout != TABLE_LAYOUT ||
+    if (t.header->magic != TABLE_MAGIC || t.header->layout != (uint32_t)TABLE_LAYOUT ||
         t.header->used > capacity || capacity > SESSIONS_MAX_HIGH + TABLE_LINGERING ||
         t.header->output > OUTPUT_EXPORT ||
         (size_t)header.st_size < table_header_size(capacity) || /* more: it could not be grown */
@@ -180,6 +181,9 @@ int table_attach(struct table *t)
     for (size_t i = 0; i < LISTS; i++)
         t->lists[i] = (struct table_list){.first = NO_SESSION, .last = NO_SESSION};
     t->free = NO_SESSION;
+    /* Best effort: where the kernel writes results must be there when a worker is killed just then,
+     * and not have to be fetched from swap by a process that may not wait any more. */
+    (void)mlock(t->header, offsetof(struct table_header, output));
     return 0;
 }
 
@@ -198,15 +202,15 @@ void table_commit(struct table *t)
     }
 }
 
-/* The first entry not known to be out may be out in part or whole, where the output does not say.
- */
+/* The entry that was being written may be out in part or whole, where the output does not say. */
 static void table_mark_resent(struct table *t)
 {
     const struct batch *batch = &t->header->batch;
     const struct item *item = &batch->items[batch->first];
     struct session *s;
 
-    if (batch->first >= batch->end || item->session >= t->header->capacity)
+    if (batch->first >= batch->end || batch->begun != batch->first + 1 ||
+        item->session >= t->header->capacity)
         return;
     s = &t->sessions[item->session];
     if (item->kind == ITEM_DATA)
@@ -288,8 +292,8 @@ static bool session_can_be(const struct table *t, const struct session *s, uint6
            settings_can_be(&t->header->listeners[s->listener].settings) && reason_can_be(s) &&
            (ended || (!s->end_taken && !s->poisoned)) && (s->end_taken || !s->answered) &&
            window_start(s->window) <= window_end(s->window) &&
-           window_end(s->window) <= REGION_SIZE && s->begin_usec <= s->active_usec &&
-           s->active_usec <= now &&
+           window_end(s->window) <= REGION_SIZE && s->broken < REASON_IDLE &&
+           s->begin_usec <= s->active_usec && s->active_usec <= now &&
            (!ended || (s->begin_usec <= s->end_usec && s->end_usec <= now));
 }
 
@@ -302,7 +306,7 @@ static void session_condemn(struct session *s, uint32_t listener, uint64_t now)
     s->answered = false;
     s->begin_usec = min_u64(s->begin_usec, now);
     s->active_usec = s->begin_usec;
-    s->reason = REASON_NONE;
+    s->reason = s->broken = REASON_NONE;
     session_end(s, REASON_ERROR, EUCLEAN);
     s->state = SESSION_OPEN;
 }
@@ -329,14 +333,14 @@ static void table_recover_calls(struct table *t, bool resent)
 
     if (h->receive.session < h->used)
         session_apply_receive(&t->sessions[h->receive.session], &h->receive);
-    h->receive.session = NO_SESSION;
+    __atomic_store_n(&h->receive.session, NO_SESSION, __ATOMIC_RELEASE);
     if (h->answer.session < h->used)
         session_apply_answer(&t->sessions[h->answer.session], &h->answer);
-    h->answer.session = NO_SESSION;
+    __atomic_store_n(&h->answer.session, NO_SESSION, __ATOMIC_RELEASE);
     table_commit(t);
     if (resent)
         table_mark_resent(t);
-    h->batch.end = h->batch.first = 0;
+    batch_reset(&h->batch);
     table_blame(t);
     h->working = NO_SESSION;
     h->crashed = false;

@@ -15,8 +15,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Changes with every change of a struct below or in session.h, journal.h or config.h. */
-#define TABLE_LAYOUT 1
+/* Goes up with every change of what a struct below, or in session.h, journal.h or config.h, means.
+ * A change of their sizes makes another TABLE_LAYOUT by itself. */
+#define TABLE_VERSION 1
 #define TABLE_MAGIC                                                               \
     UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
                                   */
@@ -70,6 +71,10 @@ struct table_header {
     struct config config; /* in force; its listener part is the template for new listeners */
     struct table_listener listeners[LISTENERS_MAX];
 };
+
+/* Who does not know a table of this layout does not touch it. */
+#define TABLE_LAYOUT \
+    ((TABLE_VERSION << 24) + (int)(sizeof(struct table_header) + sizeof(struct session)))
 
 struct table_list {
     uint32_t first, last, count;

@@ -262,6 +262,11 @@ static void walk(void)
     unsigned stops = 0;
     int status = 0, n;
 
+    /* It would take so slow a worker for one that hangs. */
+    if (ptrace(PTRACE_INTERRUPT, supervisor, NULL, NULL) < 0)
+        fail("PTRACE_INTERRUPT");
+    wait_for(supervisor, &status);
+    status = 0;
     while ((n = step(&status, UINT_MAX)) >= 0 && stops < SYSTEM_CALLS_MAX) {
         changes[stops++] = (unsigned)n;
         /* Before it, and behind it. */
@@ -273,6 +278,8 @@ static void walk(void)
                 break;
         }
     }
+    if (ptrace(PTRACE_CONT, supervisor, NULL, NULL) < 0)
+        fail("PTRACE_CONT");
     for (unsigned i = 0; i < stops; i++)
         printf("%u ", changes[i]);
     printf("\n");

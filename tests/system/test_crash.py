@@ -121,7 +121,11 @@ def check_all(netd, data, results):
         assert repeats == 0
 
 
+def start(netd, limits):
+    netd.start(config=f"sessions: {{ {limits} }};", dropin="[Service]\nWatchdogSec=0\n")
+
+
 @pytest.mark.parametrize("data", [SHORT, LONG], ids=["short", "long"])
 def test_death_at_every_place_of_a_sessions_life(netd, death, data):
-    netd.start(config="sessions: { max = 16; };")
+    start(netd, "max = 16;")
     check_all(netd, data, every_place(death(), speaker(netd, data)))

@@ -386,7 +386,7 @@ static uint32_t count_slowly(const struct endpoint *e)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < CAPACITY; i++)
-        n += table.sessions[i].unused && endpoint_same_address(&table.sessions[i].peer, e);
+        n += table.sessions[i].answered && endpoint_same_address(&table.sessions[i].peer, e);
     return n;
 }
 
@@ -396,20 +396,20 @@ static void addresses_are_counted(void **state)
     for (int i = 0; i < CAPACITY; i++) {
         struct session *s = open_session(0, 0);
 
-        s->unused = false; /* this test's own mark: it is counted */
+        s->answered = false; /* this test's own mark: it is counted */
     }
     for (int i = 0; i < 50000; i++) {
         struct session *s = &table.sessions[random_below(CAPACITY)];
         struct endpoint e = random_address();
 
-        if (s->unused) {
+        if (s->answered) {
             table_address_remove(&table, s);
-            s->unused = false;
+            s->answered = false;
             table_address_remove(&table, s); /* is out already */
         } else {
             s->peer = e;
             table_address_add(&table, s);
-            s->unused = true;
+            s->answered = true;
         }
         assert_int_equal(table_address_count(&table, &s->peer), count_slowly(&s->peer));
         assert_int_equal(table_address_count(&table, &e), count_slowly(&e));
@@ -669,20 +669,37 @@ static void entry_at_the_head_may_repeat(void **state)
     push(data_item(0, 10, 1, 10), 0);
     push(data_item(0, 20, 2, 20), NOT_TAKEN);
     push(data_item(0, 30, 3, 30), NOT_TAKEN);
+    table.header->batch.begun = 2;
     recover(true);
     s = &table.sessions[0];
     assert_int_equal(s->window, window_make(10, 100));
     assert_int_equal(s->resent_end, 20);
 
+    /* One that was not begun is not out. */
+    push(data_item(0, 50, 3, 50), NOT_TAKEN);
+    recover(true);
+    assert_int_equal(s->resent_end, 20);
+    push(data_item(0, 50, 3, 50), 0);
+    push(data_item(0, 60, 4, 60), NOT_TAKEN);
+    table.header->batch.begun = 1;
+    recover(true);
+    assert_int_equal(s->resent_end, 20);
+
     /* All else never repeats. */
     push((struct item){.session = 0, .kind = ITEM_CONNECT}, NOT_TAKEN);
+    recover(true);
+    assert_false(table.sessions[0].connect_taken);
+    push((struct item){.session = 0, .kind = ITEM_CONNECT}, NOT_TAKEN);
+    table.header->batch.begun = 1;
     recover(true);
     assert_true(table.sessions[0].connect_taken);
     session_end(&table.sessions[0], REASON_EOF, 0);
     push((struct item){.session = 0, .kind = ITEM_END}, NOT_TAKEN);
+    table.header->batch.begun = 1;
     recover(false);
     assert_false(table.sessions[0].end_taken);
     push((struct item){.session = 0, .kind = ITEM_END}, NOT_TAKEN);
+    table.header->batch.begun = 1;
     recover(true);
     assert_true(table.sessions[0].end_taken);
 }
@@ -744,7 +761,7 @@ static void recovery_gives_back_pages(void **state)
 
 /* --- What cannot be --- */
 
-#define IMPOSSIBLE 25
+#define IMPOSSIBLE 26
 
 /* Makes S what no worker leaves, in way number I. */
 static void damage(struct session *s, int i)
@@ -833,6 +850,9 @@ static void damage(struct session *s, int i)
         break;
     case 24:
         memset(s, 0xff, sizeof(*s));
+        break;
+    case 25:
+        s->broken = REASON_IDLE;
         break;
     default:
         fail();
