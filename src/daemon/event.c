@@ -17,15 +17,23 @@
 
 /* --- What may stand in MESSAGE --- */
 
-/* A bit set in the result's top bits where a byte of WORD is a control character, DEL or not ASCII.
- * False alarms are possible above a true one; only "none at all" is relied on. */
-static inline uint64_t event_suspicious(uint64_t word)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones * 0x80;
-    uint64_t control = (word - ones * 0x20) & ~word;
-    uint64_t del = ((word ^ ones * 0x7f) - ones) & ~(word ^ ones * 0x7f);
+/* Bytes that are looked at together. */
+#define PLAIN_WORD  sizeof(uint64_t)
+#define PLAIN_BLOCK (4 * PLAIN_WORD)
 
-    return (word | control | del) & tops;
+/* True where SIZE bytes at TEXT, some words, are nothing but printable ASCII. */
+static inline bool event_is_plain(const uint8_t *text, size_t size)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t word, odd = 0;
+
+    /* The top bit of a byte that is not ASCII, is below space, or is DEL. Borrows and carries may
+     * set more of them, but only beside a true one. */
+    for (size_t i = 0; i < size; i += sizeof(word)) {
+        memcpy(&word, text + i, sizeof(word));
+        odd |= word | (word - ones * 0x20) | (word + ones);
+    }
+    return (odd & ones * 0x80) == 0;
 }
 
 static bool event_is_continuation(uint8_t byte)
@@ -71,23 +79,22 @@ static size_t event_character(const uint8_t *text, size_t length)
 
 size_t event_clean_length(const uint8_t *text, size_t length)
 {
-    size_t i = 0, n;
+    size_t i = 0;
 
     while (i < length) {
-        uint64_t word;
-
-        while (length - i >= sizeof(word)) {
-            memcpy(&word, text + i, sizeof(word));
-            if (event_suspicious(word))
-                break;
-            i += sizeof(word);
+        if (length - i >= PLAIN_BLOCK && event_is_plain(text + i, PLAIN_BLOCK)) {
+            i += PLAIN_BLOCK;
+            continue;
         }
-        if (i == length)
-            break;
-        n = event_character(text + i, length - i);
-        if (n == 0)
-            break;
-        i += n;
+        if (length - i >= PLAIN_WORD && event_is_plain(text + i, PLAIN_WORD)) {
+            i += PLAIN_WORD;
+            continue;
+        }
+        for (size_t n, end = min_size(i + PLAIN_WORD, length); i < end; i += n) {
+            n = event_character(text + i, length - i);
+            if (n == 0)
+                return i;
+        }
     }
     return i;
 }
