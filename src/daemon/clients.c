@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 /* Ready clients looked at in one round. */
 #define ROUND_CLIENTS 64
@@ -21,12 +22,32 @@
 /* How long a client may take to read its answer. */
 #define LINGER_USEC (2 * USEC_PER_SEC)
 
+/* Descriptors that clients never get: supervisor and worker share one table, and need some for
+ * sd_notify(3), to start another worker, for listeners and for the journal. */
+#define DESCRIPTORS_KEPT 64
+
+/* How many clients may take; of few descriptors, half. */
+static uint32_t clients_descriptors_max(void)
+{
+    struct rlimit limit;
+    uint64_t most;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT32_MAX;
+    most = limit.rlim_cur - min_u64(limit.rlim_cur / 2, DESCRIPTORS_KEPT);
+    return (uint32_t)min_u64(most, UINT32_MAX);
+}
+
 int clients_init(struct clients *c, struct table *table, enum output output,
                  const char *journal_path)
 {
     int r;
 
-    *c = (struct clients){.table = table, .epoll = -1};
+    *c = (struct clients){
+        .table = table,
+        .epoll = -1,
+        .descriptors_max = clients_descriptors_max(),
+    };
     r = journal_init(&c->journal, output, journal_path, &table->header->batch);
     if (r < 0)
         return r;
@@ -365,7 +386,7 @@ int clients_accept(struct clients *c, uint32_t listener, unsigned most)
     for (unsigned i = 0; i < most && !clients_is_held(c); i++) {
         struct endpoint peer = {0};
 
-        fd = listener_accept(l, &peer);
+        fd = c->sessions < c->descriptors_max ? listener_accept(l, &peer) : -EMFILE;
         if (fd == -ECONNABORTED)
             continue;
         if (fd < 0)

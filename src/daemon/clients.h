@@ -15,10 +15,11 @@
 struct clients {
     struct table *table;
     struct journal journal;
-    int epoll;         /* of all connections */
-    uint32_t sessions; /* of any state but free */
-    int failed;        /* the output is gone for good: a positive errno */
-    bool stopping;     /* no new clients; the others end when what they had sent is read */
+    int epoll;                /* of all connections */
+    uint32_t sessions;        /* of any state but free */
+    uint32_t descriptors_max; /* that clients may take */
+    int failed;               /* the output is gone for good: a positive errno */
+    bool stopping;            /* no new clients; the others end when what they had sent is read */
 };
 
 /* Prepares *C over TABLE, which is attached and recovered. Returns 0 or a negative errno. */
@@ -46,7 +47,8 @@ void clients_retry(struct clients *c);
 
 /*
  * Accepts up to MOST connections of listener number LISTENER. Returns 0, or -EMFILE when
- * descriptors or memory ran out and the loop should leave the listener alone for a while.
+ * descriptors (but for those that netd needs itself) or memory ran out and the loop should leave
+ * the listener alone for a while.
  */
 int clients_accept(struct clients *c, uint32_t listener, unsigned most);
 
