@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker's work without the loop around it, for callgrind to count: clients connect, send lines
+ * and finish; the journal's socket is one of our own, emptied whenever it is full. What is counted
+ * is measured_round() alone, so the counts are netd's, and the same in every run.
+ *
+ *   instructions CLIENTS LINES BYTES...   CLIENTS at a time, each LINES of BYTES
+ *
+ * Prints how many events the journal got.
+ */
+#include "lines.h"
+
+#include "common/util.h"
+#include "daemon/clients.h"
+#include "daemon/listener.h"
+#include "daemon/table.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+#include <syslog.h>
+
+#define CLIENTS_MAX 1024
+
+struct setup {
+    char path[64];
+    int journal;
+    uint16_t port;
+    struct table table;
+    struct clients clients;
+    size_t events;
+};
+
+/* One pass of the loop: whoever wants to be accepted, whoever is readable, whatever is left over.
+ */
+void measured_round(struct clients *c);
+__attribute__((noinline)) void measured_round(struct clients *c)
+{
+    if (clients_is_held(c))
+        clients_retry(c);
+    if (!clients_is_held(c))
+        clients_accept(c, 0, 32);
+    if (!clients_is_held(c) && clients_have_work(c))
+        clients_run(c);
+    if (!clients_is_held(c))
+        clients_read(c);
+}
+
+static void open_journal(struct setup *s)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+    snprintf(s->path, sizeof(s->path), "/tmp/netd-instructions-%d", getpid());
+    strcpy(sa.sun_path, s->path);
+    s->journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    if (bind(s->journal, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+        die(s->path);
+}
+
+static void empty_journal(struct setup *s)
+{
+    char entry[4];
+
+    while (recv(s->journal, entry, sizeof(entry), 0) > 0)
+        s->events++;
+}
+
+static void listen_somewhere(struct setup *s)
+{
+    static struct listener_config settings = {
+        .host = "127.0.0.1",
+        .max_record = 65536,
+        .framing = FRAMING_LINE,
+        .priority = LOG_INFO,
+        .receipt = true,
+        .sessions_max = CLIENTS_MAX,
+    };
+    char error[LISTENER_ERROR_MAX];
+
+    if (listeners_configure(&s->table, &settings, error) < 0) {
+        fprintf(stderr, "%s\n", error);
+        exit(EXIT_FAILURE);
+    }
+    s->port = s->table.header->listeners[0].bound.port;
+}
+
+static void start(struct setup *s)
+{
+    static const struct orphans none;
+
+    open_journal(s);
+    if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
+        die("table");
+    s->table.header->config.buffer_memory = (uint64_t)1 << 30;
+    listen_somewhere(s);
+    if (clients_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
+        die("clients");
+    clients_adopt(&s->clients, &none);
+}
+
+static int connect_client(const struct setup *s)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(s->port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+        die("connect");
+    return fd;
+}
+
+/* Rounds until there is nothing left to do. */
+static void work(struct setup *s)
+{
+    size_t before;
+
+    do {
+        before = s->events;
+        measured_round(&s->clients);
+        empty_journal(s);
+    } while (s->events != before || clients_have_work(&s->clients));
+}
+
+int main(int argc, char **argv)
+{
+    static struct setup s;
+    size_t count, lines, size;
+    int fds[CLIENTS_MAX];
+    char *text;
+
+    if (argc != 4)
+        return EXIT_FAILURE;
+    count = number(argv[1], 1);
+    lines = number(argv[2], 1);
+    size = number(argv[3], 32);
+    if (count > CLIENTS_MAX)
+        return EXIT_FAILURE;
+    text = make_lines(lines, size, '\n');
+    start(&s);
+    for (size_t i = 0; i < count; i++)
+        fds[i] = connect_client(&s);
+    work(&s);
+    /* So much at a time as surely goes into the socket. */
+    for (size_t at = 0; at < lines * size; at += 32768)
+        for (size_t i = 0; i < count; i++) {
+            size_t most = min_size(32768, lines * size - at);
+
+            if (send(fds[i], text + at, most, MSG_DONTWAIT) != (ssize_t)most)
+                die("send");
+            if (i % 32 == 31 || i == count - 1)
+                work(&s);
+        }
+    for (size_t i = 0; i < count; i++)
+        close(fds[i]);
+    work(&s);
+    unlink(s.path);
+    printf("%zu\n", s.events);
+    return 0;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Clients of 127.0.0.1:PORT. All lines are made before the first connection, so that what is
+ * measured is the server.
+ *
+ *   load [-c CONNECTIONS] [-n LINES] [-s SIZE] [-r] [-R RATE] [-w] PORT
+ *       The lines, shared out evenly. -r: no line ends. -R: at most RATE lines a second.
+ *   load -1 [-c CONNECTIONS] [-n LINES] [-s SIZE] PORT
+ *       Each line has a connection of its own, CONNECTIONS of them at a time.
+ *
+ * Prints "connected", "sent SECONDS", and, when the server has closed every connection, "closed
+ * SECONDS RECEIPTS". -w: waits for a line on standard input before the first line is sent, and for
+ * another before the connections are ended.
+ */
+#include "lines.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Connections from one source address: fewer than there are ephemeral ports. */
+#define PER_ADDRESS 20000
+
+/* The most one write gives: what keeps a hundred connections moving together. */
+#define WRITE_MAX 65536
+
+struct client {
+    int fd;
+    size_t next, end; /* bytes of the lines */
+    bool answered;
+};
+
+struct load {
+    size_t connections, lines, size;
+    unsigned long rate;
+    unsigned short port;
+    char end;
+    bool wait, single;
+    char *text;
+    struct client *clients;
+    int epoll;
+};
+
+static void wait_for_word(const struct load *l, const char *said)
+{
+    char word[16];
+
+    puts(said);
+    fflush(stdout);
+    if (l->wait && !fgets(word, sizeof(word), stdin))
+        exit(EXIT_FAILURE);
+}
+
+/* Connection number I; the source address changes before its ports run out. */
+static int load_connect(const struct load *l, size_t i)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(l->port)}, from = to;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+
+    if (fd < 0)
+        die("socket");
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)(i / PER_ADDRESS) % 250);
+    from.sin_port = 0;
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+    if (bind(fd, (struct sockaddr *)&from, sizeof(from)) < 0)
+        die("bind");
+    while (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+        if (errno != EINTR)
+            die("connect");
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        die("fcntl");
+    return fd;
+}
+
+static void load_watch(const struct load *l, size_t i, uint32_t events, int operation)
+{
+    struct epoll_event e = {.events = events, .data.u64 = i};
+
+    if (epoll_ctl(l->epoll, operation, l->clients[i].fd, &e) < 0)
+        die("epoll_ctl");
+}
+
+/* Writes once, at most up to LIMIT. Returns the bytes. */
+static size_t client_write(const struct load *l, struct client *c, size_t limit)
+{
+    size_t most = limit < c->end ? limit : c->end;
+    size_t size = most > c->next ? most - c->next : 0;
+    ssize_t n;
+
+    if (size > WRITE_MAX)
+        size = WRITE_MAX;
+    n = send(c->fd, l->text + c->next, size, MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        die("send");
+    n = n < 0 ? 0 : n;
+    c->next += (size_t)n;
+    return (size_t)n;
+}
+
+/* Reads what the server says. Returns false when the connection has ended. */
+static bool client_read(struct client *c)
+{
+    char answer[4096];
+    ssize_t n;
+
+    while ((n = read(c->fd, answer, sizeof(answer))) > 0)
+        c->answered |= n > 5 && memcmp(answer, "netd ", 5) == 0;
+    return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+static void load_send_fast(struct load *l)
+{
+    size_t left = l->connections;
+    struct epoll_event events[64];
+
+    for (size_t i = 0; i < l->connections; i++)
+        load_watch(l, i, EPOLLOUT, EPOLL_CTL_ADD);
+    while (left > 0) {
+        int n = epoll_wait(l->epoll, events, 64, -1);
+
+        for (int i = 0; i < n; i++) {
+            struct client *c = &l->clients[events[i].data.u64];
+
+            client_write(l, c, c->end);
+            if (c->next == c->end) {
+                load_watch(l, events[i].data.u64, 0, EPOLL_CTL_MOD);
+                left--;
+            }
+        }
+    }
+}
+
+/* On one connection, every millisecond what is due by then. */
+static void load_send_paced(struct load *l)
+{
+    struct client *c = &l->clients[0];
+    double start = seconds_now();
+
+    while (c->next < c->end) {
+        size_t due = (size_t)((seconds_now() - start) * (double)l->rate) * l->size;
+
+        client_write(l, c, due);
+        usleep(1000);
+    }
+}
+
+static size_t load_finish(struct load *l)
+{
+    size_t left = l->connections, answered = 0;
+    struct epoll_event events[64];
+
+    for (size_t i = 0; i < l->connections; i++) {
+        if (l->rate > 0)
+            load_watch(l, i, EPOLLIN, EPOLL_CTL_ADD);
+        else
+            load_watch(l, i, EPOLLIN, EPOLL_CTL_MOD);
+        shutdown(l->clients[i].fd, SHUT_WR);
+    }
+    while (left > 0) {
+        int n = epoll_wait(l->epoll, events, 64, -1);
+
+        for (int i = 0; i < n; i++) {
+            struct client *c = &l->clients[events[i].data.u64];
+
+            if (client_read(c))
+                continue;
+            answered += c->answered;
+            close(c->fd);
+            left--;
+        }
+    }
+    return answered;
+}
+
+static void load_together(struct load *l)
+{
+    double start;
+
+    for (size_t i = 0; i < l->connections; i++)
+        l->clients[i] = (struct client){
+            .fd = load_connect(l, i),
+            .next = l->lines * i / l->connections * l->size,
+            .end = l->lines * (i + 1) / l->connections * l->size,
+        };
+    wait_for_word(l, "connected");
+    start = seconds_now();
+    if (l->rate > 0)
+        load_send_paced(l);
+    else
+        load_send_fast(l);
+    printf("sent %.6f\n", seconds_now() - start);
+    wait_for_word(l, "waiting");
+    start = seconds_now();
+    printf("closed %.6f ", seconds_now() - start);
+    printf("%zu\n", load_finish(l));
+}
+
+/* The client in slot I begins with line number LINE: connects, sends it, and will read to the end.
+ */
+static void load_begin(struct load *l, size_t i, size_t line)
+{
+    struct client *c = &l->clients[i];
+
+    *c = (struct client){
+        .fd = load_connect(l, line), .next = line * l->size, .end = (line + 1) * l->size};
+    client_write(l, c, c->end);
+    shutdown(c->fd, SHUT_WR);
+    load_watch(l, i, EPOLLIN, EPOLL_CTL_ADD);
+}
+
+static void load_one_by_one(struct load *l)
+{
+    size_t begun = 0, ended = 0, answered = 0;
+    struct epoll_event events[64];
+    double start;
+
+    wait_for_word(l, "connected");
+    start = seconds_now();
+    while (begun < l->connections && begun < l->lines) {
+        load_begin(l, begun, begun);
+        begun++;
+    }
+    while (ended < l->lines) {
+        int n = epoll_wait(l->epoll, events, 64, -1);
+
+        for (int i = 0; i < n; i++) {
+            size_t slot = events[i].data.u64;
+
+            if (client_read(&l->clients[slot]))
+                continue;
+            answered += l->clients[slot].answered;
+            close(l->clients[slot].fd);
+            ended++;
+            if (begun < l->lines)
+                load_begin(l, slot, begun++);
+        }
+    }
+    printf("sent %.6f\n", seconds_now() - start);
+    wait_for_word(l, "waiting");
+    printf("closed 0 %zu\n", answered);
+}
+
+int main(int argc, char **argv)
+{
+    struct load l = {.connections = 1, .lines = 100000, .size = 100, .end = '\n'};
+    struct rlimit files;
+    int option;
+
+    while ((option = getopt(argc, argv, "1c:n:s:rR:w")) >= 0) {
+        switch (option) {
+        case '1':
+            l.single = true;
+            break;
+        case 'c':
+            l.connections = number(optarg, 1);
+            break;
+        case 'n':
+            l.lines = number(optarg, 0);
+            break;
+        case 's':
+            l.size = number(optarg, 32);
+            break;
+        case 'r':
+            l.end = ' ';
+            break;
+        case 'R':
+            l.rate = number(optarg, 1);
+            l.connections = 1;
+            break;
+        case 'w':
+            l.wait = true;
+            break;
+        default:
+            return EXIT_FAILURE;
+        }
+    }
+    if (optind != argc - 1)
+        return EXIT_FAILURE;
+    l.port = (unsigned short)number(argv[optind], 1);
+
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max = l.connections + 100;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        die("setrlimit");
+    l.text = make_lines(l.lines, l.size, l.end);
+    l.clients = calloc(l.connections, sizeof(*l.clients));
+    l.epoll = epoll_create1(0);
+    if (!l.clients || l.epoll < 0)
+        die("start");
+    if (l.single)
+        load_one_by_one(&l);
+    else
+        load_together(&l);
+    return 0;
+}

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""The ways into the journal that are compared. Each is a unit, or a few, whose rate limit is lifted
+in the way that works (LogRateLimitIntervalSec=0 does not)."""
+
+import dataclasses
+
+PORT = 3100
+TOOLS = "/usr/src/netd/build/bench"
+
+SERVICE = """
+[Service]
+Type=exec
+LogRateLimitIntervalSec=1ms
+LogRateLimitBurst=1000000
+LimitNOFILE=524288
+"""
+
+RSYSLOG_CONF = """
+# imptcp takes lines from TCP; omjournal writes them with the address of who sent them. The queue is
+# what takes imptcp and omjournal apart: one thread reads, one writes. Larger queues only hold more
+# in memory, and more workers break the order.
+global(workDirectory="/var/spool/rsyslog" maxMessageSize="64k")
+module(load="imptcp" threads="1")
+module(load="omjournal")
+template(name="entry" type="list") {
+    property(name="rawmsg" outname="MESSAGE")
+    constant(value="rsyslog" outname="SYSLOG_IDENTIFIER")
+    constant(value="6" outname="PRIORITY")
+    property(name="fromhost-ip" outname="PEER")
+}
+ruleset(name="journal" queue.type="FixedArray" queue.size="10000" queue.dequeueBatchSize="1000"
+        queue.workerThreads="1") {
+    action(type="omjournal" template="entry")
+}
+input(type="imptcp" port="%d" ruleset="journal" supportOctetCountedFraming="off")
+"""
+
+# What one writes first.
+NODE = """
+const net = require('net'), readline = require('readline');
+net.createServer(socket => {
+    const peer = `${socket.remoteAddress}:${socket.remotePort}`;
+    readline.createInterface({ input: socket })
+        .on('line', line => process.stdout.write(`${peer} ${line}\\n`))
+        .on('close', () => socket.end());
+    socket.on('error', () => {});
+}).listen(%d, '127.0.0.1');
+"""
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    title: str
+    attributed: str  # what an entry says of where it came from
+    start: str  # units to start
+    processes: str  # beginning of the names of the units whose processes count
+    match: str
+    port: int = PORT
+    load: tuple = ()  # options of the load program
+    files: dict = dataclasses.field(default_factory=dict)
+    clients: bool = True  # False: the unit itself is what writes
+    stream: bool = False  # the entries' number and size are the server's choice: bytes are counted
+    instances: int = 0  # of netd, each with a journal namespace of its own
+    stop: str = ""  # what to stop besides START
+
+    @property
+    def namespaces(self):
+        return [f"netd-{i + 1}" for i in range(self.instances)]
+
+
+def _writer(name, title, mode, lines, size):
+    unit = f"bench-{name}.service"
+    return Row(name, title, "session, peer", unit, unit, "NETD_EVENT=data", clients=False, files={
+        f"/run/systemd/system/{unit}": f"{SERVICE}ExecStart={TOOLS}/entries {mode} {lines} {size}\n",
+    })
+
+
+def _server(name, title, attributed, command, **options):
+    unit = f"bench-{name}.service"
+    files = {f"/run/systemd/system/{unit}": f"{SERVICE}ExecStart={command}\n",
+             **options.pop("files", {})}
+    return Row(name, title, attributed, unit, unit, f"_SYSTEMD_UNIT={unit}", files=files, **options)
+
+
+def _netd(name, title, config="", **options):
+    return Row(name, title, "session, peer", "netd.service", "netd.service", "NETD_EVENT=data",
+               files={"/etc/netd/netd.conf": f"port = {PORT};\n{config}"}, **options)
+
+
+def _instances(count):
+    # The services too: the sockets alone would start them with the first connection.
+    units = " ".join(f"netd@{i + 1}.socket netd@{i + 1}.service" for i in range(count))
+    dropin = f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{PORT}\n"
+    return Row(f"netd-x{count}", f"netd, {count} instances, 100 connections", "session, peer", units,
+               "netd@", "NETD_EVENT=data", load=("-c", 100), instances=count,
+               stop="netd@*.service",
+               files={"/etc/netd/netd.conf": "",
+                      "/run/systemd/system/netd@.socket.d/bench.conf": dropin})
+
+
+def make(lines, size):
+    """The rows, in the order of the table."""
+    return [
+        _writer("ceiling", "ceiling: the same entries, nothing else", "batch", lines, size),
+        _netd("netd", "netd, one connection"),
+        _netd("netd-100", "netd, 100 connections", load=("-c", 100)),
+        _netd("netd-raw", "netd, framing raw, reads of 32 KiB",
+              'framing = "raw";\nmax_record = 32768;\n', load=("-r",), stream=True),
+        _instances(2),
+        _server("rsyslog", "rsyslog, imptcp and omjournal", "address",
+                "/usr/sbin/rsyslogd -n -iNONE -f /run/bench/rsyslog.conf",
+                files={"/run/bench/rsyslog.conf": RSYSLOG_CONF % PORT}),
+        _server("socat", "socat, text to journald's stream", "nothing",
+                f"/usr/bin/socat -u -b 65536 TCP-LISTEN:{PORT},reuseaddr,fork STDOUT"),
+        Row("accept", "socket unit with Accept=yes and cat", "unit instance: peer",
+            "bench-accept.socket", "bench-accept@", "_COMM=cat", stop="bench-accept@*.service",
+            files={
+                "/run/systemd/system/bench-accept.socket":
+                    f"[Socket]\nListenStream=127.0.0.1:{PORT}\nAccept=yes\nMaxConnections=10000\n"
+                    "Backlog=4096\nTriggerLimitIntervalSec=0\n",
+                "/run/systemd/system/bench-accept@.service":
+                    f"{SERVICE}ExecStart=/bin/cat\nStandardInput=socket\nStandardOutput=journal\n",
+            }),
+        _server("node", "Node.js, net and readline", "peer, in the text",
+                "/usr/bin/node /run/bench/server.js", files={"/run/bench/server.js": NODE % PORT}),
+        _writer("sendv", "sd_journal_sendv() in a loop", "sendv", lines, size),
+    ]
