@@ -163,7 +163,7 @@ def test_the_socket_starts_the_service_on_demand(netd):
     netd.start(socket=True)
     assert netd.show("ActiveState") == "inactive"
     receipt = netd.send(b"the first client\n")
-    assert netd.show("ActiveState") == "active"
+    wait_for(lambda: netd.show("ActiveState") == "active", "netd to say that it is ready")
     assert netd.received(receipt.session) == b"the first client\n"
 
 
