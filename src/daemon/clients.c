@@ -123,18 +123,19 @@ static void clients_finish_ended(struct clients *c)
 
 /* --- Sending --- */
 
-/* Remembers why the journal takes nothing, and says so where it is more than a full queue. */
+/* Remembers why the output takes nothing, and says so where it is more than a full queue. */
 static void clients_set_held(struct clients *c, int held)
 {
+    const char *who = c->journal.output == OUTPUT_JOURNAL ? "the journal" : "standard output";
     int before = c->table->header->held;
 
     c->table->header->held = held;
-    if (held == before)
+    if (held == before || c->failed)
         return;
     if (held != 0 && held != EAGAIN)
-        log_warning("the journal takes nothing: %s; waiting", strerror(held));
+        log_warning("%s takes nothing: %s; waiting", who, strerror(held));
     else if (held == 0 && before != EAGAIN)
-        log_notice("the journal takes entries again");
+        log_notice("%s takes entries again", who);
 }
 
 /* Sends the batch. Returns true when all of it is out and the batch is empty. */
