@@ -42,12 +42,26 @@ void endpoint_from_sockaddr(struct endpoint *ret, const struct sockaddr_storage 
         from_ipv6(ret, (const struct sockaddr_in6 *)sa);
 }
 
+/* As inet_ntop(3), which goes through sprintf(3): every event has an address or a few. */
+static char *put_ipv4(char *at, const uint8_t ip[static 4])
+{
+    for (size_t i = 0; i < 4; i++) {
+        at = put_number(at, ip[i]);
+        *at++ = '.';
+    }
+    return at - 1;
+}
+
 void endpoint_address(const struct endpoint *e, char ret[static ENDPOINT_ADDRESS_MAX])
 {
     char interface[IF_NAMESIZE];
     size_t length;
 
-    if (e->family != AF_INET && e->family != AF_INET6) {
+    if (e->family == AF_INET) {
+        *put_ipv4(ret, e->ip) = '\0';
+        return;
+    }
+    if (e->family != AF_INET6) {
         snprintf(ret, ENDPOINT_ADDRESS_MAX, "unix");
         return;
     }
@@ -64,15 +78,17 @@ void endpoint_address(const struct endpoint *e, char ret[static ENDPOINT_ADDRESS
 
 void endpoint_format(const struct endpoint *e, char ret[static ENDPOINT_TEXT_MAX])
 {
-    char address[ENDPOINT_ADDRESS_MAX];
+    char address[ENDPOINT_ADDRESS_MAX], *end;
 
     endpoint_address(e, address);
-    if (e->family == AF_INET)
-        snprintf(ret, ENDPOINT_TEXT_MAX, "%s:%u", address, e->port);
-    else if (e->family == AF_INET6)
-        snprintf(ret, ENDPOINT_TEXT_MAX, "[%s]:%u", address, e->port);
-    else
-        snprintf(ret, ENDPOINT_TEXT_MAX, "%s", address);
+    if (e->family != AF_INET && e->family != AF_INET6) {
+        strcpy(ret, address);
+        return;
+    }
+    end = stpcpy(ret, e->family == AF_INET6 ? "[" : "");
+    end = stpcpy(end, address);
+    end = stpcpy(end, e->family == AF_INET6 ? "]:" : ":");
+    *put_number(end, e->port) = '\0';
 }
 
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b)

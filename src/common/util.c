@@ -48,6 +48,14 @@ int parse_u64(const char *text, uint64_t max, uint64_t *ret)
 
 static const char hex_digits[] = "0123456789abcdef";
 
+char *put_number(char *at, uint64_t n)
+{
+    if (n >= 10)
+        at = put_number(at, n / 10);
+    *at = (char)('0' + n % 10);
+    return at + 1;
+}
+
 void hex_id(const uint8_t id[static 16], char ret[static 33])
 {
     for (size_t i = 0; i < 16; i++) {

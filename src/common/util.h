@@ -34,6 +34,10 @@ static inline uint64_t now_usec(clockid_t clock)
     return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / NSEC_PER_USEC;
 }
 
+/* Writes N in decimal, without a NUL; returns the end. At most NUMBER_MAX characters. */
+#define NUMBER_MAX 20
+char *put_number(char *at, uint64_t n);
+
 /* Closes *FD unless it is negative; errno is kept. For CLEANUP(). */
 void close_fd(int *fd);
 

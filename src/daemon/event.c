@@ -160,6 +160,31 @@ static void text_add(struct text *text, const char *format, ...)
     text->length += min_size((size_t)n, room - 1);
 }
 
+/* The same without printf(3)'s work: these stand in every entry. */
+static void text_put(struct text *text, const char *string)
+{
+    size_t length = min_size(strlen(string), EVENT_TEXT_MAX - text->length);
+
+    memcpy(text->at + text->length, string, length);
+    text->length += length;
+}
+
+static void text_field(struct text *text, const char *name, const char *value)
+{
+    text_put(text, name);
+    text_put(text, "=");
+    text_put(text, value);
+    text_put(text, "\n");
+}
+
+static void text_number(struct text *text, const char *name, uint64_t value)
+{
+    char digits[NUMBER_MAX + 1];
+
+    *put_number(digits, value) = '\0';
+    text_field(text, name, digits);
+}
+
 static struct iovec text_finish(const struct text *text, struct arena *arena)
 {
     return (struct iovec){.iov_base = arena_take(arena, text->length), .iov_len = text->length};
@@ -213,12 +238,9 @@ static void event_add_time(struct text *text)
 }
 
 /* What stands in front of every entry's own fields. */
-static void event_add_common(struct text *text, const struct event_source *source,
+static void event_add_common(struct text *text, const struct event_source *source, const char *peer,
                              const char *event, const char *message_id)
 {
-    char peer[ENDPOINT_TEXT_MAX];
-
-    endpoint_format(source->peer, peer);
     if (source->output == OUTPUT_TEXT) {
         event_add_time(text);
         text_add(text, "%s %s ", source->id, event);
@@ -229,10 +251,12 @@ static void event_add_common(struct text *text, const struct event_source *sourc
                  "__REALTIME_TIMESTAMP=%" PRIu64 "\n__MONOTONIC_TIMESTAMP=%" PRIu64
                  "\n_BOOT_ID=%s\n",
                  now_usec(CLOCK_REALTIME), now_usec(CLOCK_MONOTONIC), event_boot_id());
-    text_add(text,
-             "MESSAGE_ID=%s\nPRIORITY=%d\nSYSLOG_IDENTIFIER=netd\n" FIELD_EVENT
-             "=%s\n" FIELD_SESSION_ID "=%s\n" FIELD_PEER "=%s\n",
-             message_id, source->priority, event, source->id, peer);
+    text_field(text, "MESSAGE_ID", message_id);
+    text_number(text, "PRIORITY", (uint64_t)source->priority);
+    text_field(text, "SYSLOG_IDENTIFIER", "netd");
+    text_field(text, FIELD_EVENT, event);
+    text_field(text, FIELD_SESSION_ID, source->id);
+    text_field(text, FIELD_PEER, peer);
 }
 
 /* The fields of connect, disconnect and refused that say who talks to whom. */
@@ -242,10 +266,10 @@ static void event_add_addresses(struct text *text, const struct event_source *so
 
     endpoint_address(source->peer, address);
     endpoint_format(source->local, local);
-    text_add(text, FIELD_PEER_ADDRESS "=%s\n", address);
+    text_field(text, FIELD_PEER_ADDRESS, address);
     if (source->peer->family != AF_UNIX)
-        text_add(text, FIELD_PEER_PORT "=%u\n", source->peer->port);
-    text_add(text, FIELD_LOCAL "=%s\n", source->local_path ? source->local_path : local);
+        text_number(text, FIELD_PEER_PORT, source->peer->port);
+    text_field(text, FIELD_LOCAL, source->local_path ? source->local_path : local);
 }
 
 static void event_finish(struct entry *ret, struct arena *arena, struct text *text,
@@ -272,12 +296,14 @@ int event_connect(struct entry *ret, struct arena *arena, const struct event_sou
     if (r < 0)
         return r;
     endpoint_format(source->peer, peer);
-    event_add_common(&text, source, EVENT_CONNECT, ID_CONNECT);
+    event_add_common(&text, source, peer, EVENT_CONNECT, ID_CONNECT);
     if (source->output == OUTPUT_TEXT) {
         text_add(&text, "%s\n", peer);
     } else {
         event_add_addresses(&text, source);
-        text_add(&text, "MESSAGE=%s connected\n", peer);
+        text_put(&text, "MESSAGE=");
+        text_put(&text, peer);
+        text_put(&text, " connected\n");
     }
     event_finish(ret, arena, &text, source);
     return 0;
@@ -296,22 +322,22 @@ int event_disconnect(struct entry *ret, struct arena *arena, const struct event_
     endpoint_format(source->peer, peer);
     if (totals->error > 0)
         snprintf(error, sizeof(error), " (%s)", strerror(totals->error));
-    event_add_common(&text, source, EVENT_DISCONNECT, ID_DISCONNECT);
+    event_add_common(&text, source, peer, EVENT_DISCONNECT, ID_DISCONNECT);
     if (source->output != OUTPUT_TEXT) {
         event_add_addresses(&text, source);
-        text_add(&text,
-                 FIELD_REASON "=%s\n" FIELD_RECORDS "=%" PRIu64 "\n" FIELD_BYTES "=%" PRIu64
-                              "\n" FIELD_DURATION_USEC "=%" PRIu64 "\n",
-                 totals->reason, totals->records, totals->bytes, totals->duration_usec);
+        text_field(&text, FIELD_REASON, totals->reason);
+        text_number(&text, FIELD_RECORDS, totals->records);
+        text_number(&text, FIELD_BYTES, totals->bytes);
+        text_number(&text, FIELD_DURATION_USEC, totals->duration_usec);
         if (totals->error > 0)
-            text_add(&text, "ERRNO=%d\n", totals->error);
-        text_add(&text, "MESSAGE=");
+            text_number(&text, "ERRNO", (uint64_t)totals->error);
+        text_put(&text, "MESSAGE=");
     }
     text_add(&text,
-             "%s disconnected: %s%s, %" PRIu64 " records, %" PRIu64 " bytes in %" PRIu64
+             "%s disconnected: %s%s, %" PRIu64 " record%s, %" PRIu64 " byte%s in %" PRIu64
              ".%03u s\n",
-             peer, totals->reason, error, totals->records, totals->bytes,
-             totals->duration_usec / USEC_PER_SEC,
+             peer, totals->reason, error, totals->records, totals->records == 1 ? "" : "s",
+             totals->bytes, totals->bytes == 1 ? "" : "s", totals->duration_usec / USEC_PER_SEC,
              (unsigned)(totals->duration_usec % USEC_PER_SEC / USEC_PER_MSEC));
     event_finish(ret, arena, &text, source);
     return 0;
@@ -328,7 +354,7 @@ int event_refused(struct entry *ret, struct arena *arena, const struct event_sou
     if (r < 0)
         return r;
     endpoint_format(source->peer, peer);
-    event_add_common(&text, source, EVENT_REFUSED, ID_REFUSED);
+    event_add_common(&text, source, peer, EVENT_REFUSED, ID_REFUSED);
     if (source->output != OUTPUT_TEXT) {
         event_add_addresses(&text, source);
         text_add(&text, FIELD_REASON "=%s\nMESSAGE=", reason);
@@ -341,15 +367,17 @@ int event_refused(struct entry *ret, struct arena *arena, const struct event_sou
 int event_data_prefix(struct event_prefix *ret, struct arena *arena,
                       const struct event_source *source)
 {
+    char peer[ENDPOINT_TEXT_MAX];
     struct text text;
     int r;
 
     r = text_begin(&text, arena);
     if (r < 0)
         return r;
-    event_add_common(&text, source, EVENT_DATA, ID_DATA);
+    endpoint_format(source->peer, peer);
+    event_add_common(&text, source, peer, EVENT_DATA, ID_DATA);
     if (source->output != OUTPUT_TEXT)
-        text_add(&text, "MESSAGE=");
+        text_put(&text, "MESSAGE=");
     *ret = (struct event_prefix){.text = text_finish(&text, arena), .output = source->output};
     return 0;
 }

@@ -538,7 +538,7 @@ static void text_is_one_line_for_a_person(void **state)
     assert_int_equal(event_disconnect(&entry, &arena, &source, &totals), 0);
     b = flatten(&entry);
     assert_string_equal(after_time(&b), ID " disconnect 192.0.2.1:4711 disconnected: idle, "
-                                           "1 records, 2 bytes in 0.000 s\n");
+                                           "1 record, 2 bytes in 0.000 s\n");
     free(b.data);
     arena.used = 0;
     assert_int_equal(event_refused(&entry, &arena, &source, "session-limit"), 0);
