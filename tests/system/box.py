@@ -178,7 +178,11 @@ class Box:
         self.pid = wait_for(self._find_init, f"PID 1 of {name}")
         self.root.with_name(self.root.name + ".pid").write_text(f"{self._nspawn.pid} {self.pid}\n",
                                                                 encoding="ascii")
-        wait_for(self._is_up, f"{name} to boot", timeout=120)
+        try:
+            wait_for(self._is_up, f"{name} to boot", timeout=300)
+        except AssertionError as error:
+            console = self.console.read_text(errors="replace").splitlines()[-40:]
+            raise AssertionError("\n".join([str(error), *console])) from None
 
     def adopt(self):
         """Takes over a container that an earlier run has kept. False: there is none."""
@@ -203,7 +207,7 @@ class Box:
 
     def _is_up(self):
         # A unit of the distribution that fails is none of netd's business.
-        state = self.run("systemctl", "is-system-running", "--wait", check=False, timeout=120)
+        state = self.run("systemctl", "is-system-running", "--wait", check=False, timeout=300)
         return state.stdout.strip() in ("running", "degraded")
 
     def kill(self):
