@@ -348,13 +348,13 @@ static void table_recover_calls(struct table *t, bool resent)
 
 static void table_recover_session(struct table *t, struct session *s)
 {
-    session_adopt(s);
-    s->address = NO_COUNT;
     if (s->state == SESSION_FREE) {
-        s->window = 0;
+        *s = (struct session){.fd = -1};
         s->links[LIST_RUN].next = t->free;
         t->free = table_number(t, s);
     }
+    session_adopt(s);
+    s->address = NO_COUNT;
     /* The last worker may have touched any of its pages. */
     s->touched = REGION_SIZE;
     t->touched += s->touched;

@@ -928,7 +928,10 @@ static void possible_sessions_go_on(void **state)
     for (uint32_t i = 0; i < table.header->used; i++)
         assert_true(table.sessions[i].error != EUCLEAN);
     assert_int_equal(table.sessions[table.header->used - 1].listener, 5);
-    assert_int_equal(table.sessions[table.header->used - 2].state, SESSION_FREE);
+    s = &table.sessions[table.header->used - 2];
+    assert_int_equal(s->state, SESSION_FREE);
+    assert_int_equal(s->listener, 0); /* nothing is left in it */
+    assert_int_equal(s->fd, -1);
 }
 
 static void impossible_listeners_stop_everything(void **state)
