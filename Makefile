@@ -3,6 +3,7 @@
 #   make                    builds build/netd and build/netd-client
 #   make install            PREFIX, SYSCONFDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
 #   make unit               builds and runs the unit tests
+#   make fuzz               runs each fuzzer for SECONDS (60); needs clang and its compiler-rt
 #   make lint               format, static analysers, man pages, scripts
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
 #   make instructions       instructions per record and per session, with a bound
@@ -61,6 +62,7 @@ SAY = $(if $(V)$(SILENT),,@printf '  %-6s %s\n' $(1) $(2))
 
 MAINS := src/daemon/netd.c src/client/netd-client.c
 PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard $(MAINS))))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test-*.c))
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MAINS),$(wildcard $(1)/*.c)))
 
@@ -77,6 +79,10 @@ $(BUILD)/netd-client: $(BUILD)/src/client/netd-client.o $(BUILD)/client.a $(BUIL
 $(UNIT_TESTS): %: %.o $(BUILD)/daemon.a $(BUILD)/client.a $(BUILD)/common.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(UNIT_LIBS) $(LDLIBS)
+
+$(FUZZERS): %: %.o $(BUILD)/daemon.a $(BUILD)/client.a $(BUILD)/common.a
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(NETD_LIBS) $(CLIENT_LIBS) $(LDLIBS)
 
 $(BUILD)/daemon.a: $(call objects,src/daemon)
 $(BUILD)/client.a: $(call objects,src/client)
@@ -116,6 +122,18 @@ instructions: $(BUILD)/bench/instructions
 # BENCH="--rounds 9 --part rows": see tests/bench/bench.py.
 bench:
 	$(Q)tests/bench/bench.py $(BENCH)
+
+SECONDS ?= 60
+fuzz:
+	$(Q)$(MAKE) --no-print-directory CC=clang SANITIZE=address,undefined,fuzzer-no-link fuzzers
+
+# What was found once is the corpus of the next run; what found a bug stays in build/ too.
+fuzzers: $(FUZZERS)
+	$(Q)set -e; for f in $(FUZZERS); do n=$${f##*/fuzz-}; mkdir -p $(BUILD)/corpus/$$n; \
+	    echo "  FUZZ   $$n"; $$f -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 \
+	        -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n \
+	        >$(BUILD)/$$n.log 2>&1 || { tail -n 60 $(BUILD)/$$n.log; exit 1; }; \
+	    grep -E 'DONE|stat::number_of_executed_units' $(BUILD)/$$n.log; done
 
 # The files in systemd/ name the default paths; the installed ones name the chosen paths.
 SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g'
@@ -204,7 +222,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit lint lint-format lint-cppcheck lint-shell lint-man check \
-	quickstart bench bench-tools instructions packages clean FORCE
+.PHONY: all install uninstall unit fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man \
+	check quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -348,11 +348,11 @@ static void check_escape(const uint8_t *text, size_t length)
 static void every_byte_and_every_pair(void **state)
 {
     /* At every place in the words that are looked at together. */
-    uint8_t text[24];
+    uint8_t text[80];
 
     (void)state;
     for (unsigned pair = 0; pair <= 0xffff; pair++) {
-        size_t at = pair % 17;
+        size_t at = pair % 67;
 
         memset(text, 'x', sizeof(text));
         text[at] = (uint8_t)(pair >> 8);

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker adopts a table in which anything may stand. It must not crash or hang; what it writes
+ * are entries as always; every session comes to an end; and a session next to the damage loses no
+ * byte.
+ */
+#include "daemon/clients.h"
+
+#include "common/names.h"
+#include "common/util.h"
+
+#include "../unit/entry.h"
+#include "fuzz.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/un.h>
+#include <syslog.h>
+
+#define CAPACITY 6
+#define SESSIONS 4
+#define ROUNDS   400
+
+/* What the clients of all sessions have sent: some of it is logged, some received, some neither. */
+static const char sent[] = "logged\nreceived\nand not\nfin";
+#define LOGGED   7
+#define RECEIVED 20
+
+static struct table table;
+static struct clients clients;
+static int listener = -1, sink = -1;
+static char sink_path[64];
+static uint8_t ids[SESSIONS][16];
+static int peers[SESSIONS];
+static struct stream streams[SESSIONS];
+static unsigned ends[SESSIONS];
+
+/* --- The world around --- */
+
+static void prepare(void)
+{
+    static char directory[] = "/tmp/netd-fuzz.XXXXXX";
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+    if (sink >= 0)
+        return;
+    MUST(mkdtemp(directory));
+    snprintf(sink_path, sizeof(sink_path), "%s/socket", directory);
+    memcpy(sa.sun_path, sink_path, strlen(sink_path));
+    sink = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    MUST(bind(sink, (struct sockaddr *)&sa, sizeof(sa)) == 0);
+    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    MUST(listen(listener, 1) == 0);
+    /* So that no input can know them, and have one session pass for another. */
+    MUST(getrandom(ids, sizeof(ids), 0) == (ssize_t)sizeof(ids));
+}
+
+/* A session in the middle of its life, the state of which only its slot knows. */
+static void add_session(int i)
+{
+    struct session *s = table_take(&table);
+    int fds[2];
+
+    MUST(s && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+    peers[i] = fds[1];
+    s->fd = fds[0];
+    s->cookie = session_cookie(s->fd);
+    memcpy(s->id, ids[i], sizeof(s->id));
+    s->peer = s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, (uint8_t)i}};
+    s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
+    s->connect_taken = true;
+    s->records = 1;
+    s->bytes = LOGGED;
+    s->window = window_make(LOGGED, RECEIVED);
+    memcpy(table_region(&table, s), sent, RECEIVED);
+    MUST(send(peers[i], sent + RECEIVED, strlen(sent) - RECEIVED, MSG_NOSIGNAL) > 0);
+    MUST(shutdown(peers[i], SHUT_WR) == 0);
+    table_publish(&table, s, SESSION_OPEN);
+    streams[i] = (struct stream){0};
+    ends[i] = 0;
+}
+
+static void make_table(void)
+{
+    struct table_listener *l;
+
+    MUST(table_create(&table, CAPACITY) == 0);
+    MUST(table_attach(&table) == 0);
+    l = &table.header->listeners[1];
+    l->fd = listener;
+    l->settings = (struct listener_config){.host = "127.0.0.1",
+                                           .max_record = 4096,
+                                           .framing = FRAMING_LINE,
+                                           .priority = LOG_INFO,
+                                           .receipt = true,
+                                           .sessions_max = CAPACITY};
+    table.header->config = (struct config){.listener = l->settings,
+                                           .output = OUTPUT_JOURNAL,
+                                           .stop_timeout = 5,
+                                           .buffer_memory = BUFFER_MEMORY_LOW};
+    table.header->output = OUTPUT_JOURNAL;
+    for (int i = 0; i < SESSIONS; i++) {
+        add_session(i);
+        table.sessions[i].listener = 1;
+    }
+}
+
+/* Writes anything anywhere: pieces of target, offset, length and bytes. Fills in which sessions
+ * nothing was written to; returns whether that says anything, because the header is whole. */
+static bool damage(struct input *in, bool whole[SESSIONS])
+{
+    bool header_is_whole = true;
+
+    for (int i = 0; i < SESSIONS; i++)
+        whole[i] = true;
+    while (in->size > 0) {
+        uint32_t target = input_number(in, 1) % (CAPACITY + 2), at = input_number(in, 2);
+        size_t n = input_number(in, 1), size = sizeof(struct session);
+        uint8_t *base =
+            target < CAPACITY ? (uint8_t *)&table.sessions[target] : (uint8_t *)table.header;
+
+        if (target >= CAPACITY)
+            size = sizeof(struct table_header);
+        at = (uint32_t)(at % size);
+        n = min_size(min_size(n, size - at), in->size);
+        memcpy(base + at, in->data, n);
+        in->data += n;
+        in->size -= n;
+        if (n > 0 && target < SESSIONS)
+            whole[target] = false;
+        header_is_whole = header_is_whole && (n == 0 || target < CAPACITY);
+    }
+    return header_is_whole;
+}
+
+/* --- The worker --- */
+
+static void read_sink(void)
+{
+    static uint8_t datagram[1024 * 1024];
+    ssize_t n;
+
+    while ((n = recv(sink, datagram, sizeof(datagram), 0)) >= 0) {
+        const struct field *priority;
+        struct fields f;
+        char id[33];
+
+        if (n == 0)
+            continue; /* a large one, in a memfd */
+        MUST(entry_parse(&f, datagram, (size_t)n, false) == (size_t)n);
+        priority = fields_find(&f, "PRIORITY");
+        MUST(priority && priority->length == 1 && *priority->value >= '5' &&
+             *priority->value <= '7');
+        MUST(fields_are(&f, "SYSLOG_IDENTIFIER", "netd"));
+        for (int i = 0; i < SESSIONS; i++) {
+            hex_id(ids[i], id);
+            if (!fields_are(&f, "NETD_SESSION_ID", id))
+                continue;
+            if (fields_are(&f, "NETD_EVENT", "data"))
+                (void)stream_add(&streams[i], &f);
+            ends[i] += fields_are(&f, "NETD_EVENT", "disconnect") &&
+                       fields_are(&f, "NETD_REASON", "eof") &&
+                       fields_are(&f, "NETD_RECORDS", "4") && fields_are(&f, "NETD_BYTES", "27");
+        }
+    }
+}
+
+static void turn(uint64_t now)
+{
+    clients_run(&clients);
+    clients_read(&clients);
+    if (clients_is_held(&clients))
+        clients_retry(&clients);
+    clients_tick(&clients, now);
+    read_sink();
+}
+
+/* Serves until all sessions have ended, some by themselves, the rest because netd stops. */
+static void serve(void)
+{
+    uint64_t now = now_usec(CLOCK_MONOTONIC);
+
+    for (int i = 0; i < ROUNDS && clients.sessions > 0; i++) {
+        if (i == ROUNDS / 2)
+            clients_stop(&clients);
+        turn(now + (uint64_t)i * USEC_PER_SEC);
+    }
+    MUST(clients.sessions == 0);
+    for (uint32_t i = 0; i < table.header->used; i++)
+        MUST(table.sessions[i].state == SESSION_FREE);
+}
+
+static void check_session(int i)
+{
+    char id[33], line[RECEIPT_MAX], heard[RECEIPT_MAX];
+    ssize_t n = recv(peers[i], heard, sizeof(heard), 0);
+    int length;
+
+    hex_id(ids[i], id);
+    length = snprintf(line, sizeof(line), RECEIPT_FORMAT, id, UINT64_C(4), (uint64_t)strlen(sent),
+                      "eof");
+    MUST(ends[i] == 1);
+    MUST(streams[i].length == strlen(sent) - LOGGED);
+    MUST(memcmp(streams[i].bytes, sent + LOGGED, streams[i].length) == 0);
+    MUST(n == length && memcmp(line, heard, (size_t)n) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct orphans none;
+    struct input in = {data, size};
+    bool resent = input_number(&in, 1) & 1, whole[SESSIONS], telling;
+    int header_fd, regions_fd, fds[SESSIONS];
+
+    prepare();
+    make_table();
+    for (int i = 0; i < SESSIONS; i++)
+        fds[i] = table.sessions[i].fd;
+    telling = damage(&in, whole);
+
+    header_fd = fcntl(table.header_fd, F_DUPFD_CLOEXEC, 3);
+    regions_fd = fcntl(table.regions_fd, F_DUPFD_CLOEXEC, 3);
+    table_deinit(&table);
+    if (table_open(&table, header_fd, regions_fd) < 0) {
+        close(header_fd);
+        close(regions_fd);
+    } else {
+        MUST(table_attach(&table) == 0);
+        if (table_recover(&table, resent) == 0) {
+            MUST(clients_init(&clients, &table, OUTPUT_JOURNAL, sink_path) == 0);
+            clients_adopt(&clients, &none);
+            serve();
+            clients_deinit(&clients);
+            for (int i = 0; i < SESSIONS && telling; i++)
+                if (whole[i])
+                    check_session(i);
+        }
+    }
+    table_deinit(&table);
+    for (int i = 0; i < SESSIONS; i++) {
+        close(peers[i]);
+        close(fds[i]); /* where the worker could not know it */
+        free(streams[i].bytes);
+    }
+    return 0;
+}

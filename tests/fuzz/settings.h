@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* What config_load() may give, whatever it was given. */
+#pragma once
+
+#include "daemon/config.h"
+
+#include "fuzz.h"
+
+#include <errno.h>
+#include <syslog.h>
+
+static inline void settings_check(const struct config *c)
+{
+    const struct listener_config *l = &c->listener;
+
+    MUST(memchr(l->host, '\0', sizeof(l->host)) && l->host[0]);
+    MUST(l->max_record >= MAX_RECORD_LOW && l->max_record <= MAX_RECORD_HIGH);
+    MUST(l->framing == FRAMING_LINE || l->framing == FRAMING_RAW);
+    MUST(l->priority >= LOG_NOTICE && l->priority <= LOG_DEBUG);
+    MUST(l->sessions_max >= 1 && l->sessions_max <= SESSIONS_MAX_HIGH);
+    MUST(l->sessions_max_per_address <= SESSIONS_MAX_HIGH);
+    MUST(l->idle_timeout <= SECONDS_HIGH);
+    MUST(c->stop_timeout <= SECONDS_HIGH);
+    MUST(c->buffer_memory >= BUFFER_MEMORY_LOW && c->buffer_memory <= BUFFER_MEMORY_HIGH);
+    MUST(c->output <= OUTPUT_EXPORT);
+}
+
+/* One line of printable ASCII. */
+static inline void settings_check_error(int r, const char *error)
+{
+    MUST(r == -EINVAL || r == -EBADMSG);
+    MUST(error[0]);
+    for (; *error; error++)
+        MUST(*error >= ' ' && *error <= '~');
+}
+
+/* Loads, and looks at whatever comes of it. */
+static inline void settings_try(const struct config_input *input)
+{
+    static struct config config, before;
+    static char error[CONFIG_ERROR_MAX];
+    int r;
+
+    memset(&config, 0x55, sizeof(config));
+    before = config;
+    error[0] = '\0';
+    r = config_load(&config, input, error);
+    if (r == 0) {
+        settings_check(&config);
+    } else {
+        settings_check_error(r, error);
+        MUST(memcmp(&config, &before, sizeof(config)) == 0);
+    }
+}
