@@ -103,12 +103,12 @@ rm -rf $LOGS
 mkdir -p $LOGS
 install_packages
 
-step lint make -k -j2 --output-sync=target lint
-step build-gcc make -j2 CC=gcc WERROR=1 BUILD=build/gcc all
-step build-clang make -j2 CC=clang WERROR=1 BUILD=build/clang all
-step unit make -j2 CC=gcc WERROR=1 BUILD=build/gcc unit
-step unit-clang make -j2 CC=clang WERROR=1 BUILD=build/clang unit
-step unit-sanitized make -j2 CC=gcc WERROR=1 SANITIZE=address,undefined unit
+step lint make -k -j"$(nproc)" --output-sync=target lint
+step build-gcc make -j"$(nproc)" CC=gcc WERROR=1 BUILD=build/gcc all
+step build-clang make -j"$(nproc)" CC=clang WERROR=1 BUILD=build/clang all
+step unit make -j"$(nproc)" CC=gcc WERROR=1 BUILD=build/gcc unit
+step unit-clang make -j"$(nproc)" CC=clang WERROR=1 BUILD=build/clang unit
+step unit-sanitized make -j"$(nproc)" CC=gcc WERROR=1 SANITIZE=address,undefined unit
 count_unit_tests $LOGS/unit*.log
 
 note "system tests"

@@ -143,6 +143,21 @@ def test_uninstall_stops_what_runs(netd):
         make(netd.box, "install")
 
 
+def test_a_packages_prefix_works(netd):
+    """PREFIX=/usr in earnest, sandbox and reload included."""
+    make(netd.box, "uninstall")
+    try:
+        make(netd.box, "install", "PREFIX=/usr")
+        netd.start()
+        assert netd.box.sh(f"readlink /proc/{netd.pid}/exe") == "/usr/sbin/netd\n"
+        netd.reload()
+        session = netd.box.run("netd-client", "send", "packaged").stdout.strip()
+        assert netd.received(session) == b"packaged\n"
+    finally:
+        make(netd.box, "uninstall", "PREFIX=/usr")
+        make(netd.box, "install")
+
+
 def test_a_packagers_flags_are_added(box, directory):
     said = make(box, "-n", "V=1", f"BUILD={directory}", "CC=my-cc", "CFLAGS=-O1 -DmyC",
                 "CPPFLAGS=-DmyCPP", "LDFLAGS=-Wl,-myLD", "HARDENING=-myhardening")
