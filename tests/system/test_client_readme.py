@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""What the README shows of netd-client is what netd-client writes, but for ids, times and ports."""
+
+import re
+
+from box import SOURCE, wait_for
+
+SPACE = "netdreadme"
+BINARY = b"tab\there\r\n\x1b[31mred\nhalf"
+
+
+def blocks():
+    """The README's commands and what it shows below each: (command, lines)."""
+    found = []
+    for line in (SOURCE / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("    $ "):
+            found.append((line[6:], []))
+        elif found and line.startswith("    ") and found[-1][1] is not None:
+            found[-1][1].append(line[4:])
+        elif found and not line:
+            found.append(("", []))
+    return [(command, shown) for command, shown in found if command and shown]
+
+
+def normal(line):
+    """LINE without what differs from run to run."""
+    line = re.sub(r"\b([0-9a-f]{32}|[0-9a-f]{8})\b", "ID", line)
+    line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?", "TIME", line)
+    line = re.sub(r"(127\.0\.0\.1):\d+", r"\1:PORT", line)
+    line = re.sub(r"\b\d+ms\b|\b\d+\.\d{3} ?s\b", "DURATION", line)
+    return re.sub(r" +", " ", line).rstrip()
+
+
+def check(command, output):
+    """Every line that the README shows below COMMAND is in OUTPUT, in that order."""
+    (shown,) = [lines for c, lines in blocks() if c == command]
+    written = [normal(line) for line in output.splitlines()]
+    for line in shown:
+        if line in ("...", "^C"):
+            continue
+        assert normal(line) in written, f"{command} does not write {line!r} but\n{output}"
+        del written[:written.index(normal(line)) + 1]
+
+
+def test_the_tour(netd):
+    box = netd.box
+    box.sh(f"rm -rf /var/log/journal/*.{SPACE}")
+    netd.start(dropin=f"[Service]\nLogNamespace={SPACE}\n")
+
+    def client(*arguments, **options):
+        return box.run("netd-client", *arguments, "--namespace", SPACE, **options).stdout
+
+    def sync():
+        box.run("journalctl", f"--namespace={SPACE}", "--sync")
+
+    netd.send(b"Hello, journal\n")
+    check("netd-client send one two", box.run("netd-client", "send", "one", "two").stdout)
+    session = netd.send(BINARY).session
+    sync()
+    check("netd-client sessions", client("sessions"))
+    (show,) = [c for c, _ in blocks() if c.startswith("netd-client show ")]
+    check(show, client("show", session))
+    (cat,) = [c for c, _ in blocks() if c.startswith("netd-client cat ")]
+    assert cat.endswith("| od -c")
+    check(cat, box.sh(f"netd-client cat --namespace {SPACE} {session} | od -c"))
+
+    with box.popen("netd-client", "follow", "--namespace", SPACE, stdout=-1, text=True) as follow:
+        netd.send(b"followed\n")
+        written = ""
+        while "1 record, 9 bytes" not in written:
+            written += follow.stdout.readline()
+        follow.kill()
+    check("netd-client follow", written)
+
+    (verify,) = [lines for c, lines in blocks() if c == "netd-client verify"]
+    *some, summary = client("verify").splitlines()
+    assert normal(verify[-2]) in map(normal, some)
+    pattern = r"\d+ sessions: \d+ ok(, \d+ [a-z-]+)*"
+    assert re.fullmatch(pattern, verify[-1]) and re.fullmatch(pattern, summary)
+
+    result = box.run("netd-client", "-v", "send", input="1\n2\n3\n")
+    check("seq 3 | netd-client -v send", result.stdout + result.stderr)
+    wait_for(lambda: netd.show("StatusText").startswith("0 "), "the sessions to be over")
