@@ -13,10 +13,13 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-/* After EAGAIN journald is busy with up to 512 entries, some 7 ms of work. Waking for each place
- * that it frees costs both sides more than coming back when there are many; measured best from 0.3
- * to 1 ms. */
-#define RETRY_FULL_USEC 500
+/* After EAGAIN journald is busy with what its queue holds, some hundred entries: milliseconds of
+ * work. Waking for each place that it frees costs both sides a lot, and coming back when the queue
+ * has long been empty costs time. So the wait is made longer or shorter until a quarter to a half
+ * of the queue is gone by then. */
+#define RETRY_FIRST_USEC 1000
+#define RETRY_LEAST_USEC 250
+#define RETRY_MOST_USEC  4000
 
 /* A journald that takes nothing at all is asked less and less often. */
 #define RETRY_PATIENCE  20
@@ -55,6 +58,7 @@ int journal_init(struct journal *j, enum output output, const char *path, struct
         .fd = -1,
         .batch = batch,
         .memfd = -1,
+        .retry_usec = RETRY_FIRST_USEC,
         .arena.size = EVENT_ARENA_SIZE,
     };
     if (output != OUTPUT_JOURNAL) {
@@ -301,12 +305,35 @@ static bool journal_is_disconnected(int error)
            error == EDESTADDRREQ;
 }
 
+/* Bytes that journald has not taken out of its queue yet (the kernel counts its own, too). */
+static int journal_queued(const struct journal *j)
+{
+    int queued = 0;
+
+    if (j->fd >= 0)
+        (void)ioctl(j->fd, SIOCOUTQ, &queued);
+    return queued;
+}
+
+/* Coming back after the queue was full: was it the right time? */
+static void journal_adapt_retry(struct journal *j)
+{
+    int taken = j->queued - journal_queued(j);
+
+    if (taken < j->queued / 4)
+        j->retry_usec = min_u64(j->retry_usec * 2, RETRY_MOST_USEC);
+    else if (taken > j->queued / 2 && j->retry_usec > RETRY_LEAST_USEC)
+        j->retry_usec /= 2;
+}
+
 int journal_send(struct journal *j)
 {
     struct batch *batch = j->batch;
     uint32_t i = batch->first;
     int n = 0;
 
+    if (j->held == EAGAIN)
+        journal_adapt_retry(j);
     while (i < batch->end) {
         n = j->output == OUTPUT_JOURNAL ? journal_send_some(j, i) : journal_write(j, i);
         if (n == -EINTR)
@@ -326,6 +353,7 @@ int journal_send(struct journal *j)
         close_fd(&j->fd);
     j->held = -n;
     j->held_tries++;
+    j->queued = journal_queued(j);
     return 1;
 }
 
@@ -333,5 +361,5 @@ uint64_t journal_retry_usec(const struct journal *j)
 {
     if (j->held != EAGAIN)
         return RETRY_GONE_USEC;
-    return j->held_tries < RETRY_PATIENCE ? RETRY_FULL_USEC : RETRY_SLOW_USEC;
+    return j->held_tries < RETRY_PATIENCE ? j->retry_usec : RETRY_SLOW_USEC;
 }

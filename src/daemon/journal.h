@@ -69,6 +69,8 @@ struct journal {
     size_t memfds_waiting; /* bytes */
     int held;              /* 0, or the errno why nothing goes out */
     unsigned held_tries;
+    int queued;          /* bytes on the way to journald when its queue was found full */
+    uint64_t retry_usec; /* what to wait then */
 };
 
 /*
