@@ -227,6 +227,10 @@ static void ipv6_alone_is_ipv6_alone(void **state)
     assert_int_equal(listeners_configure(&table, &settings, error), 0);
     assert_int_equal(get_option(table.header->listeners[0].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
     assert_int_equal(table.header->listeners[0].bound.family, AF_INET6);
+    /* For every address the kernel would have both. */
+    snprintf(settings.host, sizeof(settings.host), "::");
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(get_option(table.header->listeners[1].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
 }
 
 static void errors_name_the_thing(void **state)

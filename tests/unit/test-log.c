@@ -117,6 +117,8 @@ static void journal_gets_the_level(void **state)
 static void another_stream_is_not_the_journal(void **state)
 {
     static const char *const values[] = {"1:2", "", "1", "x:y", "99999999999999999999999:1"};
+    char same_device[64];
+    struct stat st;
 
     (void)state;
     begin_pipe();
@@ -126,6 +128,13 @@ static void another_stream_is_not_the_journal(void **state)
         log_error("bad");
         assert_string_equal(said(), "netd: bad\n");
     }
+    assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+    snprintf(same_device, sizeof(same_device), "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino + 1);
+    (void)setenv("JOURNAL_STREAM", same_device, 1);
+    log_init();
+    log_error("bad");
+    assert_string_equal(said(), "netd: bad\n");
 }
 
 static void long_lines_are_cut(void **state)
