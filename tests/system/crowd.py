@@ -9,10 +9,14 @@ import pathlib
 import random
 import re
 import signal
+import subprocess
 import threading
 
 import journal
 from box import wait_for
+
+# More of everything, which takes hours: not in each run.
+LONG_RUN = bool(os.environ.get("NETD_TEST_LONG"))
 
 # Processes
 
@@ -70,6 +74,45 @@ class Processes:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.supervisor}/fd"))
+
+
+class Foreground:
+    """netd without systemd: a plain process, whose standard output is the file OUTPUT."""
+
+    def __init__(self, netd, *words, port=4000):
+        self.output = netd.box.root.parent / "foreground.out"
+        self.errors = netd.box.root.parent / "foreground.err"
+        with open(self.output, "wb") as out, open(self.errors, "wb") as err:
+            self.popen = netd.box.popen("netd", "-p", port, *words, stdout=out, stderr=err,
+                                        stdin=subprocess.DEVNULL)
+        self.supervisor = wait_for(self._find, "netd in the foreground")
+        status = pathlib.Path(f"/proc/{self.supervisor}/status").read_text(encoding="ascii")
+        self.pid = int(re.search(r"^NSpid:.*\t(\d+)$", status, re.M)[1])
+        wait_for(lambda: b"listening on" in self.errors.read_bytes(), self.errors)
+        self.processes = Processes(netd, self.supervisor)
+
+    def _find(self):
+        """Below nsenter and what that becomes, each of which has one child."""
+        pid = self.popen.pid
+        while pid:
+            if pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="ascii") == "netd\n":
+                return pid
+            children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+            pid = int(children.split()[0]) if children.strip() else None
+        return None
+
+    def stop(self):
+        """Returns the exit status."""
+        os.kill(self.supervisor, signal.SIGTERM)
+        return self.popen.wait(60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.popen.poll() is None:
+            os.kill(self.supervisor, signal.SIGKILL)
+            self.popen.wait(60)
 
 
 # Clients
@@ -165,9 +208,6 @@ def check(sent, answer, events, end="eof"):
     assert kinds[0] == "connect" and kinds[-1] == "disconnect", kinds
     assert kinds[1:-1] == ["data"] * (len(kinds) - 2), kinds
     repeats = [e for e in own if "NETD_RESENT" in e]
-    once = [e for e in own if "NETD_RESENT" not in e]
-    if repeats:
-        assert journal.joined(own) != sent or journal.joined(once) != sent  # marked for a reason
     received = journal.joined(own)
     assert len(received) == len(sent) and received == sent, (len(received), len(sent))
     last = own[-1]

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The worker dies, at any moment and at every single place: no client notices, no byte is lost."""
 
-import collections
-import random
+import errno
+import os
+import re
+import signal
 import subprocess
 import time
 
@@ -11,8 +13,8 @@ import pytest
 import journal
 from box import wait_for
 from conftest import SOURCE_INSIDE
-from crowd import Crowd, Processes, check, sessions
-from traffic import port_of, reset, seeded
+from crowd import LONG_RUN, Crowd, Foreground, Processes, check, sessions
+from traffic import ended, is_over, port_of, reset, seeded, session_of
 
 # Every place
 
@@ -114,7 +116,7 @@ def every_place(death, client, *before):
     return results
 
 
-def check_all(netd, data, results):
+def check_answers(netd, data, results):
     events = sessions(netd)
     for _, answer in results:
         repeats, _ = check(data, answer, events)
@@ -128,4 +130,229 @@ def start(netd, limits):
 @pytest.mark.parametrize("data", [SHORT, LONG], ids=["short", "long"])
 def test_death_at_every_place_of_a_sessions_life(netd, death, data):
     start(netd, "max = 16;")
-    check_all(netd, data, every_place(death(), speaker(netd, data)))
+    check_answers(netd, data, every_place(death(), speaker(netd, data)))
+
+
+def test_death_at_every_place_of_a_recovery(netd, death):
+    """A worker dies, and the one after it at each place of its own life."""
+    start(netd, "max = 16;")
+    d = death()
+    client = speaker(netd, SHORT)
+    # From where the first of a session's changes are: a process that starts has none.
+    places = [place for place in d.walk(client) if place[1] > 0]
+    chosen = places if LONG_RUN else seeded("recovery").sample(places, 1)
+    for place in chosen:
+        print(f"after a death at {place}")
+        check_answers(netd, SHORT, every_place(d, client, place))
+
+
+def test_death_at_every_place_of_a_refusal(netd, death):
+    start(netd, "max = 16; max_per_address = 1;")
+    with netd.connect() as first:
+        wait_for(lambda: netd.events(event="connect"), "the first client to be in")
+        results = every_place(death(), speaker(netd, b"let me in\n"))
+        assert {answer for _, answer in results} == {b"netd error=address-limit\n"}
+        refused = [e.number("NETD_PEER_PORT") for e in netd.events(event="refused")]
+        assert sorted(refused) == sorted(port for port, _ in results)
+        assert len(netd.events(event="connect")) == 1
+        assert first.send(b"still in") == 8
+
+
+def test_death_at_every_place_of_a_reset(netd, death):
+    """What came before the reset is logged."""
+    start(netd, "max = 16;")
+
+    def client():
+        begin = [speaker(netd, SHORT, end=reset), speaker(netd, b"behind it")]
+        ends = [one() for one in begin]
+        return lambda: [end() for end in ends]
+
+    results = every_place(death(), client)
+    events = sessions(netd)
+    behind = [answer for _, (_, answer) in results]
+    for answer in behind:
+        check(b"behind it", answer, events)
+    others = [own for own in events.values() if own[-1].text("NETD_REASON") != "eof"]
+    for own in others:
+        assert [e.text("NETD_EVENT") for e in own] == ["connect", "data", "data", "disconnect"]
+        assert own[-1].text("NETD_REASON") == "reset"
+        assert journal.joined(own) == SHORT
+    # A connection that is reset before anybody knows of it leaves no trace.
+    assert len(results) * 0.8 < len(others) <= len(results)
+
+
+def test_death_at_every_place_with_standard_output(netd, death):
+    """It does not say what it took: a record may repeat, and is then marked."""
+    with Foreground(netd, "-o", "export") as foreground:
+        results = every_place(death(foreground.pid), speaker(netd, SHORT, port=4000))
+        assert foreground.stop() == 0
+    events = {}
+    for event in journal.parse(foreground.output.read_bytes()):
+        events.setdefault(event.text("NETD_SESSION_ID"), []).append(event)
+    marked = 0
+    for port, answer in results:
+        own = events[answer.split(b"session=")[1][:32].decode()]
+        kinds = [e.text("NETD_EVENT") for e in own]
+        # All but data is rather missing than there twice.
+        assert kinds.count("connect") <= 1 and kinds.count("disconnect") <= 1, kinds
+        data = [e for e in own if e["NETD_EVENT"] == b"data"]
+        marked += sum("NETD_RESENT" in e for e in data)
+        once = [e for i, e in enumerate(data)
+                if "NETD_RESENT" not in e or i == 0 or e.record != data[i - 1].record]
+        assert journal.joined(once) == SHORT, (port, own)
+    assert 0 < marked < 20
+    print(f"{marked} records marked")
+
+
+# Any moment
+
+
+def test_many_kills_under_load(netd):
+    """200 kills, and 500 in the long run: each byte once, no connection ended."""
+    netd.start()
+    processes = Processes(netd)
+    netd.send(b"from here on the journal is connected")
+    descriptors = processes.descriptors()
+    rnd = seeded("kills")
+    with Crowd(netd, 50) as crowd:
+        killed = None
+        for _ in range(500 if LONG_RUN else 200):
+            processes.worker(other_than=killed)
+            time.sleep(rnd.random() * 0.05)  # from before it is ready to well into its work
+            killed = processes.kill_worker()
+        repeats, records = crowd.settle()
+    print(f"{repeats} of {records} records repeated")
+    assert repeats == 0
+    assert records > 1000
+    assert processes.supervisor == Processes(netd).supervisor
+    # Nothing is left behind: no descriptor, no child.
+    wait_for(lambda: processes.descriptors() == descriptors, "as many descriptors as before")
+    assert netd.box.sh(f"pgrep -cP {netd.pid}").strip() == "1"
+
+
+def test_a_kill_while_clients_have_all_descriptors(netd):
+    """Not even one is left to look at what the dead worker had."""
+    netd.start(dropin="[Service]\nLimitNOFILE=60\n")
+    processes = Processes(netd)
+    clients = [netd.connect() for _ in range(100)]
+    try:
+        wait_for(lambda: "cannot accept" in netd.log(), "clients to have all descriptors")
+        for client in clients:
+            client.sendall(b"one\n")
+        killed = processes.kill_worker()
+        processes.worker(other_than=killed)
+        for client in clients:
+            client.sendall(b"two")
+            client.shutdown(1)
+        # Each that ends makes room for one that waits.
+        for client in clients:
+            assert netd.receipt(client).bytes == 7
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_worker_that_hangs_is_replaced(netd):
+    netd.start()
+    processes = Processes(netd)
+    with Crowd(netd, 3) as crowd:
+        stopped = processes.worker()
+        os.kill(stopped, signal.SIGSTOP)
+        processes.worker(other_than=stopped)
+        assert crowd.settle()[0] == 0
+    assert re.search(r"^worker \d+ hangs; ending it$", netd.log(), re.M)
+
+
+def test_both_processes_stopped_for_a_moment(netd):
+    netd.start()
+    processes = Processes(netd)
+    with Crowd(netd, 3) as crowd:
+        pids = processes.supervisor, processes.worker()
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in pids:
+                os.kill(pid, number)
+            time.sleep(1)
+        assert crowd.settle()[0] == 0
+    assert (processes.supervisor, processes.worker()) == pids
+
+
+# Whose fault it is
+
+
+@pytest.fixture
+def poisoned(netd):
+    """A netd whose session code crashes on a certain record, and hangs on another."""
+    netd.box.sh(f"""
+        cd {SOURCE_INSIDE}
+        cc -O1 -D_GNU_SOURCE -Isrc -c -o /run/poison.o tests/system/poison.c
+        make -s BUILD=/run/poison LDFLAGS='/run/poison.o -Wl,--wrap=framer_next' /run/poison/netd
+        install /run/poison/netd /usr/local/sbin/netd-poisoned
+    """, timeout=600)
+    yield "[Service]\nExecStart=\nExecStart=/usr/local/sbin/netd-poisoned\n"
+    netd.box.sh("rm -r /run/poison* /usr/local/sbin/netd-poisoned")
+
+
+def test_a_poison_record_ends_its_session_only(netd, poisoned):
+    netd.start(dropin=poisoned)
+    processes = Processes(netd)
+    with Crowd(netd, 10) as crowd, netd.connect() as poison:
+        session = session_of(netd, poison)
+        poison.sendall(b"good\nPOISON\nnever looked at\n")
+        assert is_over(poison)
+        end = ended(netd, session)
+        assert (end.text("NETD_REASON"), end.number("ERRNO")) == ("error", errno.EBADMSG)
+        # What the journal has of it is true, and that it is not all can be seen.
+        assert end.number("NETD_BYTES") == len(b"good\nPOISON\nnever looked at\n")
+        assert b"good\n".startswith(netd.received(session))
+        assert crowd.settle()[0] == 0
+    assert netd.log().count("worker died of signal 6") == 2
+    assert processes.supervisor == Processes(netd).supervisor
+
+
+def test_the_supervisor_is_killed(netd):
+    """systemd starts another; the clients see it, and the journal holds nothing untrue."""
+    netd.start()
+    processes = Processes(netd)
+    with Crowd(netd, 20) as crowd:
+        wait_for(lambda: len(netd.events(event="data")) > 200, "traffic")
+        os.kill(processes.supervisor, signal.SIGKILL)
+        wait_for(lambda: not os.path.exists(f"/proc/{processes.supervisor}"), "its end")
+        for client in crowd.clients:
+            client.over.set()
+            client.join(60)
+            assert not client.is_alive() and client.answer == b""
+        wait_for(lambda: netd.pid not in (0, processes.supervisor), "systemd to start another", 60)
+        wait_for(lambda: netd.show("ActiveState") == "active", "netd to be ready again", 60)
+    for own in sessions(netd).values():
+        kinds = [e.text("NETD_EVENT") for e in own]
+        assert kinds == ["connect"] + ["data"] * (len(kinds) - 1)
+        label = own[1].record.rpartition(b" record ")[0] if len(own) > 1 else b""
+        sent = [c.sent for c in crowd.clients if c.label.startswith(label + b" ")] or [b""]
+        assert sent[0].startswith(journal.joined(own))
+    verify = netd.box.run("netd-client", "verify", check=False)
+    assert "differs" not in verify.stdout + verify.stderr, verify
+    assert netd.send(b"again").bytes == 5
+
+
+# Without systemd
+
+
+@pytest.mark.parametrize("output", ["text", "export"])
+def test_a_plain_process_survives_the_same(netd, output):
+    with Foreground(netd, "-o", output) as foreground:
+        with netd.connect(port=4000) as client:
+            client.sendall(b"one\ntw")
+            killed = foreground.processes.kill_worker()
+            foreground.processes.worker(other_than=killed)
+            os.kill(foreground.supervisor, signal.SIGHUP)
+            wait_for(lambda: b"reloaded" in foreground.errors.read_bytes(), "the reload")
+            client.sendall(b"o\nthree")
+            client.shutdown(1)
+            receipt = netd.receipt(client)
+            assert (receipt.records, receipt.bytes, receipt.end) == (3, 13, "eof")
+        assert foreground.stop() == 0
+    said = foreground.output.read_bytes()
+    if output == "export":
+        assert journal.joined(journal.parse(said)) == b"one\ntwo\nthree"
+    else:
+        assert [said.count(word) for word in (b"one", b"two", b"three")] == [1, 1, 1]

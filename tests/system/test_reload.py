@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: MIT
+"""systemctl reload: another configuration, another program, and all clients stay."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from box import wait_for
+from conftest import SOURCE_INSIDE
+from crowd import LONG_RUN, Crowd, Processes
+from daemon import CONFIG
+from traffic import (finish, is_held, journald_stopped, lines, seeded, session_of,
+                     sessions_open)
+
+PROGRAM = "/usr/local/sbin/netd"
+
+
+def reloads(netd):
+    return len(re.findall(r"^reloaded$", netd.log(), re.M))
+
+
+def reload(netd, config=None):
+    """Reloads, with another configuration file, and returns when that is in force."""
+    before = reloads(netd)
+    if config is not None:
+        netd.box.path(CONFIG).write_text(config, encoding="utf-8")
+    netd.reload()
+    wait_for(lambda: reloads(netd) > before, "the reload")
+    wait_for(lambda: netd.show("SubState") == "running", "systemd to know")
+
+
+# The configuration
+
+
+def test_300_clients_through_50_reloads(netd):
+    netd.start()
+    pid = netd.pid
+    processes = Processes(netd)
+    with Crowd(netd, 300, pause=0.5) as crowd:
+        reload(netd)
+        descriptors = processes.descriptors()
+        environment = netd.box.run("cat", f"/proc/{pid}/environ").stdout
+        worker = processes.worker()
+        for _ in range(50):
+            netd.reload()
+            worker = processes.worker(other_than=worker)
+        wait_for(lambda: netd.show("SubState") == "running", "systemd to know")
+        # Nothing grows from one to the next.
+        wait_for(lambda: processes.descriptors() == descriptors, "as many descriptors as before")
+        assert netd.box.run("cat", f"/proc/{pid}/environ").stdout == environment
+        assert netd.box.sh(f"pgrep -cP {pid}").strip() == "1"
+        repeats, _ = crowd.settle()
+    assert repeats == 0
+    assert netd.pid == pid
+    assert netd.show("NRestarts") == "0"
+
+
+def test_another_port_framing_and_limits(netd):
+    """Sessions keep the settings of their listener, or get the new ones where it is the same."""
+    netd.start(config="port = 3000; max_record = 65536;")
+    with netd.connect() as old:
+        session = session_of(netd, old)
+        old.sendall(b"a" * 100)
+        reload(netd, "port = 3000; max_record = 64;")
+        old.sendall(b"a" * 100 + b"\n")
+        wait_for(lambda: len(netd.events(session, "data")) == 4, "the record in pieces")
+        reload(netd, "port = 3001; framing = \"raw\"; sessions: { max = 2; };")
+        with pytest.raises(ConnectionRefusedError):
+            netd.connect()
+        with netd.connect(3001) as new:
+            new.sendall(b"one\ntwo\n")
+            wait_for(lambda: sessions_open(netd) == 2, "two sessions")
+            third = netd.connect(3001)
+            assert netd.answer(third) == "netd error=session-limit\n"
+            third.close()
+            receipt = finish(netd, new)
+        assert [e.record for e in netd.events(receipt.session, "data")] == [b"one\ntwo\n"]
+        old.sendall(b"three\nfour")
+        receipt = finish(netd, old)
+    assert [e.record for e in netd.events(session, "data")][-2:] == [b"three", b"four"]
+    assert (receipt.records, receipt.bytes) == (3, 211)
+    assert netd.received(session) == b"a" * 200 + b"\nthree\nfour"
+
+
+def test_each_listener_has_its_own_idle_timeout(netd):
+    """One that never ends its sessions does not keep another's alive, whatever was adopted first."""
+    netd.start(config="port = 3000;")
+    with netd.connect() as old:
+        old.sendall(b"x\n")
+        reload(netd, "port = 3001; sessions: { idle_timeout = 1; };")
+        with netd.connect(3001) as new:
+            new.sendall(b"one\n")
+            receipt = netd.receipt(new)
+            assert (receipt.bytes, receipt.end) == (4, "idle")
+        assert finish(netd, old).end == "eof"
+
+
+def test_who_waits_at_a_listener_that_goes_is_served(netd):
+    """Also when the journal takes nothing at that time."""
+    netd.start(config="port = 3000;")
+    processes = Processes(netd)
+    with netd.connect(timeout=120) as talker:
+        with journald_stopped(netd.box):
+            talker.sendall(lines(20000))  # until the queue is full
+            wait_for(lambda: is_held(netd), "a full queue")
+            waiting = [netd.connect(timeout=120) for _ in range(400)]
+            for client in waiting:
+                client.sendall(b"in time\n")
+            netd.box.path(CONFIG).write_text("port = 3001;", encoding="utf-8")
+            worker = processes.worker()
+            os.kill(processes.supervisor, signal.SIGHUP)
+            processes.worker(other_than=worker)
+        for client in waiting:
+            assert finish(netd, client).bytes == 8
+            client.close()
+        assert finish(netd, talker).bytes == len(lines(20000))
+    wait_for(lambda: not netd.box.sh("ss -Hltn sport = 3000").strip(), "the old listener to go")
+    assert netd.send(b"new", port=3001).bytes == 3
+
+
+@pytest.mark.parametrize("text, said", [
+    ("port = 70000;", "netd.conf:1: port: "),
+    ("port = ;", "netd.conf:1: "),
+    ("prot = 3000;", "netd.conf:1: "),
+])
+def test_a_bad_file_changes_nothing(netd, text, said):
+    netd.start()
+    processes = Processes(netd)
+    worker = processes.worker()
+    with netd.connect() as client:
+        client.sendall(b"one\n")
+        netd.box.path(CONFIG).write_text(text, encoding="utf-8")
+        assert netd.reload(check=False).returncode != 0
+        assert said in netd.log()
+        # And where somebody sends the signal without asking.
+        os.kill(processes.supervisor, signal.SIGHUP)
+        wait_for(lambda: "reload failed, the old configuration stays" in netd.log(), "the refusal")
+        assert processes.worker() == worker
+        wait_for(lambda: netd.show("SubState") == "running", "systemd to know")
+        assert finish(netd, client).bytes == 4
+    assert netd.send(b"two").bytes == 3
+
+
+def test_a_file_that_goes_bad_in_the_middle_of_a_reload(netd):
+    """Checked, and another one by the time it is read."""
+    netd.start()
+    processes = Processes(netd)
+    worker = processes.worker()
+    with netd.connect() as client:
+        client.sendall(b"one\n")
+        session_of(netd, client)
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(processes.supervisor, signal.SIGHUP)
+        wait_for(lambda: _has_waiting(worker, signal.SIGUSR1), "the check to be over")
+        netd.box.path(CONFIG).write_text("port = 70000;", encoding="utf-8")
+        os.kill(worker, signal.SIGCONT)
+        processes.worker(other_than=worker)
+        wait_for(lambda: "reload failed, the old configuration stays" in netd.log(), "the refusal")
+        assert finish(netd, client).bytes == 4
+    assert netd.send(b"two").bytes == 3
+    assert netd.show("NRestarts") == "0"
+
+
+def _has_waiting(pid, number):
+    """True when the process has been sent the signal, and could not look at it yet."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        mask = int(re.search(r"^ShdPnd:\t([0-9a-f]+)$", status.read(), re.M)[1], 16)
+    return mask & 1 << (number - 1) != 0
+
+
+def test_a_reload_while_the_journal_takes_nothing(netd):
+    netd.start()
+    processes = Processes(netd)
+    with Crowd(netd, 20, pause=0.001) as crowd:
+        with journald_stopped(netd.box):
+            wait_for(lambda: is_held(netd), "a full queue")
+            for _ in range(5):
+                worker = processes.worker()
+                os.kill(processes.supervisor, signal.SIGHUP)
+                processes.worker(other_than=worker)
+        repeats, _ = crowd.settle()
+    assert repeats == 0
+
+
+def test_a_storm_of_signals(netd):
+    netd.start()
+    processes = Processes(netd)
+    with Crowd(netd, 20) as crowd:
+        for _ in range(1000):
+            os.kill(processes.supervisor, signal.SIGHUP)
+            time.sleep(0.001)
+        wait_for(lambda: netd.show("SubState") == "running", "the last reload to end")
+        repeats, _ = crowd.settle()
+    assert repeats == 0
+    assert 1 <= reloads(netd) < 500
+    assert netd.show("NRestarts") == "0"
+
+
+def test_a_stop_in_the_middle_of_a_reload(netd):
+    """All sessions end with a true receipt, whatever the reload is at."""
+    rnd = seeded("stop")
+    for _ in range(50 if LONG_RUN else 10):
+        netd.start()
+        processes = Processes(netd)
+        clients = [netd.connect() for _ in range(5)]
+        for client in clients:
+            client.sendall(b"one\ntwo")
+        wait_for(lambda: sessions_open(netd) == 5, "all clients to be in")
+        os.kill(processes.supervisor, signal.SIGHUP)
+        time.sleep(rnd.random() * 0.06)
+        os.kill(processes.supervisor, signal.SIGTERM)
+        for client in clients:
+            receipt = netd.receipt(client)
+            assert (receipt.records, receipt.bytes, receipt.end) == (2, 7, "shutdown")
+            client.close()
+        wait_for(lambda: netd.show("ActiveState") == "inactive", "the end")
+        assert netd.show("Result") == "success"
+
+
+def test_a_kill_in_the_middle_of_a_reload(netd):
+    netd.start()
+    processes = Processes(netd)
+    rnd = seeded("kill in reload")
+    with Crowd(netd, 20) as crowd:
+        for _ in range(30):
+            worker = processes.worker()
+            os.kill(processes.supervisor, signal.SIGHUP)
+            time.sleep(rnd.random() * 0.06)
+            processes.kill_worker()
+            processes.worker(other_than=worker)
+        assert crowd.settle()[0] == 0
+    assert netd.show("NRestarts") == "0"
+
+
+# The program
+
+
+@pytest.fixture
+def programs(netd):
+    """Installs a netd with a changed source, programs(path, before, after), or any file."""
+    box = netd.box
+    box.sh(f"cp -p {PROGRAM} /run/netd-original")
+
+    def install(path=None, before=None, after=None, content=None):
+        if path:
+            box.sh(f"""
+                cp -a {SOURCE_INSIDE} /run/netd-changed
+                cd /run/netd-changed
+                grep -q {before!r} {path}
+                sed -i {f's/{before}/{after}/'!r} {path}
+                make -s -j2 build/netd
+                cp build/netd /run/netd-other
+                rm -r /run/netd-changed
+            """, timeout=600)
+        else:
+            box.run("sh", "-c", "cat >/run/netd-other", input=content, text=False)
+        # As a package manager does it.
+        box.sh(f"install -m 755 /run/netd-other {PROGRAM}.new && mv {PROGRAM}.new {PROGRAM}")
+
+    yield install
+    box.sh(f"cp -p /run/netd-original {PROGRAM}.new && mv {PROGRAM}.new {PROGRAM}")
+    box.sh("rm -rf /run/netd-*")
+
+
+def running_version(netd):
+    return netd.box.run(f"/proc/{netd.pid}/exe", "-V").stdout.strip()
+
+
+def test_an_upgrade(netd, programs):
+    netd.start()
+    pid = netd.pid
+    with Crowd(netd, 20) as crowd:
+        programs("src/common/names.h", 'NETD_VERSION .*', 'NETD_VERSION "99.99"')
+        assert running_version(netd) != "netd 99.99"
+        reload(netd)
+        assert running_version(netd) == "netd 99.99"
+        reload(netd)
+        assert crowd.settle()[0] == 0
+    assert netd.pid == pid
+
+
+def test_an_upgrade_with_another_table(netd, programs):
+    """It cannot take the sessions over: they end in an orderly way, with true receipts."""
+    netd.start()
+    pid = netd.pid
+    programs("src/daemon/table.h", "#define TABLE_VERSION .*", "#define TABLE_VERSION 99")
+    clients = [netd.connect() for _ in range(20)]
+    for client in clients:
+        client.sendall(b"one\ntwo")
+    wait_for(lambda: sessions_open(netd) == 20, "all clients to be in")
+    netd.reload()
+    for client in clients:
+        receipt = netd.receipt(client)
+        assert (receipt.records, receipt.bytes, receipt.end) == (2, 7, "shutdown")
+        assert netd.received(receipt.session) == b"one\ntwo"
+        client.close()
+    wait_for(lambda: netd.log().count("listening on") == 2, "the new program")
+    assert netd.send(b"served\n").records == 1
+    assert netd.pid == pid
+    assert "has another session table" in netd.log()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF, but no more", b"#!/bin/sh\nexit 1\n",
+                                     b"#!/bin/sh\nkill -SEGV $$\n"],
+                         ids=["empty", "cut", "fails", "crashes"])
+def test_a_broken_program_is_refused(netd, programs, content):
+    netd.start()
+    processes = Processes(netd)
+    worker = processes.worker()
+    with netd.connect() as client:
+        client.sendall(b"one\n")
+        programs(content=content)
+        assert netd.reload(check=False).returncode != 0
+        os.kill(processes.supervisor, signal.SIGHUP)
+        wait_for(lambda: "reload failed, the old configuration stays" in netd.log(), "the refusal")
+        assert processes.worker() == worker
+        assert finish(netd, client).bytes == 4
+    assert netd.send(b"two").bytes == 3
+
+
+def test_exposure_is_unchanged(netd):
+    """systemd-analyze security, as before there was a supervisor (netd.service alone: 1.1)."""
+    said = netd.box.run("systemd-analyze", "security", "--no-pager", "netd.service",
+                        check=False).stdout
+    assert float(re.search(r"exposure level for netd.service: ([0-9.]+)", said)[1]) <= 1.2
