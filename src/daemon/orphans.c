@@ -75,17 +75,12 @@ static int orphans_forget_sessions(struct orphans *o, const struct table *t)
 
 int orphans_collect(const struct table *t, struct orphans *ret)
 {
-    /* Opened once: when clients have all descriptors there is none left to look with. */
-    static DIR *dir;
+    DIR *dir = opendir("/proc/self/fd");
     struct orphans o = {0};
     const struct dirent *entry;
     uint64_t fd;
     int r = 0;
 
-    if (dir)
-        rewinddir(dir);
-    else
-        dir = opendir("/proc/self/fd");
     if (!dir)
         return -errno;
     while (r == 0 && (entry = readdir(dir))) {
@@ -97,6 +92,7 @@ int orphans_collect(const struct table *t, struct orphans *ret)
         else
             close((int)fd);
     }
+    closedir(dir);
     if (r == 0 && o.count > 0)
         r = orphans_forget_sessions(&o, t);
     if (r < 0) {
