@@ -51,7 +51,7 @@ class Processes:
     def __init__(self, netd, supervisor=None):
         self.supervisor = supervisor or outside(netd.box, netd.pid)
 
-    def _worker(self):
+    def worker_if_any(self):
         top = pathlib.Path(f"/proc/{self.supervisor}/task/{self.supervisor}/children")
         for child in top.read_text(encoding="ascii").split():
             if _is_worker(int(child), self.supervisor):
@@ -60,7 +60,7 @@ class Processes:
 
     def worker(self, other_than=None):
         """The worker; with OTHER_THAN the one after that."""
-        return wait_for(lambda: (pid := self._worker()) != other_than and pid, "a worker", 60)
+        return wait_for(lambda: (pid := self.worker_if_any()) != other_than and pid, "a worker", 60)
 
     def kill_worker(self, number=signal.SIGKILL):
         """Returns the worker that had it."""

@@ -220,6 +220,28 @@ def test_a_stop_in_the_middle_of_a_reload(netd):
         assert netd.show("Result") == "success"
 
 
+def test_a_stop_that_the_worker_did_not_hear_of(netd):
+    """It had yielded already: another one has to end the sessions."""
+    netd.start()
+    processes = Processes(netd)
+    worker = processes.worker()
+    with netd.connect() as client:
+        client.sendall(b"one\ntwo")
+        wait_for(lambda: sessions_open(netd) == 1, "the client to be in")
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(processes.supervisor, signal.SIGHUP)
+        wait_for(lambda: _has_waiting(worker, signal.SIGUSR1), "the check to be over")
+        os.kill(processes.supervisor, signal.SIGSTOP)
+        os.kill(worker, signal.SIGCONT)
+        wait_for(lambda: processes.worker_if_any() is None, "the worker to yield")
+        os.kill(processes.supervisor, signal.SIGTERM)
+        os.kill(processes.supervisor, signal.SIGCONT)
+        receipt = netd.receipt(client)
+    assert (receipt.records, receipt.bytes, receipt.end) == (2, 7, "shutdown")
+    wait_for(lambda: netd.show("ActiveState") == "inactive", "the end")
+    assert netd.show("Result") == "success"
+
+
 def test_a_kill_in_the_middle_of_a_reload(netd):
     netd.start()
     processes = Processes(netd)
