@@ -12,7 +12,8 @@
  *   entries the journal took      struct batch, applied by session_apply()
  *   the receipt                   struct transfer, applied by session_apply_answer()
  *
- * Each apply function may run any number of times over the same result.
+ * Each apply function may run any number of times over the same result. table.c says for each step
+ * what is found when it was the last.
  */
 #pragma once
 

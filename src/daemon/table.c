@@ -1,4 +1,52 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
+/*
+ * Why nothing is lost, repeated or guessed when a worker dies between any two instructions.
+ *
+ * Three kinds of things outlive it: this table; the descriptors, which the supervisor shares; and
+ * what the kernel holds behind those. A death is harmless where one store separates "not done" from
+ * "done", and one can be told from the other. A system call changes the kernel's side with no store
+ * of ours in the same instant, so the calls that cannot be done twice are those by which the kernel
+ * itself stores the result here before it returns: recvmmsg(2) and sendmmsg(2) fill in msg_len. A
+ * process that is being killed still finishes that store; the memory is locked (table_attach()), so
+ * that there is nothing to wait for.
+ *
+ *   what is done               the store that makes it true      the next worker otherwise
+ *   -------------------------  --------------------------------  ---------------------------------
+ *   connection accepted        state, when the slot is filled    finds a connection in no slot
+ *                              in (table_publish())              (orphans.c), and admits it
+ *   bytes received             receive.message.msg_len, by the   receives them, or applies msg_len:
+ *                              kernel, while receive.session     window's end is base + msg_len
+ *                              names the session
+ *   error received             broken                            reads up to an end, and has no
+ *                                                                peer there: a reset
+ *   end of the stream seen     none                              sees it again
+ *   rest moved to the front    window; the bytes before it, and  finds the rest where it was
+ *                              they do not overlap
+ *   entry put in the batch     batch.end, when all of it stands  frames the same bytes again:
+ *                                                                counters have not moved
+ *   entry taken by journald    messages[i].msg_len, by the       sends it
+ *                              kernel
+ *   what items[i] says is so   batch.first, behind it            applies it, perhaps once more: it
+ *                                                                holds values, not differences
+ *   batch emptied              batch.end, then batch.first       sees first beyond end: empty too
+ *   session ended              reason, behind error and time     goes on: what ended it is still so
+ *   receipt sent               answer.message.msg_len, by the    sends it
+ *                              kernel
+ *   connection closed          state, behind it                  finds that the number is not this
+ *                                                                connection (SO_COOKIE): frees it
+ *   slot freed                 state, before all else            cleans what is left in it
+ *   listener given up          its fd is -1, then it is closed   closes what is in no table
+ *
+ * Standard output stores nothing here. batch.begun says which entry was being written, and that one
+ * alone is in doubt: a record is written again, marked NETD_RESENT, and anything else is not.
+ *
+ * Where the order counts the stores have release semantics, against the compiler: the kernel and
+ * the next worker see what this one's processor did. Lists, counts and what session_adopt() sets
+ * are the worker's own, and made anew. tests/system/die.c kills the installed program behind each
+ * change of the table and on both sides of each system call.
+ */
+/* clang-format on */
 #include "daemon/table.h"
 
 #include "common/util.h"

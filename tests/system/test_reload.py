@@ -220,8 +220,8 @@ def test_a_stop_in_the_middle_of_a_reload(netd):
         assert netd.show("Result") == "success"
 
 
-def test_a_stop_that_the_worker_did_not_hear_of(netd):
-    """It had yielded already: another one has to end the sessions."""
+def test_a_stop_that_comes_when_the_worker_has_yielded(netd):
+    """Another one has to end the sessions, be it of this program or the next."""
     netd.start()
     processes = Processes(netd)
     worker = processes.worker()
