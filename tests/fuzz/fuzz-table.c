@@ -41,14 +41,22 @@ static unsigned ends[SESSIONS];
 
 /* --- The world around --- */
 
+static char directory[] = "/tmp/netd-fuzz.XXXXXX";
+
+static void remove_directory(void)
+{
+    (void)unlink(sink_path);
+    (void)rmdir(directory);
+}
+
 static void prepare(void)
 {
-    static char directory[] = "/tmp/netd-fuzz.XXXXXX";
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
 
     if (sink >= 0)
         return;
     MUST(mkdtemp(directory));
+    (void)atexit(remove_directory);
     snprintf(sink_path, sizeof(sink_path), "%s/socket", directory);
     memcpy(sa.sun_path, sink_path, strlen(sink_path));
     sink = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
