@@ -38,6 +38,7 @@ Later runs then use them as they are, and build and install what has changed in 
 """
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import shutil
@@ -54,6 +55,8 @@ SOURCE_INSIDE = "/usr/src/netd"
 def pytest_addoption(parser):
     parser.addoption("--release", action="append", choices=RELEASES,
                      help="run on this Debian release (may be given again; default: all)")
+    parser.addoption("--long", action="store_true",
+                     help="let tests that need minutes have them (default: shortened)")
 
 
 def pytest_configure():
@@ -85,6 +88,15 @@ def install(box):
     box.run("make", "-C", SOURCE_INSIDE, "install", timeout=120)
 
 
+@contextlib.contextmanager
+def or_give_up():
+    """Without a box no test can run, and one error says it as well as hundreds."""
+    try:
+        yield
+    except Exception as error:
+        pytest.exit(f"no box: {error}", returncode=1)
+
+
 @pytest.fixture(scope="session")
 def files(request):
     """Release to its file systems, made at the same time."""
@@ -93,7 +105,7 @@ def files(request):
     releases = request.config.getoption("--release") or RELEASES
     made = {release: Files(top / release, release) for release in releases}
     try:
-        with concurrent.futures.ThreadPoolExecutor() as pool:
+        with or_give_up(), concurrent.futures.ThreadPoolExecutor() as pool:
             list(pool.map(Files.create, made.values()))
         yield made
     finally:
@@ -107,10 +119,10 @@ def boxes(files):
     keep = bool(os.environ.get("NETD_TEST_KEEP"))
     made = {release: Box(release, f.box) for release, f in files.items()}
     try:
-        for box in made.values():
-            if not (keep and box.adopt()):
-                box.boot(keep)
-        with concurrent.futures.ThreadPoolExecutor() as pool:
+        with or_give_up(), concurrent.futures.ThreadPoolExecutor() as pool:
+            for box in made.values():
+                if not (keep and box.adopt()):
+                    box.boot(keep)
             list(pool.map(install, made.values()))
         yield made
     finally:
@@ -123,6 +135,12 @@ def boxes(files):
 def box(boxes, release):
     """The container of one release."""
     return boxes[release]
+
+
+@pytest.fixture
+def long(request):
+    """True when tests that need minutes shall have them."""
+    return request.config.getoption("--long")
 
 
 @pytest.fixture
