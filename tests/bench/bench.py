@@ -155,6 +155,7 @@ def run_row(box, row, lines, size, options=()):
         since = time.time_ns() // 1000
         if row.clients:
             load = Load(box, row, options, lines, size)
+            measure.wait_until_quiet(processes, row.processes, *journald)
         before = [processes.cpu(row.processes), processes.cpu(*journald), measure.machine_busy()]
         if load:
             load.go_on("waiting")
@@ -201,12 +202,11 @@ def run_rows(boxes, args):
                       f"{figures['daemon_usec']:6.2f} µs {figures['journald_usec']:6.2f} µs "
                       f"{figures['memory'] / 1e6:6.1f} MB lost {figures['lost']}", flush=True)
     return {
-        "rows": [{"name": r.name, "title": r.title, "attributed": r.attributed} for r in chosen],
+        "rows": [{"name": r.name, "title": r.title, "attributed": r.attributed, "stream": r.stream}
+                 for r in chosen],
         "results": results,
     }
 
-
-PARTS = {"rows": run_rows}
 
 
 def describe(boxes):
@@ -228,9 +228,12 @@ def describe(boxes):
 
 
 def main():
+    import parts  # pylint: disable=import-outside-toplevel; it needs this file's functions
+    known = {"rows": run_rows, "sessions": parts.run_sessions, "latency": parts.run_latency,
+             "start": parts.run_start}
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--release", action="append", choices=RELEASES)
-    parser.add_argument("--part", action="append", choices=PARTS)
+    parser.add_argument("--part", action="append", choices=known)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=200000)
     parser.add_argument("--size", type=int, default=100, help="bytes of a line, its end included")
@@ -248,8 +251,8 @@ def main():
             files.create()
             boxes[release] = boot(files)
         data = {"machine": describe(boxes), "lines": args.lines, "size": args.size}
-        for part in args.part or PARTS:
-            data[part] = PARTS[part](boxes, args)
+        for part in args.part or known:
+            data[part] = known[part](boxes, args)
             (args.out / "bench.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
         report.write(data, args.out)
     finally:
@@ -260,4 +263,5 @@ def main():
 
 
 if __name__ == "__main__":
+    sys.modules["bench"] = sys.modules["__main__"]
     main()

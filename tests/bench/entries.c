@@ -3,9 +3,9 @@
  * Data events as netd writes them, without netd: what the journal can take at best, and what it
  * takes from sd_journal_sendv(3).
  *
- *   entries batch|single|sendv LINES SIZE
+ *   entries batch|single|sendv LINES SIZE [PAUSE]
  *
- * batch: datagrams by the hundreds in one sendmmsg(2), and a pause of half a millisecond when the
+ * batch: datagrams by the hundreds in one sendmmsg(2), and a pause of PAUSE (500) µs when the
  * journal's queue is full. single: the same with a sendmsg(2) for each that waits for room. Then it
  * stays until it is killed, so that its use of time and memory can be read.
  */
@@ -21,8 +21,8 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
-#define BATCH      256
-#define FULL_PAUSE 500 /* µs */
+#define BATCH 256
+#define PAUSE "500" /* µs */
 
 static const char *const fields[] = {
     "MESSAGE_ID=" ID_DATA,
@@ -68,7 +68,7 @@ static struct mmsghdr *make_messages(char *lines, size_t count, size_t size)
     return messages;
 }
 
-static void send_batches(char *lines, size_t count, size_t size)
+static void send_batches(char *lines, size_t count, size_t size, useconds_t pause_usec)
 {
     struct mmsghdr *messages = make_messages(lines, count, size);
     int fd = open_journal();
@@ -80,7 +80,7 @@ static void send_batches(char *lines, size_t count, size_t size)
         if (n > 0)
             i += (size_t)n;
         else if (errno == EAGAIN)
-            usleep(FULL_PAUSE);
+            usleep(pause_usec);
         else
             die("sendmmsg");
     }
@@ -119,13 +119,13 @@ int main(int argc, char **argv)
     size_t count, size;
     char *lines;
 
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return EXIT_FAILURE;
     count = number(argv[2], 1);
     size = number(argv[3], 32);
     lines = make_lines(count, size, '\n');
     if (strcmp(argv[1], "batch") == 0)
-        send_batches(lines, count, size);
+        send_batches(lines, count, size, (useconds_t)number(argc > 4 ? argv[4] : PAUSE, 1));
     else if (strcmp(argv[1], "single") == 0)
         send_singles(lines, count, size);
     else

@@ -43,13 +43,14 @@ class Processes:
                 total += int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M)[1]) * 1024
         return total
 
-    def shared_memory(self, *units):
-        """Bytes resident now, each page counted once (proportional set size)."""
+    def shared_memory(self, unit, kind="Pss"):
+        """Bytes resident now, what several processes share counted once (proportional set size);
+        KIND: a line of smaps_rollup, such as Pss_Shmem."""
         total = 0
-        for pid in self.find(*units):
+        for pid in self.find(unit):
             with contextlib.suppress(OSError):
                 text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-                total += int(re.search(r"^Pss:\s+(\d+) kB$", text, re.M)[1]) * 1024
+                total += int(re.search(rf"^{kind}:\s+(\d+) kB$", text, re.M)[1]) * 1024
         return total
 
 

@@ -1,3 +1,195 @@
 # SPDX-License-Identifier: MIT
+"""bench.json to a table in text and pictures. `report.py FILE...` makes them anew."""
+
+import json
+import pathlib
+import statistics
+import sys
+
+# Picture: sizes in units of the viewBox.
+WIDTH, LABEL, LINE, BAR = 900, 300, 34, 9
+COLOURS = {"bookworm": "#4477aa", "trixie": "#ee8866"}
+NAMES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
+
+
+def spread(runs, key):
+    """Median, least and most of one figure over the rounds."""
+    values = [run[key] for run in runs]
+    return statistics.median(values), min(values), max(values)
+
+
+def columns(widths, *cells):
+    """The first cell to the left, the others to the right."""
+    return "".join(f"{c:<{w}}" if i == 0 else f"{c:>{w}}"
+                   for i, (c, w) in enumerate(zip(cells, widths))).rstrip()
+
+
+def table_of_rows(data):
+    widths = (44, 10, 18, 8, 10, 11, 9, 8, 6, 0)
+    lines = []
+    for release, results in data["rows"]["results"].items():
+        about = data["machine"]["releases"][release]
+        lines += [f"{NAMES[release]}, systemd {about['systemd']}, rsyslog {about['rsyslog']}, "
+                  f"Node.js {about['node']}", "",
+                  columns(widths, "", "records/s", "least to most", "MB/s", "daemon µs",
+                          "journald µs", "memory MB", "netd =", "lost") + "  says"]
+        netd = statistics.median(r["records_per_second"] for r in results.get("netd", [])) \
+            if results.get("netd") else None
+        for row in data["rows"]["rows"]:
+            runs = results[row["name"]]
+            rate, least, most = spread(runs, "records_per_second")
+            lines.append(columns(
+                widths, row["title"], f"{rate:,.0f}", f"{least:,.0f} to {most:,.0f}",
+                f"{spread(runs, 'bytes_per_second')[0] / 1e6:.1f}",
+                f"{spread(runs, 'daemon_usec')[0]:.2f}", f"{spread(runs, 'journald_usec')[0]:.2f}",
+                f"{spread(runs, 'memory')[0] / 1e6:.1f}",
+                f"{netd / rate:.2f} x" if netd and not row["stream"] else "",
+                sum(run["lost"] for run in runs)) + f"  {row['attributed']}")
+        lines.append("")
+    return lines
+
+
+def table_of_sessions(data):
+    lines = []
+    for release, part in data["sessions"].items():
+        lines += [f"{NAMES[release]}: sessions", ""]
+        idle = part["idle"]
+        lines.append(f"  {idle['sessions']:,} idle sessions: {idle['bytes_per_session']:.0f} bytes "
+                     f"each ({idle['memory_before'] / 1e6:.1f} MB to "
+                     f"{idle['memory'] / 1e6:.1f} MB)")
+        for name, runs in part["short"].items():
+            rate, least, most = spread(runs, "sessions_per_second")
+            lines.append(f"  connect, one record, disconnect, {name}: {rate:,.0f} sessions/s "
+                         f"({least:,.0f} to {most:,.0f})")
+        for count, runs in part["active"].items():
+            lines.append(f"  {int(count):6,} active sessions: "
+                         f"{spread(runs, 'records_per_second')[0]:9,.0f} records/s, "
+                         f"{spread(runs, 'daemon_usec')[0]:.2f} µs a record")
+        lines.append("")
+    return lines
+
+
+def table_of_latency(data):
+    widths = (28, 10, 10, 10)
+    lines = []
+    for release, part in data["latency"].items():
+        lines += [f"{NAMES[release]}: milliseconds from send() until journald has the entry, and "
+                  "until sd_journal_wait(3) shows it", "",
+                  columns(widths, "", "p50", "p99", "p99.9")]
+        for name, of in part.items():
+            for what in "stored", "readable":
+                lines.append(columns(widths, f"{name}, {what}",
+                                     *(f"{of[what][p] / 1000:.2f}" for p in ("50", "99", "99.9"))))
+        lines.append("")
+    return lines
+
+
+def table_of_start(data):
+    lines = []
+    for release, part in data["start"].items():
+        for name, values in part.items():
+            median, least, most = (statistics.median(values), min(values), max(values))
+            lines.append(f"{NAMES[release]}: {name}: {median:.1f} ms ({least:.1f} to {most:.1f})")
+    return lines + [""]
+
+
+TABLES = {"rows": table_of_rows, "sessions": table_of_sessions, "latency": table_of_latency,
+          "start": table_of_start}
+
+
+def text(data):
+    machine = data["machine"]
+    head = [f"{data['lines']:,} lines of {data['size']} bytes; medians of the rounds.",
+            f"{machine['processors']} processors ({machine['processor']}), Linux "
+            f"{machine['kernel']}.", ""]
+    lines = [line for part, table in TABLES.items() if part in data for line in table(data)]
+    return "\n".join(head + lines).rstrip() + "\n"
+
+
+def escape(string):
+    return string.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def picture(data):
+    """Records a second: a bar for each row and release, a line from the least to the most."""
+    rows = [r for r in data["rows"]["rows"] if not r["stream"]]
+    results = data["rows"]["results"]
+    top = max(run["records_per_second"] for runs in results.values() for r in rows
+              for run in runs[r["name"]])
+    scale = (WIDTH - LABEL - 90) / top
+    height = 60 + LINE * len(rows)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+           'font-family="sans-serif" font-size="13" role="img">',
+           "<title>Records a second into the journal</title>",
+           f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+           '<text x="10" y="24" font-size="15">Records a second stored in the journal</text>']
+    x = LABEL + 150
+    for release in results:
+        out.append(f'<rect x="{x}" y="14" width="12" height="12" fill="{COLOURS[release]}"/>'
+                   f'<text x="{x + 18}" y="24">{NAMES[release]}</text>')
+        x += 110
+    for i, row in enumerate(rows):
+        y = 46 + i * LINE
+        weight = ' font-weight="bold"' if row["name"].startswith("netd") else ""
+        out.append(f'<text x="{LABEL - 10}" y="{y + 15}" text-anchor="end"{weight}>'
+                   f'{escape(row["title"])}</text>')
+        for n, (release, runs) in enumerate(results.items()):
+            rate, least, most = spread(runs[row["name"]], "records_per_second")
+            at = y + n * (BAR + 2)
+            middle = at + BAR / 2
+            out.append(f'<rect x="{LABEL}" y="{at}" width="{rate * scale:.1f}" height="{BAR}" '
+                       f'fill="{COLOURS[release]}"/>'
+                       f'<path d="M{LABEL + least * scale:.1f} {middle}H{LABEL + most * scale:.1f}" '
+                       'stroke="#333333"/>'
+                       f'<text x="{LABEL + most * scale + 6:.1f}" y="{at + BAR}" font-size="11">'
+                       f'{rate:,.0f}</text>')
+    return "\n".join(out + ["</svg>", ""])
+
+
+def picture_of_sessions(data):
+    """Processor time of a record against the number of active sessions."""
+    series = {release: [(int(count), spread(runs, "daemon_usec")[0])
+                        for count, runs in part["active"].items()]
+              for release, part in data["sessions"].items()}
+    top = max(usec for points in series.values() for _, usec in points) * 1.2
+    counts = [count for count, _ in next(iter(series.values()))]
+    width, height, left, bottom = 640, 260, 60, 40
+    step = (width - left - 120) / max(1, len(counts) - 1)
+
+    def place(i, usec):
+        return left + i * step, (height - bottom) - usec / top * (height - bottom - 40)
+
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+           'font-family="sans-serif" font-size="12" role="img">',
+           "<title>Cost of a record against active sessions</title>",
+           f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+           '<text x="10" y="20" font-size="14">netd: processor time of a record, µs, against active '
+           'sessions</text>',
+           f'<path d="M{left} 40V{height - bottom}H{width - 100}" fill="none" stroke="#333333"/>']
+    for i, count in enumerate(counts):
+        out.append(f'<text x="{place(i, 0)[0]:.0f}" y="{height - bottom + 18}" '
+                   f'text-anchor="middle">{count:,}</text>')
+    for release, points in series.items():
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in
+                        (place(i, usec) for i, (_, usec) in enumerate(points)))
+        x, y = place(len(points) - 1, points[-1][1])
+        out.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[release]}" '
+                   'stroke-width="2"/>'
+                   f'<text x="{x + 8:.0f}" y="{y + 4:.0f}" fill="{COLOURS[release]}">'
+                   f'{NAMES[release]}, {points[-1][1]:.1f}</text>')
+    return "\n".join(out + ["</svg>", ""])
+
+
 def write(data, out):
-    pass
+    said = text(data)
+    (out / "bench.txt").write_text(said, encoding="utf-8")
+    if "rows" in data:
+        (out / "bench.svg").write_text(picture(data), encoding="utf-8")
+    if "sessions" in data:
+        (out / "sessions.svg").write_text(picture_of_sessions(data), encoding="utf-8")
+    print(said)
+
+
+if __name__ == "__main__":
+    for name in map(pathlib.Path, sys.argv[1:]):
+        write(json.loads(name.read_text(encoding="utf-8")), name.parent)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""What is measured besides the rows: many sessions, latency, starting."""
+
+import collections
+import dataclasses
+import statistics
+import time
+
+import measure
+import rows
+from bench import Load, run_row, start_row, stop_row
+
+IDLE_SESSIONS = 100000  # fewer where the machine does not let a process have so many descriptors
+ACTIVE_SESSIONS = (1, 10, 100, 1000, 10000)
+SHORT_SESSIONS = {"netd": 20000, "accept": 1000}
+SHORT_TOGETHER = 50
+PROBES = {"idle": 500, "80 % load": 1000}
+PROBE_INTERVAL = 7300  # µs: in step with nothing
+STARTS = 10
+
+
+def by_name(args):
+    return {row.name: row for row in rows.make(args.lines, args.size)}
+
+
+# Sessions
+
+
+def idle_sessions(box, row):
+    """Memory of netd with nobody, and with 100,000 clients that say nothing."""
+    processes = measure.Processes(box)
+    limit = int(box.sh("ulimit -Hn"))
+    count = min(IDLE_SESSIONS, limit - 1000)
+    row = dataclasses.replace(row, load=("-c", count), files={
+        "/etc/netd/netd.conf": f"port = {rows.PORT};\nsessions: {{ max = {count}; }};\n"})
+    try:
+        start_row(box, row)
+        before, table_before = (processes.shared_memory(row.processes, kind)
+                                for kind in ("Pss", "Pss_Shmem"))
+        load = Load(box, row, (), 0, 100)
+        measure.wait_until_quiet(processes, row.processes, "systemd-journald.service")
+        after, table_after = (processes.shared_memory(row.processes, kind)
+                              for kind in ("Pss", "Pss_Shmem"))
+        load.go_on("waiting")
+        receipts = load.end()
+    finally:
+        stop_row(box, row)
+    if receipts != count:
+        raise AssertionError(f"{receipts} receipts for {count} sessions")
+    table = table_after - table_before
+    return {"sessions": count, "memory_before": before, "memory": after,
+            "bytes_per_session": (after - before) / count,
+            "table_bytes_per_session": table / count,
+            "other_bytes_per_session": (after - before - table) / count}
+
+
+def short_sessions(box, row):
+    """Connect, one record, disconnect."""
+    count = SHORT_SESSIONS[row.name]
+    row = dataclasses.replace(row, load=("-1", "-c", SHORT_TOGETHER))
+    try:
+        start_row(box, row)
+        load = Load(box, row, (), count, 100)
+        seconds = float(load.go_on("sent")[0])
+        load.expect("waiting")
+        load.end()
+    finally:
+        stop_row(box, row)
+    return {"sessions": count, "seconds": seconds, "sessions_per_second": count / seconds}
+
+
+def run_sessions(boxes, args):
+    known = by_name(args)
+    results = {}
+    for release, box in boxes.items():
+        of = {"idle": idle_sessions(box, known["netd"]),
+              "short": collections.defaultdict(list), "active": collections.defaultdict(list)}
+        for _ in range(args.rounds):
+            for name in SHORT_SESSIONS:
+                of["short"][name].append(short_sessions(box, known[name]))
+            for count in ACTIVE_SESSIONS:
+                row = dataclasses.replace(known["netd"], load=("-c", count))
+                of["active"][count].append(run_row(box, row, args.lines, args.size))
+        results[release] = of
+    return results
+
+
+# Latency
+
+
+def probe(box, row, field, count):
+    """Sorted µs until stored and until readable."""
+    command = [f"{rows.TOOLS}/latency", rows.PORT, count, PROBE_INTERVAL, *field]
+    said = box.run(*command, timeout=300).stdout
+    pairs = [tuple(map(int, line.split())) for line in said.splitlines()]
+    return {name: sorted(values) for name, values in zip(("stored", "readable"), zip(*pairs))}
+
+
+def percentiles(values):
+    return {p: values[min(len(values) - 1, int(len(values) * float(p) / 100))]
+            for p in ("50", "99", "99.9")}
+
+
+def run_latency(boxes, args):
+    """netd and rsyslog, by turns; each loaded with four fifths of what it stored alone just now."""
+    known = by_name(args)
+    fields = {"netd": ("NETD_PEER", "p"), "rsyslog": ("PEER",)}
+    results = {}
+    for release, box in boxes.items():
+        results[release] = of = {}
+        for name, field in fields.items():
+            row = known[name]
+            rate = statistics.median(
+                run_row(box, row, args.lines, args.size)["records_per_second"] for _ in range(3))
+            for how, count in PROBES.items():
+                load = None
+                try:
+                    start_row(box, row)
+                    measure.empty_journal(box)
+                    if how != "idle":
+                        seconds = count * PROBE_INTERVAL / 1e6 + 5
+                        load = Load(box, row, ("-R", round(rate * 0.8)),
+                                    round(rate * 0.8 * seconds), args.size)
+                        load.process.stdin.write("\n")
+                        load.process.stdin.flush()
+                        time.sleep(1)
+                    found = probe(box, row, field, count)
+                finally:
+                    if load:
+                        load.process.kill()
+                        load.process.wait()
+                    stop_row(box, row)
+                of[f"{name}, {how}"] = {what: percentiles(v) for what, v in found.items()}
+    return results
+
+
+# Start
+
+
+def milliseconds(box, unit):
+    """From the moment that systemd began to start UNIT until it was ready."""
+    shown = box.run("systemctl", "show", "-p", "InactiveExitTimestampMonotonic",
+                    "-p", "ActiveEnterTimestampMonotonic", unit).stdout
+    times = dict(line.split("=") for line in shown.split())
+    return (int(times["ActiveEnterTimestampMonotonic"])
+            - int(times["InactiveExitTimestampMonotonic"])) / 1000
+
+
+def run_start(boxes, args):
+    results = {}
+    for release, box in boxes.items():
+        started, first = [], []
+        row = by_name(args)["netd"]
+        for _ in range(STARTS):
+            start_row(box, row)
+            started.append(milliseconds(box, "netd.service"))
+            stop_row(box, row)
+        for _ in range(STARTS):
+            box.run("systemctl", "start", "netd.socket")
+            since = time.time_ns() // 1000
+            with box.connect(3000) as client:
+                client.sendall(b"first\n")
+                client.shutdown(1)
+                while client.recv(100):
+                    pass
+            time.sleep(0.1)
+            stored = measure.count(box, f"{rows.TOOLS}/count", since, ["NETD_EVENT=connect"])[2]
+            first.append((stored - since) / 1000)
+            box.run("systemctl", "stop", "netd.socket", "netd.service")
+        results[release] = {"systemctl start until ready": started,
+                            "first connection to netd.socket until its event": first}
+    return results
