@@ -242,8 +242,15 @@ static json_t *bytes_json(const struct value *value)
 
 json_t *value_json(const struct value *value)
 {
-    json_t *text = json_stringn(value->text, value->length);
+    int before = errno;
+    json_t *text;
 
+    errno = 0;
+    text = json_stringn(value->text, value->length);
+    if (!text && errno == ENOMEM)
+        return NULL;
+    /* Otherwise it is not UTF-8. */
+    errno = before;
     return text ? text : bytes_json(value);
 }
 
@@ -292,12 +299,24 @@ json_t *event_json(const struct event *event)
     return object;
 }
 
+json_t *json_whole(json_t *object)
+{
+    if (errno != ENOMEM)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
 int output_json(json_t *object)
 {
+    int r;
+
     if (!object)
         return -ENOMEM;
-    json_dumpf(object, stdout, JSON_COMPACT);
-    putchar('\n');
+    r = json_dumpf(object, stdout, JSON_COMPACT);
     json_decref(object);
+    if (r < 0 && !ferror(stdout)) /* what cannot be written is said in the end */
+        return -ENOMEM;
+    putchar('\n');
     return 0;
 }

@@ -52,5 +52,9 @@ json_t *event_json(const struct event *event);
  * journalctl does it. NULL without memory. */
 json_t *value_json(const struct value *value);
 
+/* OBJECT, or NULL, and it is freed, where memory ran out since errno was set to 0: jansson then
+ * puts null in the place of what it could not make. */
+json_t *json_whole(json_t *object);
+
 /* Writes and frees OBJECT, as one line. Returns 0 or -ENOMEM (OBJECT is NULL). */
 int output_json(json_t *object);

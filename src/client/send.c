@@ -298,6 +298,12 @@ static int send_report(const struct sender *s, const struct options *options, bo
     return STATUS_OK;
 }
 
+/* After these errors there is no connection to wait at, and there may be an answer. */
+static bool send_is_over(int error)
+{
+    return error == -ECONNRESET || error == -EPIPE || error == -ENOTCONN;
+}
+
 static int send_everything(struct sender *s, const struct options *options)
 {
     int stopped = sender_send(s), error = errno, r;
@@ -307,7 +313,7 @@ static int send_everything(struct sender *s, const struct options *options)
         return client_fail(STATUS_FAILED, "standard input: %s (%" PRIu64 " bytes sent)",
                            strerror(error), s->sent);
     }
-    if (stopped == -ETIMEDOUT) {
+    if (stopped < 0 && !send_is_over(stopped)) {
         sender_hide_progress(s);
         return send_fail_silence(s, stopped);
     }

@@ -4,6 +4,7 @@
 #include "client/output.h"
 #include "client/text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,21 +226,21 @@ static json_t *time_json(uint64_t usec)
 
 static json_t *session_json(const struct session *s)
 {
-    json_t *object =
+    json_t *object;
+
+    errno = 0;
+    object =
         json_pack("{ss so? sb so? so? so* ss so*}", "session", s->id, "begin", time_json(s->begin),
                   "begin_logged", (int)s->begun, "end", s->ended ? time_json(s->end) : NULL, "peer",
                   text_json(s->peer), "local", text_json(s->local), "state",
                   s->ended ? "ended" : session_life_word(s->life), "reason", text_json(s->reason));
 
-    if (object && s->ended &&
-        (json_object_set_new(object, "duration", json_integer((json_int_t)s->totals.duration)) <
-             0 ||
-         json_object_set_new(object, "records", json_integer((json_int_t)s->totals.records)) < 0 ||
-         json_object_set_new(object, "bytes", json_integer((json_int_t)s->totals.bytes)) < 0)) {
-        json_decref(object);
-        return NULL;
+    if (object && s->ended) {
+        json_object_set_new(object, "duration", json_integer((json_int_t)s->totals.duration));
+        json_object_set_new(object, "records", json_integer((json_int_t)s->totals.records));
+        json_object_set_new(object, "bytes", json_integer((json_int_t)s->totals.bytes));
     }
-    return object;
+    return json_whole(object);
 }
 
 /* --- The command --- */

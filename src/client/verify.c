@@ -20,12 +20,13 @@ static json_t *verdict_json(const char *id, enum verdict verdict, const struct t
 {
     const struct totals *expected = &tally->expected;
 
-    return json_pack(
+    errno = 0;
+    return json_whole(json_pack(
         "{ss ss sb sI sI sI so? so?}", "session", id, "verdict", verdict_word(verdict), "holds",
         (int)verdict_holds(verdict), "records", (json_int_t)tally->records, "bytes",
         (json_int_t)tally->bytes, "repeats", (json_int_t)tally->repeats, "expected_records",
         tally->ended ? json_integer((json_int_t)expected->records) : NULL, "expected_bytes",
-        tally->ended ? json_integer((json_int_t)expected->bytes) : NULL);
+        tally->ended ? json_integer((json_int_t)expected->bytes) : NULL));
 }
 
 static void verdict_print(const struct output *output, const char *id, enum verdict verdict,

@@ -342,6 +342,20 @@ static void clients_count_in(struct clients *c, struct session *s)
     table_address_add(c->table, s);
 }
 
+/* Gives S its connection FD and its id. Without both it could not be told from others: false. */
+static bool clients_name(struct session *s, int fd)
+{
+    ssize_t n;
+
+    /* Never blocks for so few bytes once the kernel's generator is seeded: getrandom(2). */
+    do
+        n = getrandom(s->id, sizeof(s->id), 0);
+    while (n < 0 && errno == EINTR);
+    s->fd = fd;
+    s->cookie = session_cookie(fd);
+    return n == (ssize_t)sizeof(s->id) && s->cookie != 0;
+}
+
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
 static void clients_admit(struct clients *c, uint32_t listener, int fd, const struct endpoint *peer)
 {
@@ -352,19 +366,16 @@ static void clients_admit(struct clients *c, uint32_t listener, int fd, const st
     socklen_t length = sizeof(sa);
     int r;
 
-    if (!s) {
+    if (!s || !clients_name(s, fd)) {
         close(fd);
+        if (s)
+            table_free(c->table, s);
         return;
     }
-    s->fd = fd;
-    s->cookie = session_cookie(fd);
     s->listener = listener;
     s->peer = *peer;
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
         endpoint_from_sockaddr(&s->local, &sa, length);
-    /* Never blocks for so few bytes once the kernel's generator is seeded: getrandom(2). */
-    while (getrandom(s->id, sizeof(s->id), 0) != (ssize_t)sizeof(s->id))
-        ;
     s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
     if (refusal != REASON_NONE)
         session_end(s, refusal, 0);
@@ -494,7 +505,7 @@ uint32_t clients_abandon(struct clients *c)
 /* Goes on with a session that another worker began, from what the table says of it. */
 static void clients_adopt_session(struct clients *c, struct session *s)
 {
-    bool alive = s->fd >= 0 && s->cookie != 0 && session_cookie(s->fd) == s->cookie;
+    bool alive = session_has_connection(s);
     int r;
 
     c->sessions++;

@@ -19,6 +19,10 @@
 /* A check that takes longer has failed: it could be any program. */
 #define CHECK_SEC 60
 
+/* How often, and how far apart, the new program tries to map the table. */
+#define OPEN_TRIES      50
+#define OPEN_PAUSE_USEC (20 * USEC_PER_MSEC)
+
 static int setenv_int(const char *name, int value)
 {
     char text[16];
@@ -27,14 +31,15 @@ static int setenv_int(const char *name, int value)
     return setenv(name, text, 1) < 0 ? -errno : 0;
 }
 
-int handover_find_program(char ret[static PATH_MAX])
+void handover_find_program(char ret[static PATH_MAX])
 {
-    ssize_t n = readlink("/proc/self/exe", ret, PATH_MAX - 1);
+    static const char self[] = "/proc/self/exe";
+    ssize_t n = readlink(self, ret, PATH_MAX - 1);
 
     if (n < 0)
-        return -errno;
-    ret[n] = '\0';
-    return 0;
+        memcpy(ret, self, sizeof(self)); /* this program, if not what replaces it */
+    else
+        ret[n] = '\0';
 }
 
 /* In the child of handover_check(): executes the check, or exits. */
@@ -124,10 +129,15 @@ int handover_receive(struct table *ret)
 
     if (!text)
         return 0;
+    r = -EINVAL;
+    /* All sessions hang on this: a moment without memory must not end them. */
     if (sscanf(text, "%d:%d", &header_fd, &regions_fd) == 2)
-        r = table_open(ret, header_fd, regions_fd);
-    else
-        r = -EINVAL;
+        for (int i = 0; i < OPEN_TRIES; i++) {
+            r = table_open(ret, header_fd, regions_fd);
+            if (r != -ENOMEM)
+                break;
+            (void)usleep(OPEN_PAUSE_USEC);
+        }
     (void)unsetenv(ENV_TABLE);
     if (r < 0) {
         log_error(ENV_TABLE ": not a session table: %s", strerror(-r));

@@ -12,9 +12,8 @@
 /* Exit status of "netd -t" for a reload: all is well, but its session table has another layout. */
 #define EXIT_LAYOUT 79
 
-/* Writes the program's path, which a package may replace while it runs, to RET. Returns 0 or a
- * negative errno. */
-int handover_find_program(char ret[static PATH_MAX]);
+/* Writes the program's path, which a package may replace while it runs, to RET. */
+void handover_find_program(char ret[static PATH_MAX]);
 
 /* Has PROGRAM check the configuration and itself: "-t" added to ARGV. Returns the child's process
  * id, whose exit status is the answer (0, EXIT_LAYOUT, or it is no good), or a negative errno. */

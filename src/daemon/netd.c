@@ -61,14 +61,10 @@ static int netd_option_error(char **argv, int result)
  * to them fails instead of being taken for written. */
 static int netd_fill_standard_fds(void)
 {
-    int fd;
-
-    do {
-        fd = open("/dev/null", O_RDONLY);
-        if (fd < 0)
+    /* open(2) takes the lowest free number, which this one is. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
             return -errno;
-    } while (fd <= STDERR_FILENO);
-    close(fd);
     return 0;
 }
 
@@ -111,10 +107,12 @@ int main(int argc, char **argv)
     bool check = false;
     int c, r;
 
-    r = netd_fill_standard_fds();
-    if (r < 0)
-        return EXIT_FAILED;
     log_init();
+    r = netd_fill_standard_fds();
+    if (r < 0) {
+        log_error("/dev/null: %s", strerror(-r));
+        return EXIT_FAILED;
+    }
     while ((c = getopt_long(argc, argv, ":c:H:p:o:tVh", options, NULL)) >= 0) {
         switch (c) {
         case 'c':

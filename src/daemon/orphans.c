@@ -63,7 +63,7 @@ static int orphans_forget_sessions(struct orphans *o, const struct table *t)
         const struct session *s = &t->sessions[i];
         int *fd = bsearch(&s->fd, o->fds, o->count, sizeof(*o->fds), compare_int);
 
-        if (fd && s->state != SESSION_FREE && session_cookie(s->fd) == s->cookie)
+        if (fd && s->state != SESSION_FREE && session_has_connection(s))
             known[fd - o->fds] = true;
     }
     for (size_t i = 0; i < o->count; i++)

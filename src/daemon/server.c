@@ -50,6 +50,14 @@ static void source_set(sd_event_source *source, bool on)
         (void)sd_event_source_set_enabled(source, on ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
+/* Turned off and on again, a source leaves and joins sd-event's epoll; and for one that is an epoll
+ * itself the kernel then goes through all that is in it, looking for loops. Other events are a mere
+ * change. */
+static void source_watch(sd_event_source *source, bool on)
+{
+    (void)sd_event_source_set_io_events(source, on ? EPOLLIN : 0);
+}
+
 static void source_arm(sd_event_source *source, uint64_t usec)
 {
     (void)sd_event_source_set_time_relative(source, usec);
@@ -74,20 +82,10 @@ static void server_update(struct server *v)
         (void)sd_event_exit(v->event, EXIT_SUCCESS);
     if (!room)
         source_arm(v->retry_source, journal_retry_usec(&c->journal));
-    source_set(v->client_source, room);
+    source_watch(v->client_source, room);
     source_set(v->run_source, room && clients_have_work(c));
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         source_set(v->listener_sources[i], room && !v->accepting_paused);
-}
-
-static int server_on_run(sd_event_source *source, void *userdata)
-{
-    struct server *v = userdata;
-
-    (void)source;
-    clients_run(&v->clients);
-    server_update(v);
-    return 0;
 }
 
 static int server_on_clients(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -151,6 +149,13 @@ static void server_give_up(struct server *v, uint32_t number)
     close(waiting.fd);
 }
 
+static void server_accept(struct server *v, uint32_t number)
+{
+    if (clients_accept(&v->clients, number, ROUND_ACCEPTS) < 0)
+        server_pause_accepting(v);
+    server_give_up(v, number);
+}
+
 static int server_on_listener(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
     struct server *v = userdata;
@@ -160,9 +165,24 @@ static int server_on_listener(sd_event_source *source, int fd, uint32_t revents,
     (void)revents;
     while (server_header(v)->listeners[n].fd != fd)
         n++;
-    if (clients_accept(&v->clients, n, ROUND_ACCEPTS) < 0)
-        server_pause_accepting(v);
-    server_give_up(v, n);
+    server_accept(v, n);
+    server_update(v);
+    return 0;
+}
+
+/* A turn for those with more to log, after everybody else had one. When the journal has room again
+ * this source is ready before a descriptor is looked at; on its own it would fill the journal up
+ * again, and keep who is new or has little to say waiting for as long as a firehose runs. */
+static int server_on_run(sd_event_source *source, void *userdata)
+{
+    struct server *v = userdata;
+
+    (void)source;
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+        if (v->listener_sources[i] && !v->accepting_paused)
+            server_accept(v, i);
+    clients_read(&v->clients);
+    clients_run(&v->clients);
     server_update(v);
     return 0;
 }
@@ -225,7 +245,7 @@ static int server_on_tick(sd_event_source *source, uint64_t usec, void *userdata
     (void)usec;
     __atomic_add_fetch(&server_header(v)->heartbeat, 1, __ATOMIC_RELEASE);
     clients_tick(&v->clients, now);
-    server_update(v);
+    (void)server_on_command(NULL, NULL, v); /* the signal is only there to be quicker */
     if (v->clients.stopping && now >= v->stop_deadline && v->clients.sessions > 0)
         server_abandon(v);
     source_arm(source, TICK_USEC);
@@ -343,5 +363,5 @@ int server_run(struct table *table, enum output output, const char *journal_path
     if (r < 0)
         log_error("worker: %s", strerror(-r));
     server_deinit(&v);
-    return r < 0 ? EXIT_FAILURE : r;
+    return r < 0 ? WORKER_FAILED : r;
 }

@@ -17,11 +17,13 @@
 /* Exit status of a worker that was told to yield. */
 #define WORKER_YIELDED 4
 
+/* Exit status of a worker that could not go on; another one may. */
+#define WORKER_FAILED 5
+
 /*
  * Adopts what is in the table, and ORPHANS, then serves until the supervisor says otherwise. OUTPUT
  * is decided (not OUTPUT_AUTO); JOURNAL_PATH is journald's socket. Returns the worker's exit
- * status: 0, EXIT_FAILURE where something could not be logged or set up, or WORKER_OUTPUT_GONE
- * where another worker could not write either.
+ * status: 0, EXIT_FAILURE where something could not be logged before a stop, or one of the above.
  */
 int server_run(struct table *table, enum output output, const char *journal_path,
                const struct orphans *orphans);

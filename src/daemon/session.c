@@ -382,6 +382,18 @@ uint64_t session_cookie(int fd)
     return cookie;
 }
 
+bool session_has_connection(const struct session *s)
+{
+    uint64_t cookie = 0;
+    socklen_t length = sizeof(cookie);
+
+    if (s->fd < 0 || s->cookie == 0)
+        return false;
+    if (getsockopt(s->fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0)
+        return errno != EBADF && errno != ENOTSOCK;
+    return cookie == s->cookie;
+}
+
 void session_reset_at_close(const struct session *s)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};

@@ -201,6 +201,10 @@ void session_reset_at_close(const struct session *s);
  * where FD is none. */
 uint64_t session_cookie(int fd);
 
+/* True when FD is still the connection that S had, or the kernel cannot say: then nobody else has
+ * it either. */
+bool session_has_connection(const struct session *s);
+
 /* Throws away what the client sends after its end, a bounded amount. Returns true when nothing more
  * can come and the connection may be closed. */
 bool session_drain(struct session *s);

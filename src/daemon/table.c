@@ -173,8 +173,10 @@ int table_grow(struct table *t, uint32_t capacity)
     if (r < 0)
         return r;
     r = table_map_header(t, capacity);
-    if (r < 0)
+    if (r < 0) {
+        (void)table_resize(t, before->capacity); /* a table's size says its capacity */
         return r;
+    }
     munmap(before, before_size);
     t->header->capacity = capacity;
     return 0;
