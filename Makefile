@@ -135,6 +135,19 @@ fuzzers: $(FUZZERS)
 	        >$(BUILD)/$$n.log 2>&1 || { tail -n 60 $(BUILD)/$$n.log; exit 1; }; \
 	    grep -E 'DONE|stat::number_of_executed_units' $(BUILD)/$$n.log; done
 
+# Both programs as tests/system/inject.py wants them: every call and allocation can be made to fail.
+INJECT = --no-print-directory SANITIZE=address,undefined BUILD=build/inject CFLAGS='-O1 -g' \
+         LDLIBS=build/inject/tests/inject/alloc.o
+inject:
+	$(Q)$(MAKE) $(INJECT) build/inject/tests/inject/alloc.o
+	$(Q)$(MAKE) $(INJECT) all build/inject/inject
+
+# It runs before the sanitizer does.
+$(BUILD)/tests/inject/alloc.o: override SANITIZE =
+$(BUILD)/inject: $(BUILD)/tests/inject/inject.o
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -o $@ $^
+
 # The files in systemd/ name the default paths; the installed ones name the chosen paths.
 SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g'
 # A configuration file that is there belongs to the administrator.
@@ -222,7 +235,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man \
-	check quickstart bench bench-tools instructions packages clean FORCE
+.PHONY: all install uninstall unit inject fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check \
+	quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

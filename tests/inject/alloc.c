@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Linked into a test build of either program, in front of every library: each allocation, whoever
+ * makes it, first asks whether it is to fail. See inject.c.
+ */
+#include "inject.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static bool asking;
+
+__attribute__((constructor)) static void begin(void)
+{
+    asking = true;
+    syscall(SYS_prctl, INJECT_PRCTL, INJECT_BEGIN, 0, 0, 0);
+}
+
+/* True when this allocation is to fail. */
+static bool fails(void)
+{
+    int saved = errno;
+    bool to_fail;
+
+    if (!asking)
+        return false;
+    to_fail = syscall(SYS_prctl, INJECT_PRCTL, INJECT_ALLOCATE, 0, 0, 0) < 0 && errno == ENOMEM;
+    errno = to_fail ? ENOMEM : saved;
+    return to_fail;
+}
+
+/* The next definition of NAME: a sanitizer's, or the library's. */
+#define NEXT(type, name)   \
+    static type (*next)(); \
+    if (!next)             \
+    *(void **)(&next) = dlsym(RTLD_NEXT, #name)
+
+void *malloc(size_t size)
+{
+    NEXT(void *, malloc);
+    return fails() ? NULL : next(size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    NEXT(void *, calloc);
+    return fails() ? NULL : next(n, size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    NEXT(void *, realloc);
+    return fails() ? NULL : next(p, size);
+}
+
+void *reallocarray(void *p, size_t n, size_t size)
+{
+    NEXT(void *, reallocarray);
+    return fails() ? NULL : next(p, n, size);
+}
+
+int posix_memalign(void **ret, size_t alignment, size_t size)
+{
+    NEXT(int, posix_memalign);
+    return fails() ? ENOMEM : next(ret, alignment, size);
+}
+
+/* A sanitizer's own do not come by malloc(). */
+char *strdup(const char *s)
+{
+    NEXT(char *, strdup);
+    return fails() ? NULL : next(s);
+}
+
+char *strndup(const char *s, size_t n)
+{
+    NEXT(char *, strndup);
+    return fails() ? NULL : next(s, n);
+}
