@@ -5,17 +5,17 @@
  *
  *   die SUPERVISOR
  *
- * A place is a number of system calls since the worker was born (each counts twice, before and
- * behind it) and a number of changes since then to what outlives the worker: the two memfds of the
- * session table. Two instructions with neither between them are the same place. Commands, on
- * standard input; each kills the worker that is there, and has another one born:
+ * A place is a number of stops at system calls since the worker was born (before and behind each),
+ * and a number of changes since then to what outlives the worker: the two memfds of the session
+ * table. Two instructions with neither between them are the same place. Commands, on standard
+ * input; each kills the worker that is there, and has another one born:
  *
- *   die S C ...    has the worker die at place S C, the one after it at the place that follows, ...
- *   walk S C ...   the same, then walks through the next one's life instruction by instruction
+ *   die STOPS CHANGES ...   has the worker die at that place, the one after it at the next, ...
  *
  * It says "born" when the worker has not done anything yet, and waits for a line. "done" ends a
- * walk, or a life that never came to its place, while the worker has nothing to do. The answer is
- * a line: how many workers died; of a walk, for each S how many changes there were.
+ * life that does not come to its place, once the worker has nothing to do. The answer is a line:
+ * how many workers died; where not all of them, whether the other one came to that many stops at
+ * all.
  */
 #include "daemon/table.h"
 
@@ -42,9 +42,10 @@
 #define SESSIONS_SEEN (4 * sizeof(struct session))
 #define REGION_SEEN   ((size_t)4096)
 
-#define SYSTEM_CALLS_MAX 100000
-
 #define LINE_SIZE 64
+
+/* Nothing to do, once there is nothing more to come. */
+#define IDLE_MSEC 20
 
 #define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
 
@@ -55,9 +56,9 @@ struct seen {
 };
 
 static pid_t supervisor, worker;
+static bool told;   /* "done" */
 static bool unborn; /* the worker has not done anything yet */
 static struct seen header, sessions, region;
-static unsigned changes[SYSTEM_CALLS_MAX]; /* behind each stop at a system call */
 
 static void fail(const char *what)
 {
@@ -200,7 +201,7 @@ static bool read_line(char line[static LINE_SIZE])
     return fgets(line, LINE_SIZE, stdin);
 }
 
-/* The worker's next stop. Returns false when it has ended, or somebody says "done". */
+/* The worker's next stop. Returns false when it has ended, or has nothing to do after "done". */
 static bool next_stop(int *status, enum __ptrace_request how)
 {
     char line[LINE_SIZE];
@@ -211,16 +212,20 @@ static bool next_stop(int *status, enum __ptrace_request how)
         wait_for(worker, status);
         return WIFSTOPPED(*status);
     }
-    for (;;) {
+    for (unsigned idle = 0; idle < IDLE_MSEC; idle += told) {
         pid_t pid = waitpid(worker, status, __WALL | WNOHANG);
 
         if (pid == worker)
             return WIFSTOPPED(*status);
         look_after_supervisor();
-        if (input_waits(0))
-            return read_line(line) && false;
-        sched_yield();
+        if (told)
+            (void)poll(NULL, 0, 1);
+        else if (input_waits(0))
+            told = read_line(line);
+        else
+            sched_yield();
     }
+    return false;
 }
 
 static bool is_system_call(int status)
@@ -243,75 +248,71 @@ static bool at_system_call(void)
 #endif
 }
 
-/* Steps until MOST changes are done or a system call comes. Returns the changes, or -1. */
-static int step(int *status, unsigned most)
+/* Steps until there were so many changes. Returns false where a system call comes first. */
+static bool step(int *status, unsigned changes)
 {
-    unsigned n = 0;
-
     (void)changed();
-    while (n < most && !at_system_call()) {
-        if (!next_stop(status, PTRACE_SINGLESTEP))
-            return -1;
-        n += changed();
+    while (changes > 0) {
+        if (at_system_call() || !next_stop(status, PTRACE_SINGLESTEP))
+            return false;
+        changes -= changed();
     }
-    return (int)n;
+    return true;
 }
 
-static void walk(void)
+/* The same, while the supervisor stands still: so slow a worker it would take for one that hangs.
+ */
+static bool step_alone(int *status, unsigned changes)
 {
-    unsigned stops = 0;
-    int status = 0, n;
+    int supervisors;
+    bool there;
 
-    /* It would take so slow a worker for one that hangs. */
+    if (changes == 0)
+        return true;
     if (ptrace(PTRACE_INTERRUPT, supervisor, NULL, NULL) < 0)
         fail("PTRACE_INTERRUPT");
-    wait_for(supervisor, &status);
-    status = 0;
-    while ((n = step(&status, UINT_MAX)) >= 0 && stops < SYSTEM_CALLS_MAX) {
-        changes[stops++] = (unsigned)n;
-        /* Before it, and behind it. */
-        if (!next_stop(&status, PTRACE_SYSCALL))
-            break;
-        if (is_system_call(status)) {
-            changes[stops++] = 0;
-            if (!next_stop(&status, PTRACE_SYSCALL))
-                break;
-        }
-    }
-    if (ptrace(PTRACE_CONT, supervisor, NULL, NULL) < 0)
-        fail("PTRACE_CONT");
-    for (unsigned i = 0; i < stops; i++)
-        printf("%u ", changes[i]);
-    printf("\n");
+    wait_for(supervisor, &supervisors);
+    there = step(status, changes);
+    go_on(supervisor, supervisors, PTRACE_CONT);
+    return there;
 }
 
-/* Returns whether the worker came to the place. */
-static bool come_to(unsigned stops, unsigned most)
+/* Whether the worker came to as many stops, and then whether it came to as many changes before the
+ * next one. */
+enum come { NOT_REACHED, TOO_FEW_CHANGES, THERE };
+
+static enum come come_to(unsigned stops, unsigned changes)
 {
     int status = 0;
 
     for (unsigned i = 0; i < stops;) {
         if (!next_stop(&status, PTRACE_SYSCALL))
-            return false;
+            return NOT_REACHED;
         i += is_system_call(status);
     }
-    return most == 0 || step(&status, most) >= 0;
+    if (step_alone(&status, changes))
+        return THERE;
+    while (next_stop(&status, PTRACE_SYSCALL))
+        ;
+    return TOO_FEW_CHANGES;
 }
 
-/* Has workers die at PLACES, one after the other. Returns how many there were. */
-static unsigned die(const char *places)
+/* Has workers die at PLACES, one after the other. */
+static void die(const char *places)
 {
-    unsigned stops, most, died = 0;
+    unsigned stops, changes, died = 0;
+    enum come come = THERE;
     int length;
 
-    for (; sscanf(places, "%u %u%n", &stops, &most, &length) == 2; places += length) {
-        if (!come_to(stops, most))
+    for (; sscanf(places, "%u %u%n", &stops, &changes, &length) == 2; places += length) {
+        come = come_to(stops, changes);
+        if (come != THERE)
             break;
         kill_worker();
         died++;
         be_born();
     }
-    return died;
+    printf("%u %d\n", died, come != NOT_REACHED);
 }
 
 /* The worker that is there, which nobody traces. */
@@ -332,18 +333,14 @@ static pid_t find_worker(void)
 static void obey(const char *line)
 {
     char go[LINE_SIZE];
-    unsigned died;
 
     (void)kill(find_worker(), SIGKILL);
     be_born();
     printf("born\n");
     if (!read_line(go))
         exit(0);
-    died = die(line + strcspn(line, " \n"));
-    if (line[0] == 'w')
-        walk();
-    else
-        printf("%u\n", died);
+    told = false;
+    die(line + strcspn(line, " \n"));
     if (!unborn) {
         kill_worker();
         be_born();
