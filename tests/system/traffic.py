@@ -117,9 +117,10 @@ def together(functions):
 
 
 class Feeder(threading.Thread):
-    """A client that sends lines until told to end: for faults in the middle of traffic."""
+    """A client that sends lines until told to end: for faults in the middle of traffic. With the
+    usual pause some hundred lines a second, no more than can be checked afterwards."""
 
-    def __init__(self, netd, number=0, pause=0.0, **options):
+    def __init__(self, netd, number=0, pause=0.04, **options):
         super().__init__(daemon=True)
         self.client = netd.connect(timeout=120, **options)
         self.netd, self.number, self.pause = netd, number, pause
@@ -191,6 +192,10 @@ def open_descriptors(netd, pid):
 
 def sessions_open(netd):
     return int(netd.show("StatusText").split()[0])
+
+
+def records_logged(netd):
+    return int(netd.show("StatusText").split()[2])
 
 
 def is_held(netd):
