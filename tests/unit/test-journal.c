@@ -194,6 +194,46 @@ static void full_queue_is_asked_less_and_less(void **state)
     assert_true(journal_retry_usec(journal) < before);
 }
 
+/* Fills the queue until an entry is left over. */
+static void fill_queue(uint64_t *next)
+{
+    while (journal_send(journal) == 0) {
+        (void)commit(next);
+        journal_reset(journal);
+        for (uint64_t i = 0; i < BATCH_MAX; i++)
+            push(*next + i, 10);
+    }
+    (void)commit(next);
+}
+
+static void wait_follows_the_journals_speed(void **state)
+{
+    uint64_t next = 0, before, slow;
+
+    (void)state;
+    sink_open(&sink);
+    begin();
+    fill_queue(&next);
+    /* The queue is empty each time: it was asked too late. */
+    for (int i = 0; i < 10; i++) {
+        before = journal_retry_usec(journal);
+        while (sink_take(&sink))
+            ;
+        fill_queue(&next);
+        assert_true(journal_retry_usec(journal) <= before);
+    }
+    assert_true(journal_retry_usec(journal) < 500);
+    /* One entry is gone each time: too early. */
+    slow = journal_retry_usec(journal);
+    for (int i = 0; i < 10; i++) {
+        assert_true(sink_take(&sink));
+        fill_queue(&next);
+        assert_true(journal_retry_usec(journal) >= slow);
+        slow = journal_retry_usec(journal);
+    }
+    assert_true(slow > 2000 && slow < 10000);
+}
+
 static void missing_journal_is_waited_for(void **state)
 {
     uint64_t next = 0;
@@ -557,6 +597,7 @@ int main(void)
         TEST(batch_has_a_last_place),
         TEST(full_queue_keeps_order),
         TEST(full_queue_is_asked_less_and_less),
+        TEST(wait_follows_the_journals_speed),
         TEST(missing_journal_is_waited_for),
         TEST(journal_that_goes_away_is_found_again),
         TEST(large_entries_are_memfds),
