@@ -230,7 +230,7 @@ def describe(boxes):
 def main():
     import parts  # pylint: disable=import-outside-toplevel; it needs this file's functions
     known = {"rows": run_rows, "sessions": parts.run_sessions, "latency": parts.run_latency,
-             "start": parts.run_start}
+             "start": parts.run_start, "tuning": parts.run_tuning}
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--release", action="append", choices=RELEASES)
     parser.add_argument("--part", action="append", choices=known)

@@ -3,12 +3,13 @@
 
 import collections
 import dataclasses
+import random
 import statistics
 import time
 
 import measure
 import rows
-from bench import Load, run_row, start_row, stop_row
+from bench import JOURNALD_CONF, Load, run_row, start_row, stop_row, write_files
 
 IDLE_SESSIONS = 100000  # fewer where the machine does not let a process have so many descriptors
 ACTIVE_SESSIONS = (1, 10, 100, 1000, 10000)
@@ -17,6 +18,15 @@ SHORT_TOGETHER = 50
 PROBES = {"idle": 500, "80 % load": 1000}
 PROBE_INTERVAL = 7300  # µs: in step with nothing
 STARTS = 10
+
+# Settings of journald that are held against JOURNALD_CONF.
+TUNING = {
+    "as in every row": "",
+    "ForwardToSyslog=yes": "ForwardToSyslog=yes\n",
+    "SystemMaxFileSize=16M": "SystemMaxFileSize=16M\n",
+    "Compress=no": "Compress=no\n",
+    "Storage=volatile": "Storage=volatile\nRuntimeMaxUse=1G\nRuntimeMaxFileSize=512M\n",
+}
 
 
 def by_name(args):
@@ -169,4 +179,25 @@ def run_start(boxes, args):
             box.run("systemctl", "stop", "netd.socket", "netd.service")
         results[release] = {"systemctl start until ready": started,
                             "first connection to netd.socket until its event": first}
+    return results
+
+
+# Tuning
+
+
+def configure_journald(box, more):
+    write_files(box, {"/run/systemd/journald.conf.d/bench.conf": JOURNALD_CONF + more})
+    box.sh("systemctl reset-failed systemd-journald; systemctl restart systemd-journald")
+
+
+def run_tuning(boxes, args):
+    """One netd with a hundred connections, by turns with each setting."""
+    row = by_name(args)["netd-100"]
+    results = {release: collections.defaultdict(list) for release in boxes}
+    for _ in range(args.rounds):
+        for release, box in boxes.items():
+            for name in random.sample(list(TUNING), len(TUNING)):
+                configure_journald(box, TUNING[name])
+                results[release][name].append(run_row(box, row, args.lines, args.size))
+            configure_journald(box, "")
     return results

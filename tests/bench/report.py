@@ -93,8 +93,21 @@ def table_of_start(data):
     return lines + [""]
 
 
+def table_of_tuning(data):
+    lines = []
+    for release, part in data["tuning"].items():
+        base = spread(part["as in every row"], "records_per_second")[0]
+        lines += [f"{NAMES[release]}: journald's settings, netd with 100 connections", ""]
+        for name, runs in part.items():
+            rate = spread(runs, "records_per_second")[0]
+            lines.append(f"  {name:24} {rate:9,.0f} records/s, {rate / base:.2f} x, journald "
+                         f"{spread(runs, 'journald_usec')[0]:.2f} µs")
+        lines.append("")
+    return lines
+
+
 TABLES = {"rows": table_of_rows, "sessions": table_of_sessions, "latency": table_of_latency,
-          "start": table_of_start}
+          "start": table_of_start, "tuning": table_of_tuning}
 
 
 def text(data):
