@@ -28,6 +28,9 @@ BASE_PACKAGES = "systemd systemd-sysv dbus"
 TOOL_PACKAGES = ("iproute2 procps python3-minimal netcat-openbsd nftables socat strace "
                  "systemd-journal-remote")
 
+# Nothing of this machine is needed for it or changed by it.
+NSPAWN = ["systemd-nspawn", "--register=no", "--keep-unit", "--link-journal=no"]
+
 CLONE_NEWNET = 0x40000000
 # Of the caller's environment, a command in a box gets this and nothing else.
 ENVIRONMENT = {
@@ -109,9 +112,9 @@ class Files:
         self._run("mmdebstrap", "--variant=minbase", "--aptopt=Acquire::Retries \"3\"",
                   "--include=" + BASE_PACKAGES.replace(" ", ","), self.release, self.base, mirror())
         self.copy(self.box)
-        inside = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--pipe",
-                  "--resolv-conf=copy-host", f"--machine=netd-{os.getpid()}-{self.release}",
-                  "-D", self.box, "--setenv=DEBIAN_FRONTEND=noninteractive"]
+        inside = [*NSPAWN, "--quiet", "--pipe", "--resolv-conf=copy-host", "-D", self.box,
+                  f"--machine=netd-{os.getpid()}-{self.release}",
+                  "--setenv=DEBIAN_FRONTEND=noninteractive"]
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "update")
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "install", "-y",
                   "--no-install-recommends", *build_packages(), *TOOL_PACKAGES.split())
@@ -167,9 +170,8 @@ class Box:
         command = ["sh", "-c", enter, "sh"]
         if not keep:
             command += ["setpriv", "--pdeathsig", "TERM"]
-        command += ["systemd-nspawn", "--register=no", "--keep-unit", "--private-network",
-                    "--resolv-conf=off", "--timezone=off", f"--machine={name[:60]}",
-                    "--hostname=netd", "-D", str(self.root), "--boot"]
+        command += [*NSPAWN, "--private-network", "--resolv-conf=off", "--timezone=off",
+                    f"--machine={name[:60]}", "--hostname=netd", "-D", str(self.root), "--boot"]
         environment = {**os.environ, "CGROUPS": " ".join(map(str, self._cgroups))}
         with open(self.console, "wb") as console:
             self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console,

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The README's commands, as a new user types them on a Debian that never had a compiler."""
 
+import os
 import re
 import subprocess
+
+from box import NSPAWN
 
 TREE = "/usr/src/netd"
 
@@ -24,9 +27,8 @@ def test_with_systemd(pristine):
 
 def test_without_systemd(pristine):
     root = pristine().root
-    inside = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--pipe",
-              "--private-network", "--resolv-conf=off", f"--machine=netd-{root.parent.name}-bare",
-              "-D", str(root), "--as-pid2", "sh", "-euc"]
+    inside = [*NSPAWN, "--quiet", "--pipe", "--private-network", "--resolv-conf=off",
+              f"--machine=netd-{os.getpid()}-bare", "-D", str(root), "--as-pid2", "sh", "-euc"]
     script = f"""
         test ! -e /run/systemd/system
         apt-get -qq update
