@@ -25,14 +25,14 @@ def columns(widths, *cells):
 
 
 def table_of_rows(data):
-    widths = (44, 10, 18, 8, 10, 11, 9, 8, 6, 0)
+    widths = (44, 10, 20, 7, 11, 13, 11, 13, 9, 6)
     lines = []
     for release, results in data["rows"]["results"].items():
         about = data["machine"]["releases"][release]
         lines += [f"{NAMES[release]}, systemd {about['systemd']}, rsyslog {about['rsyslog']}, "
                   f"Node.js {about['node']}", "",
                   columns(widths, "", "records/s", "least to most", "MB/s", "daemon µs",
-                          "journald µs", "memory MB", "netd =", "lost") + "  says"]
+                          "journald µs", "memory MB", "shared once", "netd is", "lost") + "  says"]
         netd = statistics.median(r["records_per_second"] for r in results.get("netd", [])) \
             if results.get("netd") else None
         for row in data["rows"]["rows"]:
@@ -43,6 +43,7 @@ def table_of_rows(data):
                 f"{spread(runs, 'bytes_per_second')[0] / 1e6:.1f}",
                 f"{spread(runs, 'daemon_usec')[0]:.2f}", f"{spread(runs, 'journald_usec')[0]:.2f}",
                 f"{spread(runs, 'memory')[0] / 1e6:.1f}",
+                f"{spread(runs, 'memory_shared')[0] / 1e6:.1f}",
                 f"{netd / rate:.2f} x" if netd and not row["stream"] else "",
                 sum(run["lost"] for run in runs)) + f"  {row['attributed']}")
         lines.append("")
