@@ -4,6 +4,7 @@
 #   make install            PREFIX, SYSCONFDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
 #   make unit               builds and runs the unit tests
 #   make fuzz               runs each fuzzer for SECONDS (60); needs clang and its compiler-rt
+#   make coverage           lines and branches that tests run, and why not the others (root)
 #   make lint               format, static analysers, man pages, scripts
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
 #   make instructions       instructions per record and per session, with a bound
@@ -120,8 +121,9 @@ instructions: $(BUILD)/bench/instructions
 	$(Q)tests/bench/instructions.sh $<
 
 # BENCH="--rounds 9 --part rows": see tests/bench/bench.py.
-bench:
+bench: $(BUILD)/netd-client
 	$(Q)tests/bench/bench.py $(BENCH)
+	$(Q)tests/bench/client.py $(BUILD)/netd-client
 
 SECONDS ?= 60
 fuzz:
@@ -144,6 +146,9 @@ inject:
 
 # It runs before the sanitizer does.
 $(BUILD)/tests/inject/alloc.o: override SANITIZE =
+coverage:
+	$(Q)tests/coverage.py
+
 $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^
@@ -235,7 +240,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit inject fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check \
+.PHONY: all install uninstall unit inject coverage fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check \
 	quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

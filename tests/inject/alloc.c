@@ -21,6 +21,27 @@ __attribute__((constructor)) static void begin(void)
     syscall(SYS_prctl, INJECT_PRCTL, INJECT_BEGIN, 0, 0, 0);
 }
 
+/* From here on only what a profiler writes down is left to do. */
+__attribute__((destructor)) static void end(void)
+{
+    asking = false;
+    syscall(SYS_prctl, INJECT_PRCTL, INJECT_END, 0, 0, 0);
+}
+
+#ifdef COVERAGE
+void __gcov_dump(void);
+
+/* gcc calls this for execv(3), to write down what ran until then. */
+int __gcov_execv(const char *path, char *const *argv);
+int __gcov_execv(const char *path, char *const *argv)
+{
+    end();
+    __gcov_dump();
+    begin();
+    return (int)syscall(SYS_execve, path, argv, environ);
+}
+#endif
+
 /* True when this allocation is to fail. */
 static bool fails(void)
 {

@@ -358,6 +358,10 @@ static void answer(struct inject *in, const struct seccomp_notif *n, struct secc
         p->mapped = false;
         return;
     }
+    if (marked && data->args[1] == INJECT_END) {
+        p->counting = false;
+        return;
+    }
     if (marked) {
         r->error = p->counting ? -judge(in, p, CALL_ALLOCATE) : 0;
         return;

@@ -5,6 +5,7 @@
 
 #define INJECT_PRCTL    0x6e657464
 #define INJECT_BEGIN    1 /* main() is next */
+#define INJECT_END      3 /* main() is over */
 #define INJECT_ALLOCATE 2 /* fails with ENOMEM where the allocation is to fail */
 
 /* Allocations, among the numbers of system calls. */

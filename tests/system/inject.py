@@ -436,6 +436,10 @@ def check_netd(life, served):
         # Whoever could not start says it with his exit status, unless he waited to be stopped.
         require(life.status != 0 or not life.fault or life.fault.mode == "good", "never ready")
         return "refused"
+    if any(line.startswith("netd: standard output: ") for line in life.lines()):
+        # What it writes to is broken: it says so and ends.
+        require(life.status == 1, f"exit status {life.status}")
+        return "refused"
     if not life.fault or life.fault.mode == "once":
         missing = [name for name, ok in served.items() if not ok]
         require(len(missing) <= (1 if life.fault else 0), f"not served: {missing}")
