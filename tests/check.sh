@@ -11,7 +11,7 @@ LOGS=build/check
 RELEASES=(bookworm trixie)
 # Besides what the build needs.
 PACKAGES=(clang clang-format clang-tidy cppcheck dpkg-dev git libclang-rt-dev libcmocka-dev mandoc
-    mmdebstrap python3-pytest shellcheck systemd-container)
+    mmdebstrap python3-pytest shellcheck systemd-container valgrind)
 
 passed=0
 failed=0
@@ -112,6 +112,7 @@ step build-clang make -j"$(nproc)" CC=clang WERROR=1 BUILD=build/clang all
 step unit make -j"$(nproc)" CC=gcc WERROR=1 BUILD=build/gcc unit
 step unit-clang make -j"$(nproc)" CC=clang WERROR=1 BUILD=build/clang unit
 step unit-sanitized make -j"$(nproc)" CC=gcc WERROR=1 SANITIZE=address,undefined unit
+step instructions make -j2 CC=gcc WERROR=1 BUILD=build/gcc instructions
 count_unit_tests $LOGS/unit*.log
 
 note "system tests"
