@@ -8,7 +8,7 @@ import pytest
 
 from box import wait_for
 from traffic import (ADDRESSES, AWKWARD, EVERY_EVENT, MESSAGE_IDS, awkward, check, check_record,
-                     ended, finish, message, port_of, records, reset, seeded,
+                     ended, finish, is_read, message, port_of, records, reset, seeded,
                      send_and_check, session_of)
 
 SMALL = "max_record = 64;"
@@ -165,6 +165,19 @@ def test_the_size_limit_does_not_depend_on_segments(netd):
             client.sendall(data[i:i + 1])
         receipt = finish(netd, client)
     check(netd, receipt.session, data, 64)
+
+
+@pytest.mark.parametrize("rest", [b"\n", b"x\n", b"\r\n", b""])
+def test_a_cr_at_the_size_limit_waits_for_the_next_byte(netd, rest):
+    """After max_record bytes and a CR, only the next byte tells whether it was a record's end."""
+    netd.start(config=SMALL)
+    with netd.connect() as client:
+        session = session_of(netd, client)
+        client.sendall(b"a" * 64 + b"\r")
+        wait_for(lambda: is_read(netd, client), "netd to have read it")
+        client.sendall(rest)
+        finish(netd, client)
+    check(netd, session, b"a" * 64 + b"\r" + rest, 64)
 
 
 @pytest.mark.parametrize("size", [64, 65, 4096, 65535, 65536, 65537, 131071, 131072])

@@ -83,6 +83,13 @@ def finish(netd, client):
     return netd.receipt(client)
 
 
+def is_read(netd, client):
+    """True when netd has read all that the client has sent so far."""
+    queue = netd.box.sh(f"ss -Htn 'sport = {client.getpeername()[1]} and "
+                        f"dport = {port_of(client)}'").split()[1]
+    return queue == "0"
+
+
 def is_over(client):
     """True when the connection has ended, with a reset or in order, whatever was sent before."""
     try:
