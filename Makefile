@@ -5,6 +5,7 @@
 #   make unit               builds and runs the unit tests
 #   make fuzz               runs each fuzzer for SECONDS (60); needs clang and its compiler-rt
 #   make coverage           lines and branches that tests run, and why not the others (root)
+#   make soak               MINUTES (30) of clients and faults, then every byte compared (root)
 #   make lint               format, static analysers, man pages, scripts
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
 #   make instructions       instructions per record and per session, with a bound
@@ -146,6 +147,10 @@ inject:
 
 # It runs before the sanitizer does.
 $(BUILD)/tests/inject/alloc.o: override SANITIZE =
+MINUTES ?= 30
+soak:
+	$(Q)/usr/bin/python3 -B tests/system/soak.py --minutes $(MINUTES)
+
 coverage:
 	$(Q)tests/coverage.py
 
@@ -240,7 +245,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit inject coverage fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check \
+.PHONY: all install uninstall unit inject soak coverage fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check \
 	quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
