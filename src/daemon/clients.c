@@ -356,6 +356,16 @@ static bool clients_name(struct session *s, int fd)
     return n == (ssize_t)sizeof(s->id) && s->cookie != 0;
 }
 
+/* Lets S read what its client has sent by now, and no more. */
+static void clients_end_soon(struct session *s)
+{
+    int unread = 0;
+
+    s->stop_bytes = ioctl(s->fd, SIOCINQ, &unread) < 0 || unread < 0 ? 0 : (uint32_t)unread;
+    if (s->stop_bytes == 0)
+        session_end(s, REASON_SHUTDOWN, 0);
+}
+
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
 static void clients_admit(struct clients *c, uint32_t listener, int fd, const struct endpoint *peer)
 {
@@ -387,6 +397,8 @@ static void clients_admit(struct clients *c, uint32_t listener, int fd, const st
     r = clients_watch(c, s);
     if (r < 0)
         session_end(s, REASON_ERROR, -r);
+    if (c->stopping)
+        clients_end_soon(s);
     clients_turn(c, s);
 }
 
@@ -460,15 +472,6 @@ void clients_tick(struct clients *c, uint64_t now)
 
 /* --- Stopping --- */
 
-static uint32_t clients_unread(int fd)
-{
-    int unread = 0;
-
-    if (ioctl(fd, SIOCINQ, &unread) < 0 || unread < 0)
-        return 0;
-    return (uint32_t)unread;
-}
-
 void clients_stop(struct clients *c)
 {
     c->stopping = true;
@@ -477,9 +480,7 @@ void clients_stop(struct clients *c)
 
         if (s->state != SESSION_OPEN || s->reason != REASON_NONE)
             continue;
-        s->stop_bytes = clients_unread(s->fd);
-        if (s->stop_bytes == 0)
-            session_end(s, REASON_SHUTDOWN, 0);
+        clients_end_soon(s);
         table_list_append(c->table, LIST_RUN, s);
     }
 }

@@ -64,6 +64,15 @@ static void source_arm(sd_event_source *source, uint64_t usec)
     (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+/* True when a stop has nothing left to do. */
+static bool server_has_stopped(const struct server *v)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (v->listener_sources[i])
+            return false;
+    return v->clients.stopping && v->clients.sessions == 0;
+}
+
 /* Turns the sources on or off by what is true now; every handler ends with it. */
 static void server_update(struct server *v)
 {
@@ -78,7 +87,7 @@ static void server_update(struct server *v)
     /* On standard output half an entry would stay half; the journal takes whole ones. */
     if (v->yielding && c->journal.written == 0)
         (void)sd_event_exit(v->event, WORKER_YIELDED);
-    else if (c->stopping && c->sessions == 0)
+    else if (server_has_stopped(v))
         (void)sd_event_exit(v->event, EXIT_SUCCESS);
     if (!room)
         source_arm(v->retry_source, journal_retry_usec(&c->journal));
@@ -135,15 +144,18 @@ static int server_on_pause_over(sd_event_source *source, uint64_t usec, void *us
     return 0;
 }
 
-/* Closes a listener that a reload gave up, once nobody waits there any more. */
+/* Leaves a listener alone, once nobody waits there any more, while netd stops; closes it where a
+ * reload gave it up. */
 static void server_give_up(struct server *v, uint32_t number)
 {
     struct table_listener *l = &server_header(v)->listeners[number];
     struct pollfd waiting = {.fd = l->fd, .events = POLLIN};
 
-    if (!l->closing || poll(&waiting, 1, 0) != 0)
+    if ((!l->closing && !v->clients.stopping) || poll(&waiting, 1, 0) != 0)
         return;
     v->listener_sources[number] = sd_event_source_disable_unref(v->listener_sources[number]);
+    if (!l->closing)
+        return;
     /* Before it is closed: what stands in the table as a listener is one. */
     __atomic_store_n(&l->fd, -1, __ATOMIC_RELEASE);
     close(waiting.fd);
@@ -189,21 +201,21 @@ static int server_on_run(sd_event_source *source, void *userdata)
 
 /* --- The supervisor's word --- */
 
+/* Ends all sessions, those included that wait to be accepted; but whoever waits at a passed socket
+ * is served by whom it is passed to next. */
 static void server_stop(struct server *v)
 {
     if (v->clients.stopping)
         return;
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
-        const struct table_listener *l = &server_header(v)->listeners[i];
-
-        /* Whoever waits at a passed socket is served by whom it is passed to next. */
-        if (l->fd >= 0 && !l->passed)
-            (void)clients_accept(&v->clients, i, UINT32_MAX);
-        v->listener_sources[i] = sd_event_source_disable_unref(v->listener_sources[i]);
-    }
     v->stop_deadline =
         now_usec(CLOCK_MONOTONIC) + server_header(v)->config.stop_timeout * USEC_PER_SEC;
     clients_stop(&v->clients);
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
+        if (server_header(v)->listeners[i].passed)
+            v->listener_sources[i] = sd_event_source_disable_unref(v->listener_sources[i]);
+        else if (v->listener_sources[i])
+            server_accept(v, i);
+    }
 }
 
 static int server_on_command(sd_event_source *source, const struct signalfd_siginfo *si,
@@ -246,7 +258,7 @@ static int server_on_tick(sd_event_source *source, uint64_t usec, void *userdata
     __atomic_add_fetch(&server_header(v)->heartbeat, 1, __ATOMIC_RELEASE);
     clients_tick(&v->clients, now);
     (void)server_on_command(NULL, NULL, v); /* the signal is only there to be quicker */
-    if (v->clients.stopping && now >= v->stop_deadline && v->clients.sessions > 0)
+    if (v->clients.stopping && now >= v->stop_deadline)
         server_abandon(v);
     source_arm(source, TICK_USEC);
     return 0;

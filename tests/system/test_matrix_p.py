@@ -11,8 +11,9 @@ import pytest
 import journal
 from box import wait_for
 from test_matrix_j import idle_processor, injected, unharmed
-from traffic import (ByHand, Feeder, check, file_inside, finish, is_over, processes,
-                     records_logged, served, session_of, sessions_open)
+from traffic import (ByHand, Feeder, check, file_inside, finish, is_held, is_over,
+                     journald_stopped, processes, records_logged, served, session_of,
+                     sessions_open)
 
 
 def test_p2_supervisor_killed(netd):
@@ -72,6 +73,25 @@ def test_p3_what_had_arrived_is_logged_and_receipts_are_true(netd):
             data = b"client %d\n" % n * 300 + b"half"
             assert receipt.bytes == len(data) and receipt.end == "shutdown"
             check(netd, receipt.session, data, reason="shutdown")
+
+
+def test_p3_who_waits_to_be_accepted_is_served_too(netd):
+    """While the journal holds netd nobody is accepted; a stop then does not turn them away."""
+    netd.start()
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(netd.connect(timeout=60))
+        with journald_stopped(netd.box):
+            busy.sendall(b"busy\n" * 4000)
+            wait_for(lambda: is_held(netd), "netd to be held")
+            waiting = [stack.enter_context(netd.connect(timeout=60)) for _ in range(5)]
+            for client in waiting:
+                client.sendall(b"one\ntwo")
+            netd.box.run("systemctl", "stop", "--no-block", "netd")
+            wait_for(lambda: netd.show("ActiveState") == "deactivating", "netd to be told")
+        assert netd.receipt(busy).bytes == 20000
+        for client in waiting:
+            receipt = netd.receipt(client)
+            assert receipt.bytes == 7 and receipt.records == 2 and receipt.end == "shutdown"
 
 
 def test_p8_no_descriptors_left(netd):
