@@ -237,7 +237,7 @@ class Box:
     def command(self, *command, env=None):
         """The words that run COMMAND inside. It dies with the process that entered for it."""
         variables = [f"{k}={v}" for k, v in {**ENVIRONMENT, **(env or {})}.items()]
-        return ["nsenter", "-t", str(self.pid), "-a", "setpriv", "--pdeathsig", "KILL",
+        return ["nsenter", "-t", str(self.pid), "-a", "-r", "setpriv", "--pdeathsig", "KILL",
                 "env", "-i", *variables, *map(str, command)]
 
     def run(self, *command, check=True, env=None, text=True, timeout=60, **options):
