@@ -10,6 +10,7 @@
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
+#   make check-long         the same, with what takes hours
 #   make quickstart         from a bare Debian to the first events in the journal (root)
 #
 # Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
@@ -147,6 +148,15 @@ inject:
 
 # It runs before the sanitizer does.
 $(BUILD)/tests/inject/alloc.o: override SANITIZE =
+# All of it, and one session of both programs.
+valgrind: all $(UNIT_TESTS) $(BUILD)/tests/valgrind/fork.so
+	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST   $$t"; \
+	    valgrind --quiet --error-exitcode=99 --leak-check=full $$t; done
+	$(Q)tests/valgrind/session.sh $(BUILD)
+
+$(BUILD)/tests/valgrind/fork.so: tests/valgrind/fork.c
+	$(Q)mkdir -p $(@D) && $(CC) -D_GNU_SOURCE -shared -fPIC $(CFLAGS) -o $@ $<
+
 MINUTES ?= 30
 soak:
 	$(Q)/usr/bin/python3 -B tests/system/soak.py --minutes $(MINUTES)
@@ -235,6 +245,9 @@ lint-tidy/%:
 check:
 	$(Q)tests/check.sh
 
+check-long:
+	$(Q)tests/check.sh --long
+
 quickstart:
 	$(Q)tests/quickstart.sh
 
@@ -245,7 +258,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit inject soak coverage fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check \
+.PHONY: all install uninstall unit inject valgrind soak coverage fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check check-long \
 	quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -27,6 +27,9 @@ import argparse
 import collections
 import contextlib
 import ctypes
+# What Python imports when it is first used: --root may have another Python, or none.
+import encodings.ascii
+import encodings.idna
 import fcntl
 import glob
 import multiprocessing
