@@ -8,9 +8,9 @@
 #   make soak               MINUTES (30) of clients and faults, then every byte compared (root)
 #   make lint               format, static analysers, man pages, scripts
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
+#   make check-long         the same, with what takes hours
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
-#   make check-long         the same, with what takes hours
 #   make quickstart         from a bare Debian to the first events in the journal (root)
 #
 # Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
