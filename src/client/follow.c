@@ -49,9 +49,8 @@ int follow_run(const struct options *options, char **arguments, int count)
     struct output output;
     int r;
 
-    r = reader_open(options, &reader);
-    if (r < 0 && count > 0)
-        r = session_find(reader, arguments[0], id);
+    r = count > 0 ? session_open(options, arguments[0], &reader, id)
+                  : reader_open(options, &reader);
     if (r >= 0)
         return r;
     output_open(&output, options, false);

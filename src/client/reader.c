@@ -211,6 +211,13 @@ int reader_seek_tail(struct reader *reader)
     return sd_journal_seek_tail(reader->journal);
 }
 
+int reader_begin(struct reader *reader, const char *session, unsigned kinds)
+{
+    int r = reader_filter(reader, session, kinds);
+
+    return r < 0 ? r : reader_seek_head(reader);
+}
+
 /* --- Events --- */
 
 /* Makes room for SIZE more bytes of values. */

@@ -83,6 +83,9 @@ int reader_filter_resent(struct reader *reader, const char *session);
 int reader_seek_head(struct reader *reader);
 int reader_seek_tail(struct reader *reader);
 
+/* reader_filter() and reader_seek_head() in one. */
+int reader_begin(struct reader *reader, const char *session, unsigned kinds);
+
 /* Move by one event. Return 1 with *RET filled in, 0 when there is none, or a negative errno. */
 int reader_next(struct reader *reader, struct event *ret);
 int reader_previous(struct reader *reader, struct event *ret);

@@ -45,9 +45,7 @@ static int session_exists(struct reader *reader, const char *id)
     struct event event;
     int r;
 
-    r = reader_filter(reader, id, KIND_SESSION);
-    if (r >= 0)
-        r = reader_seek_head(reader);
+    r = reader_begin(reader, id, KIND_SESSION);
     return r < 0 ? r : reader_next(reader, &event);
 }
 
@@ -106,6 +104,14 @@ int session_find(struct reader *reader, const char *prefix, char ret[static SESS
     if (count > 1)
         return client_fail(STATUS_FAILED, "%zu sessions begin with '%s'", count, prefix);
     return -1;
+}
+
+int session_open(const struct options *options, const char *prefix, struct reader **ret,
+                 char id[static SESSION_ID_HEX + 1])
+{
+    int r = reader_open(options, ret);
+
+    return r < 0 ? session_find(*ret, prefix, id) : r;
 }
 
 /* --- What became of it --- */

@@ -17,6 +17,10 @@ enum life {
  */
 int session_find(struct reader *reader, const char *prefix, char ret[static SESSION_ID_HEX + 1]);
 
+/* reader_open() and session_find() in one, with the results of both. */
+int session_open(const struct options *options, const char *prefix, struct reader **ret,
+                 char id[static SESSION_ID_HEX + 1]);
+
 /* Whether the netd that wrote EVENT still runs: the same boot, and the same start of its unit. */
 enum life session_life(const struct event *event);
 

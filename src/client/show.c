@@ -98,9 +98,7 @@ int show_run(const struct options *options, char **arguments, int count)
     int r;
 
     (void)count;
-    r = reader_open(options, &reader);
-    if (r < 0)
-        r = session_find(reader, arguments[0], id);
+    r = session_open(options, arguments[0], &reader, id);
     if (r >= 0)
         return r;
     r = reader_filter(reader, id, KIND_SESSION);

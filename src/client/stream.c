@@ -52,9 +52,7 @@ static int stream_frame(struct reader *reader, const char *id, struct tally *tal
     struct event event;
     int r;
 
-    r = reader_filter(reader, id, KIND_CONNECT | KIND_DISCONNECT);
-    if (r >= 0)
-        r = reader_seek_head(reader);
+    r = reader_begin(reader, id, KIND_CONNECT | KIND_DISCONNECT);
     if (r < 0)
         return r;
     while ((r = reader_next(reader, &event)) > 0) {
@@ -80,9 +78,7 @@ static int stream_survey(struct reader *reader, const char *id, struct repeats *
     struct event event;
     int r;
 
-    r = reader_filter(reader, id, KIND_DATA);
-    if (r >= 0)
-        r = reader_seek_head(reader);
+    r = reader_begin(reader, id, KIND_DATA);
     if (r < 0)
         return r;
     while ((r = reader_next(reader, &event)) > 0) {
@@ -192,9 +188,7 @@ static int stream_data(struct reader *reader, const char *id, struct assembly *a
     struct event event;
     int r;
 
-    r = reader_filter(reader, id, KIND_DATA);
-    if (r >= 0)
-        r = reader_seek_head(reader);
+    r = reader_begin(reader, id, KIND_DATA);
     if (r < 0)
         return r;
     while ((r = reader_next(reader, &event)) > 0) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "client/text.h"
 
+#include "common/util.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -10,9 +12,7 @@
 /* Characters that turn a line's reading direction around pass for printable. */
 static bool text_is_safe(wchar_t c)
 {
-    if ((c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069))
-        return false;
-    return c == L'\t' || iswprint((wint_t)c);
+    return c == L'\t' || (iswprint((wint_t)c) && !is_bidi_control((uint32_t)c));
 }
 
 /* Length of the safe character at TEXT, or 0. */
@@ -40,17 +40,6 @@ static size_t text_safe_length(const char *text, size_t length)
     return i;
 }
 
-/* Writes BYTE as \xNN. */
-static void text_hex(char byte, char ret[static TEXT_GROWTH])
-{
-    static const char digits[] = "0123456789abcdef";
-
-    ret[0] = '\\';
-    ret[1] = 'x';
-    ret[2] = digits[(uint8_t)byte >> 4];
-    ret[3] = digits[(uint8_t)byte & 15];
-}
-
 size_t text_escape(char *ret, const void *data, size_t length)
 {
     const char *text = data;
@@ -63,8 +52,7 @@ size_t text_escape(char *ret, const void *data, size_t length)
         out += n;
         i += n;
         if (i < length) {
-            text_hex(text[i++], out);
-            out += TEXT_GROWTH;
+            out = put_escape(out, (uint8_t)text[i++]);
         }
     }
     *out = '\0';
@@ -82,7 +70,7 @@ void text_write(FILE *stream, const void *data, size_t length)
         fwrite(text + i, 1, n, stream);
         i += n;
         if (i < length) {
-            text_hex(text[i++], hex);
+            put_escape(hex, (uint8_t)text[i++]);
             fwrite(hex, 1, sizeof(hex), stream);
         }
     }

@@ -46,8 +46,6 @@ int parse_u64(const char *text, uint64_t max, uint64_t *ret)
     return 0;
 }
 
-static const char hex_digits[] = "0123456789abcdef";
-
 char *put_number(char *at, uint64_t n)
 {
     if (n >= 10)
@@ -58,11 +56,11 @@ char *put_number(char *at, uint64_t n)
 
 void hex_id(const uint8_t id[static 16], char ret[static 33])
 {
-    for (size_t i = 0; i < 16; i++) {
-        ret[2 * i] = hex_digits[id[i] >> 4];
-        ret[2 * i + 1] = hex_digits[id[i] & 15];
-    }
-    ret[32] = '\0';
+    char *at = ret;
+
+    for (size_t i = 0; i < 16; i++)
+        at = put_hex(at, id[i]);
+    *at = '\0';
 }
 
 void printable_copy(char *ret, size_t size, const char *text)
@@ -70,14 +68,15 @@ void printable_copy(char *ret, size_t size, const char *text)
     size_t length = 0;
 
     for (const char *p = text; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        char escape[] = {'\\', 'x', hex_digits[c >> 4], hex_digits[c & 15]};
-        bool printable = c >= ' ' && c <= '~';
-        size_t n = printable ? 1 : sizeof(escape);
+        bool printable = *p >= ' ' && *p <= '~';
+        size_t n = printable ? 1 : ESCAPE_LENGTH;
 
         if (length + n >= size)
             break;
-        memcpy(ret + length, printable ? p : escape, n);
+        if (printable)
+            ret[length] = *p;
+        else
+            put_escape(ret + length, (uint8_t)*p);
         length += n;
     }
     ret[length] = '\0';

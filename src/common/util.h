@@ -2,6 +2,7 @@
 /* Small helpers that both programs share. Nothing here has state. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -37,6 +38,32 @@ static inline uint64_t now_usec(clockid_t clock)
 /* Writes N in decimal, without a NUL; returns the end. At most NUMBER_MAX characters. */
 #define NUMBER_MAX 20
 char *put_number(char *at, uint64_t n);
+
+/* Writes BYTE as two lower-case hex digits, without a NUL; returns the end. */
+static inline char *put_hex(char *at, uint8_t byte)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    *at++ = digits[byte >> 4];
+    *at++ = digits[byte & 15];
+    return at;
+}
+
+/* Writes BYTE as \xNN, without a NUL; returns the end, ESCAPE_LENGTH characters on. */
+#define ESCAPE_LENGTH 4
+static inline char *put_escape(char *at, uint8_t byte)
+{
+    *at++ = '\\';
+    *at++ = 'x';
+    return put_hex(at, byte);
+}
+
+/* True for the characters that turn a line's reading direction around: the bidirectional
+ * embeddings, overrides and isolates of Unicode. */
+static inline bool is_bidi_control(uint32_t c)
+{
+    return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
 
 /* Closes *FD unless it is negative; errno is kept. For CLEANUP(). */
 void close_fd(int *fd);

@@ -15,6 +15,9 @@
 /* Longest text of a lifecycle event or a prefix: fixed names and a few addresses. */
 #define EVENT_TEXT_MAX 2048
 
+_Static_assert(EVENT_ARENA_SIZE >= EVENT_ESCAPED_MAX + (size_t)4 * EVENT_TEXT_MAX,
+               "an entry may not fit");
+
 /* --- What may stand in MESSAGE --- */
 
 /* Bytes that are looked at together. */
@@ -44,7 +47,7 @@ static bool event_is_continuation(uint8_t byte)
 /* C1 controls and the characters that turn a line's reading direction around. */
 static bool event_is_forbidden(uint32_t c)
 {
-    return (c >= 0x80 && c <= 0x9f) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    return (c >= 0x80 && c <= 0x9f) || is_bidi_control(c);
 }
 
 /* Length of the valid, allowed character of more than one byte at TEXT, or 0. */
@@ -101,8 +104,7 @@ size_t event_clean_length(const uint8_t *text, size_t length)
 
 size_t event_escape(uint8_t *ret, const uint8_t *text, size_t length)
 {
-    static const char digits[] = "0123456789abcdef";
-    uint8_t *out = ret;
+    char *out = (char *)ret;
 
     for (size_t i = 0; i < length;) {
         size_t clean = event_clean_length(text + i, length - i);
@@ -110,15 +112,10 @@ size_t event_escape(uint8_t *ret, const uint8_t *text, size_t length)
         memcpy(out, text + i, clean);
         out += clean;
         i += clean;
-        if (i < length) {
-            *out++ = '\\';
-            *out++ = 'x';
-            *out++ = (uint8_t)digits[text[i] >> 4];
-            *out++ = (uint8_t)digits[text[i] & 15];
-            i++;
-        }
+        if (i < length)
+            out = put_escape(out, text[i++]);
     }
-    return (size_t)(out - ret);
+    return (size_t)(out - (char *)ret);
 }
 
 /* --- Text in an arena --- */
@@ -259,6 +256,21 @@ static void event_add_common(struct text *text, const struct event_source *sourc
     text_field(text, FIELD_PEER, peer);
 }
 
+/* Begins a lifecycle event, whose peer it also writes to PEER. Returns 0 or -ENOBUFS. */
+static int event_begin(struct text *text, const struct arena *arena,
+                       const struct event_source *source, char peer[static ENDPOINT_TEXT_MAX],
+                       const char *event, const char *message_id)
+{
+    int r;
+
+    r = text_begin(text, arena);
+    if (r < 0)
+        return r;
+    endpoint_format(source->peer, peer);
+    event_add_common(text, source, peer, event, message_id);
+    return 0;
+}
+
 /* The fields of connect, disconnect and refused that say who talks to whom. */
 static void event_add_addresses(struct text *text, const struct event_source *source)
 {
@@ -292,11 +304,9 @@ int event_connect(struct entry *ret, struct arena *arena, const struct event_sou
     struct text text;
     int r;
 
-    r = text_begin(&text, arena);
+    r = event_begin(&text, arena, source, peer, EVENT_CONNECT, ID_CONNECT);
     if (r < 0)
         return r;
-    endpoint_format(source->peer, peer);
-    event_add_common(&text, source, peer, EVENT_CONNECT, ID_CONNECT);
     if (source->output == OUTPUT_TEXT) {
         text_add(&text, "%s\n", peer);
     } else {
@@ -316,13 +326,11 @@ int event_disconnect(struct entry *ret, struct arena *arena, const struct event_
     struct text text;
     int r;
 
-    r = text_begin(&text, arena);
+    r = event_begin(&text, arena, source, peer, EVENT_DISCONNECT, ID_DISCONNECT);
     if (r < 0)
         return r;
-    endpoint_format(source->peer, peer);
     if (totals->error > 0)
         snprintf(error, sizeof(error), " (%s)", strerror(totals->error));
-    event_add_common(&text, source, peer, EVENT_DISCONNECT, ID_DISCONNECT);
     if (source->output != OUTPUT_TEXT) {
         event_add_addresses(&text, source);
         text_field(&text, FIELD_REASON, totals->reason);
@@ -350,11 +358,9 @@ int event_refused(struct entry *ret, struct arena *arena, const struct event_sou
     struct text text;
     int r;
 
-    r = text_begin(&text, arena);
+    r = event_begin(&text, arena, source, peer, EVENT_REFUSED, ID_REFUSED);
     if (r < 0)
         return r;
-    endpoint_format(source->peer, peer);
-    event_add_common(&text, source, peer, EVENT_REFUSED, ID_REFUSED);
     if (source->output != OUTPUT_TEXT) {
         event_add_addresses(&text, source);
         text_add(&text, FIELD_REASON "=%s\nMESSAGE=", reason);
@@ -371,11 +377,9 @@ int event_data_prefix(struct event_prefix *ret, struct arena *arena,
     struct text text;
     int r;
 
-    r = text_begin(&text, arena);
+    r = event_begin(&text, arena, source, peer, EVENT_DATA, ID_DATA);
     if (r < 0)
         return r;
-    endpoint_format(source->peer, peer);
-    event_add_common(&text, source, peer, EVENT_DATA, ID_DATA);
     if (source->output != OUTPUT_TEXT)
         text_put(&text, "MESSAGE=");
     *ret = (struct event_prefix){.text = text_finish(&text, arena), .output = source->output};
