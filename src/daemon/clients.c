@@ -428,6 +428,15 @@ static uint64_t clients_idle_usec(const struct clients *c, const struct session 
     return c->table->header->listeners[s->listener].settings.idle_timeout * USEC_PER_SEC;
 }
 
+/* Most configurations have no timeout: then nobody needs to be looked at. */
+static bool clients_have_idle_timeout(const struct clients *c)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (c->table->header->listeners[i].settings.idle_timeout > 0)
+            return true;
+    return false;
+}
+
 static bool clients_is_idle(const struct clients *c, const struct session *s, uint64_t now)
 {
     uint64_t timeout = clients_idle_usec(c, s);
@@ -465,7 +474,7 @@ void clients_tick(struct clients *c, uint64_t now)
 {
     clients_end_lingering(c, now);
     clients_cool(c, now);
-    if (!clients_is_held(c) && !c->stopping)
+    if (!clients_is_held(c) && !c->stopping && clients_have_idle_timeout(c))
         clients_end_idle(c, now);
     clients_finish_round(c);
 }
