@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
-from box import RELEASES, SOURCE, Box, Files, copy_source, temporary_directory
+from box import NSPAWN, RELEASES, SOURCE, Box, Files, copy_source, temporary_directory
 import measure
 import report
 import rows
@@ -56,7 +56,7 @@ def install_packages(files):
     done = files.directory / "bench-packages"
     if done.exists():
         return
-    subprocess.run(["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--pipe",
+    subprocess.run([*NSPAWN, "--quiet", "--pipe",
                     "--resolv-conf=copy-host", f"--machine=bench-{os.getpid()}", "-D", files.box,
                     "--setenv=DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y",
                     "--no-install-recommends", *PACKAGES.split()], check=True,
