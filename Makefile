@@ -161,8 +161,9 @@ MINUTES ?= 30
 soak:
 	$(Q)/usr/bin/python3 -B tests/system/soak.py --minutes $(MINUTES)
 
+# PARTS="unit report": see tests/coverage.py.
 coverage:
-	$(Q)tests/coverage.py
+	$(Q)tests/coverage.py $(PARTS)
 
 $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 	$(call SAY,LINK,$@)

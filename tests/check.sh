@@ -28,25 +28,6 @@ note() {
     printf '%s %s\n' "$(date +%H:%M:%S)" "$*"
 }
 
-install_packages() {
-    local words
-    read -ra words <<<"$(make -s --no-print-directory packages)"
-    PACKAGES+=("${words[@]}")
-    local present
-    present=$(dpkg-query -W -f '${db:Status-Status}\n' "${PACKAGES[@]}" 2>/dev/null |
-        grep -cx installed || true)
-    [ "$present" -lt ${#PACKAGES[@]} ] || return 0
-    note "installing packages"
-    export DEBIAN_FRONTEND=noninteractive
-    {
-        apt-get -o Acquire::Retries=3 update
-        apt-get -o Acquire::Retries=3 install -y --no-install-recommends "${PACKAGES[@]}"
-    } >$LOGS/packages.log 2>&1 || {
-        tail -n 20 $LOGS/packages.log
-        exit 1
-    }
-}
-
 # NAME COMMAND...: one step, one line; the end of its log when it fails.
 step() {
     local name=$1 before=$SECONDS
@@ -112,7 +93,7 @@ print(int(suite["tests"]) - bad, bad + broken)' \
 }
 rm -rf $LOGS
 mkdir -p $LOGS
-install_packages
+tests/packages.sh $LOGS/packages.log "${PACKAGES[@]}"
 
 step lint make -k -j"$(nproc)" --output-sync=target lint
 step build-gcc make -j"$(nproc)" CC=gcc WERROR=1 BUILD=build/gcc all

@@ -1,38 +1,132 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make coverage: what the unit tests, the lives in which every call fails (system/inject.py), and
-the system tests run of src/. Prints the share of lines and branches, and every line that never ran with its reason
-from coverage.reasons, or without one. Exits 1 when a line has none, or the share is below the
-target. Wants gcovr, and root.
+"""make coverage: what the tests run of src/, in three parts: the unit tests; the lives in which
+every call fails (system/inject.py); the system tests, on Debian 12, whose gcov this wants, too.
 
-coverage.reasons has one line for each: FILE: CODE -- REASON, where CODE is the source line without
-its indentation; one that begins and ends with * is for every line that has the part between. A
-reason that fits no such line any more is an error, too.
+Prints every line that never ran with its reason from coverage.reasons, or without one, and the share
+of lines and branches. Exits 1 when a line has no reason, or a share is below its target. As root;
+installs what it needs.
+
+    tests/coverage.py [unit] [lives] [system] [report]
+
+measures these parts anew, and all with none named; of the others it takes what was measured before,
+except for files that have changed since.
+
+coverage.reasons has one line for each: FILE: FUNCTION: CODE -- REASON, for every line CODE in that
+function. FILE, below src/, and FUNCTION may have wildcards; of a CODE that begins and ends with *,
+the part between is somewhere in the line. What a statement has on more lines goes with its first. A
+reason that fits no line is an error, too.
 """
 
+import collections
+import datetime
+import fnmatch
+import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
-UNIT, LIVES, SYSTEM = "build/coverage/unit", "build/coverage/lives", "build/coverage/system"
+BUILD = TOP / "build/coverage"
 FLAGS = ["HARDENING=", "CPPFLAGS=-DCOVERAGE", "CFLAGS=-O0 --coverage -fprofile-update=atomic"]
+PACKAGES = ["dpkg-dev", "gcovr", "git", "libcmocka-dev", "mmdebstrap", "python3-pytest",
+            "systemd-container", "systemd-journal-remote"]
 REASONS = TOP / "tests/coverage.reasons"
 LINES_TARGET, BRANCHES_TARGET = 98, 90
 
-
-def make(build, *words):
-    subprocess.run(["make", "-s", "--no-print-directory", f"BUILD={build}", *FLAGS, *words],
-                   cwd=TOP, check=True)
+Reason = collections.namedtuple("Reason", "file function code reason")
 
 
-def measure(option):
+def run(*command, check=True, **options):
+    return subprocess.run(command, cwd=TOP, check=check, text=True, **options)
+
+
+# The parts
+
+
+def make(part, *words):
+    run("make", "-s", "--no-print-directory", f"BUILD=build/coverage/{part}", *FLAGS, *words)
+
+
+def run_unit():
+    make("unit", "-j2", "unit")
+
+
+def run_lives():
+    """Whether they are right is make check's question."""
+    lives = "build/coverage/lives"
+    alloc = f"{lives}/tests/inject/alloc.o"
+    make("lives", f"LDLIBS={alloc}", alloc)
+    make("lives", f"LDLIBS={alloc}", "-j2", "all", f"{lives}/inject")
+    with open(BUILD / "lives.log", "w", encoding="utf-8") as log:
+        run(sys.executable, "-B", "tests/system/inject.py", "--mode", "once",
+            "--programs", str(TOP / lives), check=False, stdout=log)
+    return last_line("lives.log")
+
+
+def run_system():
+    """A test may fail here that measures netd itself, or that is of the time without a profile."""
+    command = ["/usr/bin/python3", "-B", "-m", "pytest", "tests/system", "--release", "bookworm",
+               "-q", "--no-header", "--tb=short", "--deselect", "tests/system/test_inject.py"]
+    variables = ",".join(["BUILD=build/coverage", *FLAGS])
+    with open(BUILD / "system.log", "w", encoding="utf-8") as log:
+        run(*command, check=False, stdout=log, stderr=subprocess.STDOUT,
+            env=os.environ | {"NETD_TEST_COVERAGE": variables})
+    return last_line("system.log")
+
+
+def last_line(log):
+    lines = (BUILD / log).read_text(encoding="utf-8").splitlines()
+    return lines[-1].strip("= ") if lines else "nothing"
+
+
+PARTS = {"unit": run_unit, "lives": run_lives, "system": run_system}
+
+
+def sources():
+    """File to the checksum of what stands in it."""
+    return {str(file.relative_to(TOP)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(TOP.glob("src/*/*.[ch]"))}
+
+
+def gcovr(*words):
+    """What gcovr says as JSON."""
     command = ["gcovr", "--root", ".", "--filter", "src/", "--exclude-unreachable-branches",
-               "--exclude-throw-branches", *(d for d in (UNIT, LIVES, SYSTEM) if (TOP / d).exists()), option, "-"]
-    result = subprocess.run(command, cwd=TOP, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(result.stdout)
+               "--exclude-throw-branches", *words, "-"]
+    return json.loads(run(*command, stdout=subprocess.PIPE).stdout)
+
+
+def measure(part):
+    """Leaves the lines and branches in PART.json, with what they are of."""
+    print(f"measuring: {part}", flush=True)
+    for old in (BUILD / part).rglob("*.gcda"):
+        old.unlink()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    before = sources()
+    said = PARTS[part]() or "passed"
+    data = gcovr(f"build/coverage/{part}", "--json")
+    data["part"] = {"sources": before, "said": said, "time": f"{datetime.datetime.now():%F %R}"}
+    (BUILD / f"{part}.json").write_text(json.dumps(data), encoding="utf-8")
+
+
+# The report
+
+
+def usable(part):
+    """PART.json without the files that have changed; returns the path of what is left."""
+    data = json.loads((BUILD / f"{part}.json").read_text(encoding="utf-8"))
+    about, now = data.pop("part"), sources()
+    same = {file for file, checksum in about["sources"].items() if now.get(file) == checksum}
+    changed = [f["file"] for f in data["files"] if f["file"] not in same]
+    data["files"] = [f for f in data["files"] if f["file"] in same]
+    print(f"{part}, {about['time']}: {about['said']}"
+          + (f"; without what has changed since: {' '.join(changed)}" if changed else ""))
+    path = BUILD / f"{part}.usable.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
 
 
 def read_reasons():
@@ -40,71 +134,80 @@ def read_reasons():
     for line in REASONS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             where, reason = line.split(" -- ", 1)
-            name, code = where.split(": ", 1)
-            reasons.append((name, code, reason))
+            reasons.append(Reason(*where.split(": ", 2), reason))
     return reasons
 
 
-def fits(pattern, code):
-    if pattern.startswith("*") and pattern.endswith("*"):
-        return pattern[1:-1] in code
-    return pattern == code
+def fits(reason, file, function, code):
+    pattern = reason.code
+    same = (pattern[1:-1] in code if pattern.startswith("*") and pattern.endswith("*")
+            else pattern == code)
+    return (same and fnmatch.fnmatchcase(file, f"src/{reason.file}")
+            and fnmatch.fnmatchcase(function, reason.function))
 
 
-def report():
-    """Returns the uncovered lines without a reason, and the reasons without a line."""
-    reasons, used, missing = read_reasons(), set(), []
-    for file in measure("--json")["files"]:
+def function_of(text, number):
+    """The function that line NUMBER of TEXT is in: its name stands at a line's beginning, or behind
+    the type that does."""
+    for line in reversed(text[:number]):
+        if found := re.match(r"[a-z].*?(\w+)\(", line):
+            return found[1]
+    return ""
+
+
+def uncovered(file, text):
+    """The first lines of the statements in FILE that never ran."""
+    idle = {line["line_number"] for line in file["lines"]
+            if not (line["count"] or line.get("gcovr/noncode") or line.get("gcovr/excluded"))}
+    for number in sorted(idle):
+        code, before = text[number - 1].strip(), text[number - 2].strip()
+        goes_on = number - 1 in idle and not before.endswith((";", "{", "}"))
+        if not goes_on and code not in ("{", "}"):
+            yield number, code
+
+
+def explain(files):
+    """Prints the lines that never ran. Returns how many have no reason, and the reasons that are
+    for none."""
+    reasons, used, missing = read_reasons(), set(), 0
+    for file in files:
         text = (TOP / file["file"]).read_text(encoding="utf-8").splitlines()
-        for line in file["lines"]:
-            if line["count"] or line.get("gcovr/noncode") or line.get("gcovr/excluded"):
-                continue
-            code = text[line["line_number"] - 1].strip()
-            if code in ("}", "{", "break;"):
-                continue  # belongs to the line above
-            found = [r for r in reasons if r[0] == file["file"] and fits(r[1], code)]
+        for number, code in uncovered(file, text):
+            function = function_of(text, number)
+            found = [r for r in reasons if fits(r, file["file"], function, code)]
             used.update(found)
-            where = f"{file['file']}:{line['line_number']}: {code}"
-            print(f"{where}\n    {found[0][2] if found else 'NO REASON'}")
-            if not found:
-                missing.append(where)
+            missing += not found
+            print(f"{file['file']}:{number}: {function}: {code}\n"
+                  f"    {found[0].reason if found else 'NO REASON'}")
     return missing, [r for r in reasons if r not in used]
 
 
-def run_system_tests():
-    """On the older release, whose gcov this machine has. A test may fail here that measures netd."""
-    command = ["/usr/bin/python3", "-B", "-m", "pytest", "tests/system", "--release", "bookworm",
-               "-q", "--no-header", "--tb=no", "--deselect", "tests/system/test_inject.py"]
-    variables = ",".join(["BUILD=build/coverage", *FLAGS])
-    subprocess.run(command, cwd=TOP, check=False, env=os.environ | {"NETD_TEST_COVERAGE": variables})
-
-
-def main():
-    if "--only-report" not in sys.argv:
-        for old in (TOP / "build/coverage").rglob("*.gcda"):
-            old.unlink()
-        make(UNIT, "-j2", "unit")
-        alloc = f"{LIVES}/tests/inject/alloc.o"
-        make(LIVES, f"LDLIBS={alloc}", alloc)
-        make(LIVES, f"LDLIBS={alloc}", "-j2", "all", f"{LIVES}/inject")
-        # Whether they are right is make check's question.
-        subprocess.run([sys.executable, "-B", "tests/system/inject.py", "--mode", "once",
-                        "--programs", str(TOP / LIVES)], cwd=TOP, check=False,
-                       stdout=subprocess.DEVNULL)
-        run_system_tests()
-    missing, idle = report()
-    total = measure("--json-summary")
+def report():
+    parts = [part for part in PARTS if (BUILD / f"{part}.json").exists()]
+    files = [word for part in parts for word in ("-a", str(usable(part)))]
+    missing, unused = explain(gcovr(*files, "--json")["files"])
+    total = gcovr(*files, "--json-summary")
     for file in sorted(total["files"], key=lambda f: f["filename"]):
         print(f"{file['line_percent']:6.1f} % of {file['line_total']:4} lines, "
               f"{file['branch_percent'] or 0:6.1f} % of {file['branch_total']:4} branches: "
               f"{file['filename']}")
+    for reason in unused:
+        print(f"coverage.reasons: no line needs it: {reason.file}: {reason.function}: {reason.code}")
     lines, branches = total["line_percent"], total["branch_percent"]
-    print(f"{lines} % of {total['line_total']} lines (target {LINES_TARGET}), "
-          f"{branches} % of {total['branch_total']} branches (target {BRANCHES_TARGET})")
-    for _, code, _ in idle:
-        print(f"coverage.reasons: this line runs, or is gone: {code}")
-    print(f"{len(missing)} lines neither run nor have a reason")
-    return 1 if missing or idle or lines < LINES_TARGET or branches < BRANCHES_TARGET else 0
+    print(f"{', '.join(parts)}: {lines} % of {total['line_total']} lines (target {LINES_TARGET}), "
+          f"{branches} % of {total['branch_total']} branches (target {BRANCHES_TARGET}), "
+          f"{missing} lines without a reason")
+    return missing or unused or lines < LINES_TARGET or branches < BRANCHES_TARGET
+
+
+def main():
+    words = sys.argv[1:] or list(PARTS)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    run("tests/packages.sh", str(BUILD / "packages.log"), *PACKAGES)
+    for part in PARTS:
+        if part in words:
+            measure(part)
+    return 1 if report() else 0
 
 
 if __name__ == "__main__":
