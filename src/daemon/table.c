@@ -435,7 +435,7 @@ int table_recover(struct table *t, bool resent)
 
 struct session *table_take(struct table *t)
 {
-    uint32_t n = t->free;
+    uint32_t n = t->free, touched;
     struct session *s;
 
     if (n != NO_SESSION) {
@@ -447,8 +447,13 @@ struct session *table_take(struct table *t)
         return NULL;
     }
     s = &t->sessions[n];
+    touched = s->touched;
+    table_list_remove(t, LIST_WARM, s);
     *s = (struct session){.fd = -1, .address = NO_COUNT};
     session_adopt(s);
+    s->touched = touched;
+    if (touched > 0)
+        table_list_append(t, LIST_WARM, s);
     return s;
 }
 
@@ -464,7 +469,9 @@ void table_free(struct table *t, struct session *s)
         table_list_remove(t, i, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
     s->window = 0;
-    table_trim(t, s);
+    /* The next session, soon, is glad of its pages: to get them anew costs more than a record. */
+    if (s->touched > 0)
+        table_list_append(t, LIST_WARM, s);
     s->links[LIST_RUN].next = t->free;
     t->free = table_number(t, s);
 }

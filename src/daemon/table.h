@@ -141,14 +141,16 @@ static inline uint8_t *table_region(const struct table *t, const struct session 
     return t->regions + (size_t)table_number(t, s) * REGION_SIZE;
 }
 
-/* Takes a free session: zeroed, not published yet, in no list. NULL when there is none. */
+/* Takes a free session: zeroed, not published yet, in no list but LIST_WARM where its region still
+ * has pages. NULL when there is none. */
 struct session *table_take(struct table *t);
 
 /* Makes a session that table_take() gave and the caller filled in visible to whoever maps the
  * table. */
 void table_publish(struct table *t, struct session *s, enum session_state state);
 
-/* Frees the session with its pages and list memberships. Its descriptor is the caller's. */
+/* Frees the session and its list memberships; pages of its region stay, with LIST_WARM, until they
+ * are trimmed or the next session has them. Its descriptor is the caller's. */
 void table_free(struct table *t, struct session *s);
 
 /* Lists: adding what is in already moves it to the end; removing what is not in does nothing. */

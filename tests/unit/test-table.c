@@ -489,9 +489,25 @@ static void pages_are_counted_and_given_back(void **state)
     a->window = window_make((uint32_t)page + 1, (uint32_t)page + 1);
     table_trim(&table, a);
     assert_int_equal(table.touched, page);
+
+    /* Free, it keeps them for the next one, and for no longer than others keep theirs. */
     table_free(&table, b);
+    assert_int_equal(table.touched, page);
+    assert_ptr_equal(table_list_first(&table, LIST_WARM), b);
+    assert_ptr_equal(table_take(&table), b);
+    assert_int_equal(b->touched, page);
+    assert_ptr_equal(table_list_first(&table, LIST_WARM), b);
+    assert_int_equal(table.lists[LIST_WARM].count, 1);
+    b->window = window_make(0, 1);
+    table_touch(&table, b);
+    assert_int_equal(table.touched, page);
+    table_free(&table, b);
+    table_trim(&table, b);
     assert_int_equal(table.touched, 0);
     assert_int_equal(regions_memory(), 0);
+    table_list_remove(&table, LIST_WARM, b);
+    assert_ptr_equal(table_take(&table), b);
+    assert_int_equal(b->touched + b->listed, 0);
 }
 
 static void largest_has_the_most_pending(void **state)
