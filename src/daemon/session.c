@@ -412,8 +412,9 @@ bool session_answer(struct session *s, const struct session_context *c, struct t
         piece.iov_len = session_answer_text(s, c, text);
         if (piece.iov_len > 0) {
             transfer_begin(transfer, c->number, 0, &piece);
-            /* It cannot fail for want of room: nothing was ever written to this socket. */
-            (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+            /* It cannot fail for want of room: nothing was ever written to this socket. And the end
+             * of the stream, which follows at once, goes in the same segment. */
+            (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
             session_apply_answer(s, transfer);
             transfer_finish(transfer);
         }
