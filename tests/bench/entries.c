@@ -3,18 +3,23 @@
  * Data events as netd writes them, without netd: what the journal can take at best, and what it
  * takes from sd_journal_sendv(3).
  *
- *   entries batch|single|sendv LINES SIZE [PAUSE]
+ *   entries batch|sessions|single|sendv LINES SIZE [PAUSE]
  *
  * batch: datagrams by the hundreds in one sendmmsg(2), and a pause of PAUSE (2000) µs when the
- * journal's queue is full. single: the same with a sendmsg(2) for each that waits for room. Then it
+ * journal's queue is full. sessions: the same, each line as the one record of a session, with the
+ * entries of its beginning and end. single: a sendmsg(2) for each that waits for room. Then it
  * stays until it is killed, so that its use of time and memory can be read.
  */
 #include "lines.h"
 
 #include "common/names.h"
+#include "common/util.h"
+#include "daemon/event.h"
 
 #include <errno.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -68,9 +73,49 @@ static struct mmsghdr *make_messages(char *lines, size_t count, size_t size)
     return messages;
 }
 
-static void send_batches(char *lines, size_t count, size_t size, useconds_t pause_usec)
+/* Connect, the line, disconnect: for each line, with an id of its own. */
+static struct mmsghdr *make_sessions(char *lines, size_t count, size_t size)
 {
-    struct mmsghdr *messages = make_messages(lines, count, size);
+    struct arena arena = {.size = count * 2048 + EVENT_ARENA_SIZE};
+    struct mmsghdr *messages = calloc(3 * count, sizeof(*messages));
+    struct entry *entries = calloc(3 * count, sizeof(*entries));
+    struct endpoint peer = {.ip = {127, 0, 0, 1}, .family = AF_INET}, local = peer;
+
+    /* Only what is used of it takes memory. */
+    arena.base = mmap(NULL, arena.size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!messages || !entries || arena.base == MAP_FAILED)
+        die("memory");
+    local.port = 3000;
+    for (size_t i = 0; i < count; i++) {
+        char id[33];
+        uint8_t number[16];
+        struct event_source source = {.id = id, .peer = &peer, .local = &local, .priority = 6};
+        struct event_totals totals = {
+            .reason = "eof", .records = 1, .bytes = size, .duration_usec = 300 + i % 977};
+        struct record record = {
+            .data = (uint8_t *)lines + i * size, .length = size - 1, .consumed = size};
+        struct event_prefix prefix;
+        struct entry *e = &entries[3 * i];
+
+        if (getrandom(number, sizeof(number), 0) != sizeof(number))
+            die("getrandom");
+        hex_id(number, id);
+        peer.port = (uint16_t)(32768 + i % 28232);
+        if (event_connect(&e[0], &arena, &source) < 0 ||
+            event_data_prefix(&prefix, &arena, &source) < 0 ||
+            event_data(&e[1], &arena, &prefix, &record, false) < 0 ||
+            event_disconnect(&e[2], &arena, &source, &totals) < 0)
+            die("no room");
+    }
+    for (size_t i = 0; i < 3 * count; i++)
+        messages[i].msg_hdr =
+            (struct msghdr){.msg_iov = entries[i].pieces, .msg_iovlen = entries[i].count};
+    return messages;
+}
+
+static void send_batches(struct mmsghdr *messages, size_t count, useconds_t pause_usec)
+{
     int fd = open_journal();
 
     for (size_t i = 0; i < count;) {
@@ -116,6 +161,7 @@ static void send_by_library(const char *lines, size_t count, size_t size)
 
 int main(int argc, char **argv)
 {
+    useconds_t pause_usec;
     size_t count, size;
     char *lines;
 
@@ -124,8 +170,11 @@ int main(int argc, char **argv)
     count = number(argv[2], 1);
     size = number(argv[3], 32);
     lines = make_lines(count, size, '\n');
+    pause_usec = (useconds_t)number(argc > 4 ? argv[4] : PAUSE, 1);
     if (strcmp(argv[1], "batch") == 0)
-        send_batches(lines, count, size, (useconds_t)number(argc > 4 ? argv[4] : PAUSE, 1));
+        send_batches(make_messages(lines, count, size), count, pause_usec);
+    else if (strcmp(argv[1], "sessions") == 0)
+        send_batches(make_sessions(lines, count, size), 3 * count, pause_usec);
     else if (strcmp(argv[1], "single") == 0)
         send_singles(lines, count, size);
     else

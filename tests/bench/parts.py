@@ -13,7 +13,7 @@ from bench import JOURNALD_CONF, Load, run_row, start_row, stop_row, write_files
 
 IDLE_SESSIONS = 100000  # fewer where the machine does not let a process have so many descriptors
 ACTIVE_SESSIONS = (1, 10, 100, 1000, 10000)
-SHORT_SESSIONS = {"netd": 20000, "accept": 1000}
+SHORT_SESSIONS = {"ceiling": 20000, "netd": 20000, "accept": 1000}
 SHORT_TOGETHER = 50
 PROBES = {"idle": 500, "80 % load": 1000}
 PROBE_INTERVAL = 7300  # µs: in step with nothing
@@ -65,18 +65,38 @@ def idle_sessions(box, row):
 
 
 def short_sessions(box, row):
-    """Connect, one record, disconnect."""
+    """Connect, one record, disconnect: the rate at which the journal gets the disconnects."""
     count = SHORT_SESSIONS[row.name]
     row = dataclasses.replace(row, load=("-1", "-c", SHORT_TOGETHER))
+    processes = measure.Processes(box)
+    journald = "systemd-journald.service"
     try:
         start_row(box, row)
-        load = Load(box, row, (), count, 100)
-        seconds = float(load.go_on("sent")[0])
-        load.expect("waiting")
-        load.end()
+        measure.empty_journal(box)
+        measure.wait_until_quiet(processes, row.processes, journald)
+        since = time.time_ns() // 1000
+        before = [processes.cpu(row.processes), processes.cpu(journald)]
+        seconds = 0.0
+        if row.clients:
+            load = Load(box, row, (), count, 100)
+            seconds = float(load.go_on("sent")[0])
+            load.expect("waiting")
+            load.end()
+        else:
+            box.run("systemctl", "start", row.start)
+        measure.wait_until_quiet(processes, row.processes, journald)
+        after = [processes.cpu(row.processes), processes.cpu(journald)]
+        if row.match.startswith("NETD_EVENT"):
+            entries, _, first, last = measure.count(box, f"{rows.TOOLS}/count", since,
+                                                    ["NETD_EVENT=disconnect"])
+            if entries != count:
+                raise AssertionError(f"{row.name}: {entries} of {count} sessions are in the journal")
+            seconds = (last - first) / 1e6
     finally:
         stop_row(box, row)
-    return {"sessions": count, "seconds": seconds, "sessions_per_second": count / seconds}
+    return {"sessions": count, "seconds": seconds, "sessions_per_second": count / seconds,
+            "daemon_usec": measure.spent(before[0], after[0]) / count,
+            "journald_usec": measure.spent(before[1], after[1]) / count}
 
 
 def run_sessions(boxes, args):
@@ -86,8 +106,9 @@ def run_sessions(boxes, args):
         of = {"idle": idle_sessions(box, known["netd"]),
               "short": collections.defaultdict(list), "active": collections.defaultdict(list)}
         for _ in range(args.rounds):
-            for name in SHORT_SESSIONS:
-                of["short"][name].append(short_sessions(box, known[name]))
+            for name, count in SHORT_SESSIONS.items():
+                row = rows.make(count, args.size, "sessions")
+                of["short"][name].append(short_sessions(box, {r.name: r for r in row}[name]))
             for count in ACTIVE_SESSIONS:
                 row = dataclasses.replace(known["netd"], load=("-c", count))
                 of["active"][count].append(run_row(box, row, args.lines, args.size))
