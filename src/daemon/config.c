@@ -220,6 +220,8 @@ static int read_value(struct reader *r, const struct key *key, const config_sett
     if (type != expected && !(type == CONFIG_TYPE_INT64 && expected == CONFIG_TYPE_INT))
         return config_fail(r->error, "%s: expected %s, not %s", where, type_name(expected),
                            type_name(type));
+    if (expected == CONFIG_TYPE_STRING && !config_setting_get_string(s))
+        return -ENOMEM;
     switch (key->kind) {
     case KIND_GROUP:
         return read_group(r, s, "sessions.");
@@ -251,6 +253,8 @@ static int read_setting(struct reader *r, const config_setting_t *s, const char 
     char path[64];
     char where[WHERE_MAX + 2 + sizeof(path)];
 
+    if (!name) /* libconfig does not look at what its strdup() says */
+        return -ENOMEM;
     place(r, config_setting_source_line(s), file);
     snprintf(path, sizeof(path), "%s%s", prefix, name);
     key = find_key(path);

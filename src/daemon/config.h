@@ -69,8 +69,9 @@ struct config_input {
  * environment (exit 78), -EBADMSG one of an option (exit 2; said first), -ENOMEM what it says. A
  * value must be good even where another one wins over it. *RET is untouched on failure. Control
  * bytes in quoted input are shown escaped, and long input is cut, so that the line stays one line
- * that is safe on a terminal. Nothing is resolved here. libconfig itself ends the process when it
- * runs out of memory; what it is given is bounded, see config-text.h.
+ * that is safe on a terminal. Nothing is resolved here. libconfig may end the process when it runs
+ * out of memory: what it is given is bounded, see config-text.h, and netd calls this in a process
+ * apart, see config-apart.h.
  */
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX]);

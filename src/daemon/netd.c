@@ -2,7 +2,7 @@
 /* netd(8): options, configuration, run. */
 #include "common/names.h"
 #include "common/util.h"
-#include "daemon/config.h"
+#include "daemon/config-apart.h"
 #include "daemon/handover.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
     if (optind < argc)
         return netd_usage_error(argv[optind], "is no option");
 
-    r = config_load(&config, &input, error);
+    r = config_load_apart(&config, &input, error);
     if (r < 0) {
         log_error("%s", error);
         /* It was good when the reload began; the sessions shall not suffer. */
