@@ -88,6 +88,14 @@ def _netd(name, title, config="", **options):
                files={"/etc/netd/netd.conf": f"port = {PORT};\n{config}"}, **options)
 
 
+def _single():
+    unit = "bench-single.service"
+    return Row("single", "netd without its supervisor", "session, peer", unit, unit,
+               "NETD_EVENT=data", files={
+                   "/etc/netd/netd.conf": f"port = {PORT};\n",
+                   f"/run/systemd/system/{unit}": f"{SERVICE}ExecStart={TOOLS}/single\n"})
+
+
 def _instances(count):
     # The services too: the sockets alone would start them with the first connection.
     units = " ".join(f"netd@{i + 1}.socket netd@{i + 1}.service" for i in range(count))
@@ -104,6 +112,7 @@ def make(lines, size, ceiling="batch"):
     return [
         _writer("ceiling", "ceiling: the same entries, nothing else", ceiling, lines, size),
         _netd("netd", "netd, one connection"),
+        _single(),
         _netd("netd-100", "netd, 100 connections", load=("-c", 100)),
         _netd("netd-raw", "netd, framing raw, reads of 32 KiB",
               'framing = "raw";\nmax_record = 32768;\n', load=("-r",), stream=True),

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * netd in one process, as it would be without a supervisor: a worker that nobody watches, and that
+ * nobody follows. What the supervisor costs is the difference. Configured by /etc/netd/netd.conf.
+ */
+#include "lines.h"
+
+#include "daemon/config.h"
+#include "daemon/listener.h"
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <signal.h>
+
+int main(void)
+{
+    static struct config config;
+    static const struct orphans none;
+    struct config_input input = {.file = "/etc/netd/netd.conf"};
+    char error[LISTENER_ERROR_MAX + CONFIG_ERROR_MAX] = "";
+    struct table table;
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGNAL_COMMAND);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (config_load(&config, &input, error) < 0 ||
+        table_create(&table, config.listener.sessions_max + TABLE_LINGERING) < 0 ||
+        listeners_configure(&table, &config.listener, error) < 0) {
+        fprintf(stderr, "%s\n", error);
+        return EXIT_FAILURE;
+    }
+    table.header->config = config;
+    return server_run(&table, OUTPUT_JOURNAL, "/run/systemd/journal/socket", &none);
+}
