@@ -205,17 +205,25 @@ static void clients_turn(struct clients *c, struct session *s)
 
 /* --- Memory --- */
 
-/* Logs the unfinished record of S as it is. Returns false when the journal has no room. */
-static bool clients_cut(struct clients *c, struct session *s)
+/* Puts the unfinished record of S in the batch, which is empty, as it is. */
+static void clients_cut(struct clients *c, struct session *s)
 {
     struct session_context context = clients_context(c, s);
-    bool room = true;
 
     clients_work_on(c, context.number);
-    while (room && session_cut(s, &context) == SESSION_BLOCKED)
-        room = clients_flush(c);
+    (void)session_cut(s, &context);
     clients_work_on(c, NO_SESSION);
-    return room && clients_flush(c);
+}
+
+/* Gives back the pages that S does not need now. While it has any it stays in the list: when the
+ * journal takes its records it needs less, without a new byte. */
+static void clients_trim(struct clients *c, struct session *s)
+{
+    table_trim(c->table, s);
+    if (s->touched > 0)
+        table_list_append(c->table, LIST_WARM, s);
+    else
+        table_list_remove(c->table, LIST_WARM, s);
 }
 
 /* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
@@ -225,20 +233,18 @@ static void clients_reclaim(struct clients *c)
     const uint64_t limit = c->table->header->config.buffer_memory;
     struct session *s;
 
-    while (c->table->touched > limit && (s = table_list_first(c->table, LIST_WARM))) {
-        table_trim(c->table, s);
-        table_list_remove(c->table, LIST_WARM, s);
-    }
+    for (uint32_t n = c->table->lists[LIST_WARM].count; n > 0 && c->table->touched > limit; n--)
+        clients_trim(c, table_list_first(c->table, LIST_WARM));
     while (c->table->touched > limit && clients_flush(c) && (s = table_largest(c->table))) {
         uint32_t before = session_pending(s);
 
         if (table_list_has(s, LIST_RUN)) /* whole records wait in it */
             clients_turn(c, s);
-        else if (!clients_cut(c, s))
-            return;
+        else
+            clients_cut(c, s);
         if (!clients_flush(c))
             return;
-        table_trim(c->table, s);
+        clients_trim(c, s);
         if (session_pending(s) >= before)
             return;
     }
@@ -246,11 +252,12 @@ static void clients_reclaim(struct clients *c)
 
 static void clients_cool(struct clients *c, uint64_t now)
 {
-    struct session *s;
+    for (uint32_t n = c->table->lists[LIST_WARM].count; n > 0; n--) {
+        struct session *s = table_list_first(c->table, LIST_WARM);
 
-    while ((s = table_list_first(c->table, LIST_WARM)) && s->active_usec + COOL_USEC <= now) {
-        table_trim(c->table, s);
-        table_list_remove(c->table, LIST_WARM, s);
+        if (s->active_usec + COOL_USEC > now)
+            return;
+        clients_trim(c, s);
     }
 }
 
@@ -268,12 +275,9 @@ void clients_run(struct clients *c)
 {
     struct session *s;
 
-    for (uint32_t n = c->table->lists[LIST_RUN].count; n > 0 && !clients_is_held(c); n--) {
-        s = table_list_first(c->table, LIST_RUN);
-        if (!s)
-            break;
-        clients_turn(c, s);
-    }
+    for (uint32_t n = c->table->lists[LIST_RUN].count; n > 0 && !clients_is_held(c); n--)
+        if ((s = table_list_first(c->table, LIST_RUN)))
+            clients_turn(c, s);
     clients_finish_round(c);
 }
 

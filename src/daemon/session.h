@@ -62,8 +62,7 @@ struct session_link {
 
 enum session_list {
     LIST_RUN,    /* has something to do without a new byte */
-    LIST_WARM,   /* touched more pages of its region than it needs, or is free and has some; oldest
-                    activity first */
+    LIST_WARM,   /* its region has pages, which it may not need; may be free */
     LIST_ENDING, /* its end is in the batch, in the batch's order */
     LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
     LISTS,

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/clients.h"
+
+#include "common/util.h"
+#include "daemon/listener.h"
+
+#include "entry.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <syslog.h>
+
+#include <cmocka.h>
+
+#include "sink.h"
+
+#define CLIENTS_MAX 8
+#define PAGE        ((size_t)4096)
+
+/* What the journal has of a session. */
+struct story {
+    char id[33];
+    struct stream stream;
+    unsigned connects, ends, refusals;
+    char reason[16], error[16];
+};
+
+/* A worker without its event loop, its clients, and who reads the journal. */
+static struct {
+    struct table table;
+    struct clients *clients;
+    struct sink sink;
+    int fds[CLIENTS_MAX]; /* the clients' ends */
+    struct story stories[CLIENTS_MAX];
+    size_t stories_count;
+} rig;
+
+static struct listener_config settings;
+
+static int setup(void **state)
+{
+    char error[LISTENER_ERROR_MAX];
+
+    (void)state;
+    memset(&rig, 0, sizeof(rig));
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        rig.fds[i] = -1;
+    settings = (struct listener_config){.host = "127.0.0.1",
+                                        .max_record = MAX_RECORD_HIGH,
+                                        .priority = LOG_INFO,
+                                        .receipt = true,
+                                        .sessions_max = CLIENTS_MAX};
+    sink_init(&rig.sink);
+    sink_open(&rig.sink);
+    assert_int_equal(table_create(&rig.table, CLIENTS_MAX), 0);
+    assert_int_equal(listeners_configure(&rig.table, &settings, error), 0);
+    rig.table.header->config.buffer_memory = CLIENTS_MAX * REGION_SIZE;
+    assert_int_equal(table_attach(&rig.table), 0);
+    rig.clients = calloc(1, sizeof(*rig.clients));
+    assert_non_null(rig.clients);
+    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < rig.table.header->used; i++)
+        if (rig.table.sessions[i].state != SESSION_FREE)
+            close_fd(&rig.table.sessions[i].fd);
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        close_fd(&rig.table.header->listeners[i].fd);
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        close_fd(&rig.fds[i]);
+        free(rig.stories[i].stream.bytes);
+    }
+    clients_deinit(rig.clients);
+    free(rig.clients);
+    table_deinit(&rig.table);
+    sink_deinit(&rig.sink);
+    return 0;
+}
+
+static void arrived(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    assert_int_equal(poll(&p, 1, -1), 1);
+}
+
+static struct sockaddr_in listening(uint32_t listener)
+{
+    struct sockaddr_in sa;
+    socklen_t length = sizeof(sa);
+
+    assert_int_equal(
+        getsockname(rig.table.header->listeners[listener].fd, (struct sockaddr *)&sa, &length), 0);
+    return sa;
+}
+
+/* Client I connects; nobody has accepted it yet. */
+static void client_connects(size_t i, uint32_t listener)
+{
+    struct sockaddr_in sa = listening(listener);
+
+    rig.fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(rig.fds[i], (struct sockaddr *)&sa, sizeof(sa)), 0);
+    arrived(rig.table.header->listeners[listener].fd);
+}
+
+/* Client I connects and is admitted; it has the session of that number where none was freed. */
+static void client_comes(size_t i)
+{
+    client_connects(i, 0);
+    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+}
+
+static void client_sends(size_t i, const void *data, size_t length)
+{
+    assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
+    arrived(rig.clients->epoll);
+    clients_read(rig.clients);
+}
+
+/* All that client I hears, up to its end. */
+static void client_hears(size_t i, const char *expected)
+{
+    char heard[256];
+    size_t length = 0;
+    ssize_t n;
+
+    while ((n = recv(rig.fds[i], heard + length, sizeof(heard) - 1 - length, 0)) > 0)
+        length += (size_t)n;
+    assert_int_equal(n, 0);
+    heard[length] = '\0';
+    assert_string_equal(heard, expected);
+}
+
+static struct story *story_of(const struct field *id)
+{
+    struct story *s = rig.stories;
+
+    assert_int_equal(id->length, 32);
+    for (; s < rig.stories + rig.stories_count; s++)
+        if (memcmp(s->id, id->value, 32) == 0)
+            return s;
+    assert_true(rig.stories_count++ < CLIENTS_MAX);
+    memcpy(s->id, id->value, 32);
+    return s;
+}
+
+static void copy_field(char ret[static 16], const struct field *field)
+{
+    assert_true(!field || field->length < 16);
+    snprintf(ret, 16, "%.*s", field ? (int)field->length : 0,
+             field ? (const char *)field->value : "");
+}
+
+static void read_sink(void)
+{
+    while (sink_take(&rig.sink)) {
+        struct fields f;
+        struct story *s;
+
+        assert_int_equal(entry_parse(&f, rig.sink.data, rig.sink.length, false), rig.sink.length);
+        s = story_of(fields_find(&f, "NETD_SESSION_ID"));
+        assert_int_equal(s->ends + s->refusals, 0);
+        if (fields_are(&f, "NETD_EVENT", "data")) {
+            assert_int_equal(s->connects, 1);
+            assert_true(stream_add(&s->stream, &f));
+            continue;
+        }
+        s->connects += fields_are(&f, "NETD_EVENT", "connect");
+        s->refusals += fields_are(&f, "NETD_EVENT", "refused");
+        s->ends += fields_are(&f, "NETD_EVENT", "disconnect");
+        copy_field(s->reason, fields_find(&f, "NETD_REASON"));
+        copy_field(s->error, fields_find(&f, "ERRNO"));
+    }
+}
+
+/* Goes on until nothing is left to do without a new byte. */
+static void settle(void)
+{
+    do {
+        read_sink();
+        if (clients_is_held(rig.clients))
+            clients_retry(rig.clients);
+        clients_run(rig.clients);
+    } while (clients_is_held(rig.clients) || clients_have_work(rig.clients));
+    read_sink();
+}
+
+static bool is_within_memory(void)
+{
+    return rig.table.touched <= rig.table.header->config.buffer_memory;
+}
+
+/* --- Memory --- */
+
+/* Over the limit the longest unfinished record is logged as it is, not the latest one. */
+static void longest_records_are_cut(void **state)
+{
+    static char data[30000];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    rig.table.header->config.buffer_memory = 16 * PAGE;
+    for (size_t i = 0; i < 3; i++)
+        client_comes(i);
+    settle();
+    client_sends(0, data, 2 * PAGE);
+    client_sends(1, data, sizeof(data));
+    settle();
+    assert_int_equal(rig.stories[0].stream.length + rig.stories[1].stream.length, 0);
+    client_sends(2, data, 7 * PAGE);
+    settle();
+    assert_true(is_within_memory());
+    assert_int_equal(rig.stories[0].stream.length, 0);
+    assert_int_equal(rig.stories[1].stream.length, sizeof(data));
+    assert_true(rig.stories[1].stream.continued);
+    assert_int_equal(rig.stories[2].stream.length, 0);
+
+    client_sends(1, "end\n", 4);
+    settle();
+    assert_int_equal(rig.stories[1].stream.records, 1);
+    assert_int_equal(rig.stories[1].stream.length, sizeof(data) + 4);
+}
+
+/* A session that waits for its next turn has whole records; they go first. */
+static void whole_records_are_logged_before_cuts(void **state)
+{
+    static char data[2 * TURN_RECORDS];
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    rig.table.header->config.buffer_memory = 0;
+    client_comes(0);
+    settle();
+    client_sends(0, data, sizeof(data));
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, sizeof(data));
+    assert_false(rig.stories[0].stream.continued);
+    assert_int_equal(rig.table.touched, 0);
+}
+
+/* What may be half a line end cannot be logged, and takes its page whatever the limit is. */
+static void half_a_line_end_stays(void **state)
+{
+    (void)state;
+    rig.table.header->config.buffer_memory = 0;
+    client_comes(0);
+    settle();
+    client_sends(0, "one\r", 4);
+    settle();
+    assert_int_equal(rig.stories[0].stream.length, 3);
+    assert_int_equal(rig.table.touched, PAGE);
+    client_sends(0, "\n", 1);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n", 5);
+    assert_int_equal(rig.table.touched, 0);
+}
+
+/* The journal goes away while memory is taken back: it is taken when the journal is there again. */
+static void cuts_wait_for_the_journal(void **state)
+{
+    static char data[3 * PAGE];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    client_comes(0);
+    settle();
+    rig.table.header->config.buffer_memory = PAGE;
+    sink_close(&rig.sink);
+    client_sends(0, data, sizeof(data));
+    assert_true(clients_is_held(rig.clients));
+    assert_false(is_within_memory());
+    sink_open(&rig.sink);
+    settle();
+    assert_true(is_within_memory());
+    assert_int_equal(rig.stories[0].stream.length, sizeof(data));
+    assert_true(rig.stories[0].stream.continued);
+}
+
+/* What the journal was too slow for to be logged at once is given back when it has been. */
+static void memory_comes_back_after_a_stall(void **state)
+{
+    static char data[3 * PAGE];
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    data[sizeof(data) - 1] = '\n';
+    client_comes(0);
+    settle();
+    sink_close(&rig.sink);
+    client_sends(0, data, sizeof(data));
+    clients_tick(rig.clients, s->active_usec + 2 * USEC_PER_SEC);
+    assert_true(clients_is_held(rig.clients));
+    assert_int_equal(rig.table.touched, sizeof(data));
+    sink_open(&rig.sink);
+    settle();
+    clients_tick(rig.clients, s->active_usec + 4 * USEC_PER_SEC);
+    assert_int_equal(rig.table.touched, 0);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+}
+
+/* --- Admission --- */
+
+/* Who only has an answer left to read makes room for who comes. */
+static void lingering_clients_make_room(void **state)
+{
+    (void)state;
+    rig.table.header->capacity = 2;
+    rig.table.header->listeners[0].settings.sessions_max = 1;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    assert_int_equal(rig.clients->sessions, 2);
+    client_comes(2);
+    settle();
+    assert_int_equal(rig.clients->sessions, 2);
+    assert_int_equal(rig.table.header->open, 1);
+    client_hears(1, "netd error=session-limit\n");
+    client_hears(2, "netd error=session-limit\n");
+    client_sends(0, "served\n", 7);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.stories[1].refusals + rig.stories[2].refusals, 2);
+}
+
+/* And where all are in the middle of something, the connection is closed: nobody may hang. */
+static void nobody_hangs_without_room(void **state)
+{
+    (void)state;
+    rig.table.header->capacity = 1;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    assert_int_equal(rig.clients->sessions, 1);
+    client_hears(1, "");
+}
+
+static void descriptors_are_kept_back(void **state)
+{
+    (void)state;
+    rig.clients->descriptors_max = 1;
+    client_comes(0);
+    client_connects(1, 0);
+    assert_int_equal(clients_accept(rig.clients, 0, 1), -EMFILE);
+    assert_int_equal(rig.clients->sessions, 1);
+    rig.clients->descriptors_max = 2;
+    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+    assert_int_equal(rig.clients->sessions, 2);
+}
+
+/* --- Time --- */
+
+static void bytes_not_yet_read_are_no_idleness(void **state)
+{
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.idle_timeout = 1;
+    client_comes(0);
+    settle();
+    assert_int_equal(send(rig.fds[0], "here\n", 5, 0), 5);
+    arrived(rig.clients->epoll);
+    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    settle();
+    assert_int_equal(s->reason, REASON_NONE);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "idle");
+}
+
+/* --- Adoption --- */
+
+/* A second listener, at another address and the same port. */
+static void listen_too(void)
+{
+    struct table_listener *l = &rig.table.header->listeners[1];
+    struct sockaddr_in sa = listening(0);
+
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    *l = rig.table.header->listeners[0];
+    l->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    l->bound.ip[3] = 2;
+    assert_int_equal(bind(l->fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(listen(l->fd, 1), 0);
+}
+
+static int accepted(size_t i, uint32_t listener)
+{
+    int fd;
+
+    client_connects(i, listener);
+    fd = accept4(rig.table.header->listeners[listener].fd, NULL, NULL, SOCK_NONBLOCK);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* What a worker had accepted when it died: sessions of the listener that they came by. */
+static void orphans_become_sessions(void **state)
+{
+    struct linger now = {.l_onoff = 1};
+    int fds[3];
+    struct orphans orphans = {.fds = fds, .count = ARRAY_SIZE(fds)};
+
+    (void)state;
+    listen_too();
+    fds[0] = accepted(0, 1);
+    fds[1] = accepted(1, 0);
+    fds[2] = accepted(2, 0);
+    assert_int_equal(setsockopt(rig.fds[2], SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+    close_fd(&rig.fds[2]);
+    arrived(fds[2]);
+
+    clients_adopt(rig.clients, &orphans);
+    settle();
+    assert_int_equal(rig.table.header->open, 2);
+    assert_int_equal(rig.stories_count, 2); /* nothing was read of the third */
+    assert_int_equal(fcntl(fds[2], F_GETFD), -1);
+    assert_int_equal(rig.table.sessions[0].listener, 1);
+    assert_int_equal(rig.table.sessions[1].listener, 0);
+    for (size_t i = 0; i < 2; i++) {
+        client_sends(i, "one\n", 4);
+        settle();
+        assert_int_equal(rig.stories[i].stream.records, 1);
+    }
+}
+
+/* Two sessions with one connection cannot be: one of them has it, and the other one ends. */
+static void one_connection_is_one_session(void **state)
+{
+    struct session *s = rig.table.sessions;
+    struct orphans none = {0};
+
+    (void)state;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    close_fd(&s[1].fd);
+    s[1].fd = s[0].fd;
+    s[1].cookie = s[0].cookie;
+    clients_deinit(rig.clients);
+    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    assert_int_equal(table_recover(&rig.table, false), 0);
+    clients_adopt(rig.clients, &none);
+    settle();
+    assert_string_equal(rig.stories[1].reason, "error");
+    assert_int_equal(atoi(rig.stories[1].error), EEXIST);
+    client_sends(0, "one\n", 4);
+    settle();
+    assert_int_equal(rig.stories[0].ends, 0);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(longest_records_are_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(whole_records_are_logged_before_cuts, setup, teardown),
+        cmocka_unit_test_setup_teardown(half_a_line_end_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(cuts_wait_for_the_journal, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_comes_back_after_a_stall, setup, teardown),
+        cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
