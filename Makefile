@@ -123,7 +123,10 @@ instructions: $(BUILD)/bench/instructions
 	$(Q)tests/bench/instructions.sh $<
 
 # BENCH="--rounds 9 --part rows": see tests/bench/bench.py.
-bench: $(BUILD)/netd-client
+bench:
+	$(Q)mkdir -p $(BUILD) && tests/packages.sh $(BUILD)/packages.log \
+	    dpkg-dev git mmdebstrap systemd-container systemd-journal-remote
+	$(Q)$(MAKE) --no-print-directory $(BUILD)/netd-client
 	$(Q)tests/bench/bench.py $(BENCH)
 	$(Q)tests/bench/client.py $(BUILD)/netd-client
 

@@ -121,6 +121,23 @@ def text(data):
     return "\n".join(head + lines).rstrip() + "\n"
 
 
+def markdown(data):
+    """The rows as the README has them: medians, both releases beside each other."""
+    results = data["rows"]["results"]
+    head = ["", *(f"{NAMES[r]}: records/s" for r in results),
+            *(f"{NAMES[r]}: µs of its CPU a record" for r in results), "memory, MB", "lost",
+            "an entry says"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 2) + "---|"]
+    for row in data["rows"]["rows"]:
+        of = [runs[row["name"]] for runs in results.values()]
+        cells = [row["title"], *(f"{spread(runs, 'records_per_second')[0]:,.0f}" for runs in of),
+                 *(f"{spread(runs, 'daemon_usec')[0]:.1f}" for runs in of),
+                 " / ".join(f"{spread(runs, 'memory')[0] / 1e6:.1f}" for runs in of),
+                 str(sum(run["lost"] for runs in of for run in runs)), row["attributed"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def escape(string):
     return string.replace("&", "&amp;").replace("<", "&lt;")
 
@@ -200,6 +217,7 @@ def write(data, out):
     (out / "bench.txt").write_text(said, encoding="utf-8")
     if "rows" in data:
         (out / "bench.svg").write_text(picture(data), encoding="utf-8")
+        (out / "bench.md").write_text(markdown(data), encoding="utf-8")
     if "sessions" in data:
         (out / "sessions.svg").write_text(picture_of_sessions(data), encoding="utf-8")
     print(said)
