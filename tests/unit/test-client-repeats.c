@@ -2,6 +2,7 @@
 #include "client/repeats.h"
 #include "common/util.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -249,12 +250,62 @@ static void long_sessions_take_no_more_memory(void **state)
     free(block);
 }
 
+/* --- Without memory --- */
+
+/* How many of them work before they fail; -1: all. */
+static int allocations = -1;
+
+void *__real_reallocarray(void *pointer, size_t count, size_t size);
+void *__wrap_reallocarray(void *pointer, size_t count, size_t size);
+void *__wrap_reallocarray(void *pointer, size_t count, size_t size)
+{
+    if (allocations == 0)
+        return NULL;
+    allocations -= allocations > 0;
+    return __real_reallocarray(pointer, count, size);
+}
+
+/* Runs that end, that are cut short, that are longer than a window. */
+static int take_in(struct repeats *r)
+{
+    static char block[REPEATS_WINDOW];
+    int status = repeats_add(r, 0, "one\ntwo\n", 8);
+
+    for (uint64_t run = 1; status == 0 && run <= 9; run++)
+        status = repeats_add(r, run, "two\n", 4);
+    if (status == 0)
+        status = repeats_add(r, 10, block, sizeof(block));
+    if (status == 0)
+        status = repeats_add(r, 11, "two\n", 4);
+    return status == 0 ? repeats_solve(r, UINT64_MAX) : status;
+}
+
+static void missing_memory_is_an_error(void **state)
+{
+    int status = -ENOMEM;
+    int failures = 0;
+
+    (void)state;
+    for (; status == -ENOMEM; failures++) {
+        struct repeats *r = repeats_new();
+
+        assert_non_null(r);
+        allocations = failures;
+        status = take_in(r);
+        allocations = -1;
+        repeats_free(r);
+    }
+    assert_int_equal(status, 0);
+    assert_true(failures > 11);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(repeats_are_left_out),
         cmocka_unit_test(crashes_at_random_lose_and_repeat_nothing),
         cmocka_unit_test(long_sessions_take_no_more_memory),
+        cmocka_unit_test(missing_memory_is_an_error),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

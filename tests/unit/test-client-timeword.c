@@ -193,6 +193,9 @@ static void anything_else_is_no_time(void **state)
         "@99999999999999999999",
         "+99999999999999999999999",
         "+600000y",
+        "+18446744073709s", /* now and it are too much */
+        "-18446744073709s 1000000s",
+        "-1fortnightsandmore",
         "UTC",
         "Z",
         "08:00 PST",

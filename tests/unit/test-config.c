@@ -388,6 +388,8 @@ static void wrong_types(void **state)
         {"0xbb8", "an integer"},
         {"3000.0", "a floating-point number"},
         {"3e3", "a floating-point number"},
+        {"3e+03", "a floating-point number"},
+        {"3E-3", "a floating-point number"},
         {"1.05", "a floating-point number"},
         {"true", "a boolean"},
         {"[ 3000 ]", "an array"},

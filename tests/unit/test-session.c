@@ -16,6 +16,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <syslog.h>
 
 #include <cmocka.h>
@@ -296,6 +297,28 @@ static void cookies_tell_sockets_apart(void **state)
     assert_int_equal(session_cookie(rig.table.header_fd), 0);
 }
 
+static void connections_are_told_from_others(void **state)
+{
+    struct session s = {.fd = -1, .cookie = 1};
+    int fds[2];
+
+    (void)state;
+    assert_false(session_has_connection(&s));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    s.fd = fds[0];
+    assert_false(session_has_connection(&s)); /* somebody else's */
+    s.cookie = 0;
+    assert_false(session_has_connection(&s));
+    s.cookie = session_cookie(fds[0]);
+    assert_true(session_has_connection(&s));
+    s.fd = rig.table.header_fd;
+    assert_false(session_has_connection(&s));
+    close(fds[0]);
+    close(fds[1]);
+    s.fd = fds[0];
+    assert_false(session_has_connection(&s));
+}
+
 /* --- A life --- */
 
 static void session_has_its_events(void **state)
@@ -455,6 +478,23 @@ static void refused_clients_are_told(void **state)
         assert_string_equal(heard, line);
         end();
     }
+}
+
+/* Who goes on sending after the end does not hold netd up. */
+static void drains_are_bounded(void **state)
+{
+    static char data[100000];
+    int left = 0;
+
+    (void)state;
+    begin(false, SESSION_OPEN);
+    client_sends(data, sizeof(data));
+    assert_false(session_drain(rig.s));
+    assert_int_equal(ioctl(rig.s->fd, FIONREAD, &left), 0);
+    assert_true(left > 0 && left < (int)sizeof(data));
+    assert_false(session_drain(rig.s));
+    close_fd(&rig.client);
+    assert_true(session_drain(rig.s));
 }
 
 static void client_that_resets(void **state)
@@ -683,6 +723,64 @@ static void full_arenas_block(void **state)
     assert_int_equal(rig.s->records, 10);
     stream_is(data, sizeof(data));
     rig.journal->arena.size = EVENT_ARENA_SIZE;
+}
+
+/* Nothing is put where is no room, and nothing is remembered as put. */
+static void blocks(enum session_progress (*put)(struct session *, const struct session_context *))
+{
+    struct session_context c = context();
+    uint32_t end = rig.journal->batch->end;
+
+    rig.journal->batch->end = BATCH_MAX;
+    assert_int_equal(put(rig.s, &c), SESSION_BLOCKED);
+    rig.journal->batch->end = end;
+    rig.journal->arena.used = rig.journal->arena.size;
+    assert_int_equal(put(rig.s, &c), SESSION_BLOCKED);
+    assert_int_equal(rig.journal->batch->end, end);
+    rig.journal->arena.used = 0;
+}
+
+static void every_event_waits_for_room(void **state)
+{
+    struct session_context c;
+
+    (void)state;
+    begin(false, SESSION_OPEN);
+    blocks(session_log);
+    log_all();
+    flush();
+    assert_int_equal(rig.connects, 1);
+    client_sends("one\n", 4);
+    (void)receive();
+    blocks(session_log);
+    log_all();
+    flush();
+    assert_int_equal(rig.stream.records, 1);
+    client_sends("two", 3);
+    (void)receive();
+    blocks(session_cut);
+    c = context();
+    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS);
+    flush();
+    stream_is("one\ntwo", 7);
+    client_sends("\n", 1);
+    (void)receive();
+    log_all();
+    flush();
+    session_end(rig.s, REASON_IDLE, 0);
+    blocks(session_log);
+    assert_int_equal(rig.ends, 0);
+    log_all();
+    flush();
+    assert_int_equal(rig.ends, 1);
+    end();
+
+    begin(false, SESSION_REFUSED);
+    session_end(rig.s, REASON_SESSION_LIMIT, 0);
+    blocks(session_log);
+    log_all();
+    flush();
+    assert_int_equal(rig.refusals, 1);
 }
 
 static void cuts_take_unfinished_records(void **state)
@@ -1001,10 +1099,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(reasons_have_names),
         TEST(cookies_tell_sockets_apart),
+        TEST(connections_are_told_from_others),
         TEST(session_has_its_events),
         TEST(session_without_a_byte),
         TEST(reasons_are_told),
         TEST(refused_clients_are_told),
+        TEST(drains_are_bounded),
         TEST(client_that_resets),
         TEST(broken_descriptor_is_an_error),
         TEST(limits_of_a_read),
@@ -1014,6 +1114,7 @@ int main(void)
         TEST(turns_are_bounded),
         TEST(full_batches_block),
         TEST(full_arenas_block),
+        TEST(every_event_waits_for_room),
         TEST(cuts_take_unfinished_records),
         TEST(poisoned_bytes_are_not_looked_at),
         TEST(resent_records_are_marked),
