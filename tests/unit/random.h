@@ -26,6 +26,15 @@ static inline void random_begin(void)
     printf("NETD_TEST_SEED=%" PRIu64 "\n", random_state);
 }
 
+/* How often a property is tried: N times, or as many percent of that as make valgrind, under which
+ * everything takes fifty times as long, says in NETD_TEST_PERCENT. */
+static inline int random_rounds(int n)
+{
+    const char *percent = getenv("NETD_TEST_PERCENT");
+
+    return percent ? 1 + n * atoi(percent) / 100 : n;
+}
+
 /* splitmix64, public domain, by Sebastiano Vigna. */
 static inline uint64_t random_next(void)
 {

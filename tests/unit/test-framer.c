@@ -147,7 +147,7 @@ static void any_cutting_gives_the_same_records(void **state)
     static uint8_t data[STREAM_MAX];
 
     (void)state;
-    for (int i = 0; i < 1500; i++) {
+    for (int i = random_rounds(1500); i > 0; i--) {
         size_t max = MAX_RECORD_LOW + random_below(random_below(2) ? 4 : 300);
         size_t length = random_below(sizeof(data));
 
@@ -162,7 +162,7 @@ static void records_survive_cuts(void **state)
     static uint8_t data[STREAM_MAX];
 
     (void)state;
-    for (int i = 0; i < 1500; i++) {
+    for (int i = random_rounds(1500); i > 0; i--) {
         struct feeder f = {.framer = {FRAMING_LINE, MAX_RECORD_LOW + random_below(64)}};
         size_t length = random_below(sizeof(data));
 
@@ -244,7 +244,7 @@ static void raw_reads_are_records(void **state)
     static uint8_t data[STREAM_MAX];
 
     (void)state;
-    for (int i = 0; i < 500; i++) {
+    for (int i = random_rounds(500); i > 0; i--) {
         struct feeder f = {.framer = {FRAMING_RAW, MAX_RECORD_LOW + random_below(64)}};
         size_t length = random_below(sizeof(data)), reads = 0;
 

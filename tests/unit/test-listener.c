@@ -465,9 +465,12 @@ static void accept_errors_are_told_apart(void **state)
     fd = listener_accept(l, &peer);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(fd, -EMFILE);
-    fd = accept_at(l, &peer); /* it was not lost */
-    assert_true(fd >= 0);
-    close(fd);
+    /* It was not lost; but valgrind has accepted and closed it, to say EMFILE itself. */
+    if (!strstr(getenv("LD_PRELOAD") ?: "", "vgpreload")) {
+        fd = accept_at(l, &peer);
+        assert_true(fd >= 0);
+        close(fd);
+    }
     close(client);
     assert_int_equal(listener_accept(&bad, &peer), -EBADF);
     bad.fd = table.header_fd;
