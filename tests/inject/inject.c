@@ -213,6 +213,7 @@ static int start(char **program, pid_t *child)
     if (*child < 0)
         die("fork");
     if (*child == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else would ever answer */
         fd = install_filter();
         if (fd < 0)
             die("seccomp");
