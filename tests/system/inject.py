@@ -82,7 +82,7 @@ ENVIRONMENT = {
 }
 
 JOURNAL = "/run/fake"
-SESSION = fake_events.session_id(1)
+SESSION, REPEATED = fake_events.session_id(1), fake_events.session_id(4)
 
 # For a report that may be a library's: all callers by name. It takes longer.
 DETAILED = {"ASAN_OPTIONS": ENVIRONMENT["ASAN_OPTIONS"].replace(":symbolize=0", ":symbolize=1")
@@ -152,6 +152,11 @@ def fake_journal():
     made.session(fake_events.session_id(2), [b"two"], peer="[2001:db8::1]:4711")
     made.connect(fake_events.session_id(3))
     made.data(fake_events.session_id(3), b"three")
+    # Netd died, and on standard output that meant a repeat.
+    made.connect(REPEATED)
+    made.data(REPEATED, b"four")
+    made.data(REPEATED, b"four", NETD_RESENT="1")
+    made.disconnect(REPEATED, 1, 5)
     return made
 
 
@@ -701,7 +706,7 @@ LIVES = {
     "show": reading_life("show", SESSION),
     "follow": reading_life("follow", "--json", "-n", "10", SESSION),
     "cat": reading_life("cat", SESSION),
-    "verify": reading_life("verify", "--json", SESSION, fake_events.session_id(2)),
+    "verify": reading_life("verify", "--json", SESSION, REPEATED),
 }
 
 

@@ -12,6 +12,7 @@ import re
 import signal
 import struct
 import termios
+import time
 
 import pytest
 
@@ -62,12 +63,12 @@ def cat(box, *arguments):
     return result.stdout, result.returncode, result.stderr.decode()
 
 
-def on_terminal(box, *arguments, columns=80, env=None):
-    """What COMMAND writes to a terminal of that width."""
+def on_terminal(box, *arguments, columns=80, env=None, program=("netd-client",)):
+    """What PROGRAM writes to a terminal of that width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(theirs, "wb") as terminal:
-        with box.popen("netd-client", *arguments, stdout=terminal, stderr=terminal,
+        with box.popen(*program, *arguments, stdout=terminal, stderr=terminal,
                        env={"TERM": "xterm", **(env or {})}) as process:
             terminal.close()
             shown = b""
@@ -147,6 +148,50 @@ def test_sessions_in_several_files(box, directory):
     second.write(box, f"{directory}/b.journal")
     assert lines(client(box, "sessions", "-q", "-D", directory)) == [
         A, B, C, session_id(4), session_id(5)]
+
+
+def test_sessions_that_began_at_once_are_in_the_order_of_their_ids(box, directory):
+    journal = Journal()
+    for session in C, A, B:
+        journal.connect(session, time=START)
+    journal.write(box, f"{directory}/a.journal")
+    assert lines(client(box, "sessions", "-q", "-D", directory)) == [A, B, C]
+
+
+def test_the_last_sessions_of_all_kinds(box, directory):
+    """Also of those whose beginning is worked out, or not known."""
+    journal = Journal(step=SECOND)
+    journal.data(C, b"headless")
+    journal.disconnect(B, 0, 0)
+    journal.session(A, [b"x"])
+    journal.write(box, f"{directory}/a.journal")
+    for n, expected in (3, [C, B, A]), (2, [B, A]), (1, [A]):
+        assert lines(client(box, "sessions", "-q", "-D", directory, "-n", n)) == expected
+
+
+def test_what_only_looks_like_an_event(box, directory):
+    journal = three_sessions()
+    journal.edge("connect", A)  # once more
+    journal.edge("connect", session_id(4), NETD_EVENT="bogus")
+    for bad in "", "x", A[:31], A.upper(), A + "0":
+        journal.session(bad, [b"x"])
+    journal.write(box, f"{directory}/a.journal")
+    assert lines(client(box, "sessions", "-q", "-D", directory)) == [A, B, C]
+    assert lines(client(box, "verify", "-D", directory))[-1] == "3 sessions: 3 ok"
+
+
+def test_no_sessions_to_verify(box, directory):
+    journal = Journal()
+    journal.edge("refused", A, NETD_REASON="session-limit")
+    journal.write(box, f"{directory}/a.journal")
+    failed(client(box, "verify", "-D", directory), 1, "no sessions in the journal")
+
+
+def test_show_without_a_beginning(box, directory):
+    journal = Journal()
+    journal.data(A, b"x")
+    journal.write(box, f"{directory}/a.journal")
+    assert "    Begin: not in the journal" in lines(client(box, "show", "-D", directory, A))
 
 
 def test_refused_clients_are_no_sessions(box, directory):
@@ -297,6 +342,31 @@ def test_the_pager(box, directory):
     less = on_terminal(box, "sessions", "-D", directory,
                        env={"SYSTEMD_PAGER": "echo $LESS $LESSSECURE; cat >/dev/null"})
     assert less == "FRSXMK 1\n"
+
+
+def test_the_usual_pager(box, directory):
+    """Where only PAGER, or nothing, says which."""
+    three_sessions().write(box, f"{directory}/a.journal")
+    unset = ["env", "-u", "SYSTEMD_PAGER", "-u", "PAGER"]
+    command = ["show", A, "-D", directory]
+    shown = on_terminal(box, *command, program=[*unset, "PAGER=sed s/^/paged:/", "netd-client"])
+    assert all(line.startswith("paged:") for line in shown.splitlines())
+    box.sh("mkdir /run/bin; ln -s /bin/sh /bin/cat /run/bin")  # neither less nor more
+    shown = on_terminal(box, *command,
+                        program=[*unset, "PATH=/run/bin", "/usr/local/bin/netd-client"])
+    box.run("rm", "-r", "/run/bin")
+    assert f"  Session: {A}\n" in shown
+
+
+def test_the_width_of_a_terminal(box, directory):
+    """COLUMNS, what the terminal says, or 80."""
+    three_sessions().write(box, f"{directory}/a.journal")
+    command = ["sessions", "-D", directory]
+    narrow = on_terminal(box, *command, columns=60)
+    assert on_terminal(box, *command, columns=200, env={"COLUMNS": "60"}) == narrow
+    for bad in "", "0", "x", "99999":
+        assert on_terminal(box, *command, columns=60, env={"COLUMNS": bad}) == narrow
+    assert on_terminal(box, *command, columns=0) == on_terminal(box, *command, columns=80) != narrow
 
 
 def test_no_control_byte_reaches_a_terminal(netd):
@@ -721,6 +791,80 @@ def test_no_journal(box, directory):
                f"{directory}/gone: No such file or directory")
         failed(client(box, *command, "--namespace", "gone"), 3,
                "no journal to read in namespace 'gone'")
+
+
+def test_no_journal(box):
+    hidden = "mount -t tmpfs none /var/log/journal && mount -t tmpfs none /run/log && exec \"$@\""
+    for command in ["sessions"], ["verify"], ["show", A]:
+        failed(box.run("unshare", "-m", "sh", "-c", hidden, "sh", "netd-client", *command,
+                       check=False), 3, "no journal to read")
+
+
+def test_follow_cannot_write(box, directory):
+    """It ends by itself, though the journal could go on."""
+    journal = three_sessions()
+    journal.edge("refused", session_id(4), NETD_REASON="session-limit")
+    journal.write(box, f"{directory}/a.journal")
+    failed(box.run("sh", "-c", f"exec netd-client follow -D {directory} >/dev/full", check=False),
+           1, "standard output: No space left on device")
+
+
+def test_follow_shows_who_was_refused(box, directory):
+    journal = Journal()
+    journal.edge("refused", A, NETD_REASON="address-limit")
+    journal.write(box, f"{directory}/a.journal")
+    with following(box, "-D", directory, "--utc") as process:
+        assert process.stdout.readline() == (
+            f"2026-11-22 08:00:00.001000 {A[:8]} refused         192.0.2.1:4711: address-limit\n")
+
+
+def this_boot(box):
+    return box.run("cat", "/proc/sys/kernel/random/boot_id").stdout.strip().replace("-", "")
+
+
+def test_a_running_session_has_a_duration(box, directory):
+    journal = Journal(_BOOT_ID=this_boot(box), _PID="1", _COMM="systemd")
+    began = int(time.time()) - 49 * 3600
+    journal.connect(A, time=began * SECOND, __MONOTONIC_TIMESTAMP="1")
+    journal.write(box, f"{directory}/a.journal")
+    row = lines(client(box, "sessions", "-D", directory))[1].split()
+    assert row[3:5] == ["2d", "1h"] and row[-1] == "open"
+
+
+def test_a_netd_of_a_user(box, directory):
+    """A user's service manager keeps its units' starts elsewhere."""
+    units = "/run/user/4242/systemd/units"
+    journal = Journal(_BOOT_ID=this_boot(box), _SYSTEMD_UNIT="user@4242.service",
+                      _SYSTEMD_USER_UNIT="netd.service", _SYSTEMD_OWNER_UID="4242",
+                      _SYSTEMD_INVOCATION_ID="ab" * 16)
+    journal.connect(A)
+    journal.write(box, f"{directory}/a.journal")
+    try:
+        for start, life in ("ab" * 16, "open"), ("cd" * 16, "died"), (None, "died"):
+            box.sh(f"mkdir -p {units}; rm -f {units}/*")
+            if start:
+                box.run("ln", "-s", start, f"{units}/invocation:netd.service")
+            session, = objects(client(box, "sessions", "--json", "-D", directory))
+            assert session["state"] == life
+    finally:
+        box.run("rm", "-r", "/run/user/4242")
+
+
+def test_some_rights(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    other = Journal(start=START + 100 * SECOND)
+    other.session(session_id(4), [b"x"])
+    other.write(box, f"{directory}/b.journal")
+    box.sh(f"chmod 0644 {directory}/a.journal; chmod 0600 {directory}/b.journal")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    result = box.run(*nobody, "netd-client", "sessions", "--json", "-D", directory, check=False)
+    assert result.stderr == ("netd-client: this is not the whole journal: members of the groups "
+                             "systemd-journal and adm may read all of it\n")
+    assert [json.loads(line)["session"] for line in result.stdout.splitlines()] == [A, B, C]
+    assert lines(box.run(*nobody, "netd-client", "sessions", "-q", "-D", directory)) == [A, B, C]
+    box.run("chmod", "0700", directory)
+    failed(box.run(*nobody, "netd-client", "sessions", "-D", directory, check=False), 3,
+           "no rights to the journal: members of the groups systemd-journal and adm may read it")
 
 
 def test_no_rights(box, directory):

@@ -5,6 +5,7 @@ to P6, the crash-only part, are in test_crash.py; P7 is in inject.py."""
 import contextlib
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -227,6 +228,24 @@ def test_p10_clock_set_a_day_back_or_forward(box):
     for event in events:
         if event.text("NETD_EVENT") == "disconnect":
             assert event.number("NETD_DURATION_USEC") < 3_600_000_000
+
+
+def test_p11_nothing_to_take_their_place(netd):
+    hidden = "mount -t tmpfs none /dev && exec netd -t <&-"
+    result = netd.box.run("unshare", "-m", "sh", "-c", hidden, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "netd: /dev/null: No such file or directory\n"
+
+
+def test_as_many_descriptors_as_there_may_be(netd):
+    limited = ["prlimit", "--nofile=100:3000", "netd", "-p", "3011", "-o", "text"]
+    with netd.box.popen(*limited, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE) as process:
+        assert b"listening on" in process.stderr.readline()
+        limits = netd.box.sh("cat /proc/$(pgrep -o -x netd)/limits")
+        assert re.search(r"^Max open files +3000 +3000 ", limits, re.M)
+        netd.box.run("pkill", "-TERM", "-o", "-x", "netd")
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
