@@ -53,14 +53,17 @@ struct key {
 #define BOOLEAN(p, f)      .path = (p), .kind = KIND_BOOLEAN, FIELD(f)
 #define GROUP(p)           .path = (p), .kind = KIND_GROUP
 
+/* Those that are set from elsewhere, too. */
+enum { KEY_PORT, KEY_OUTPUT };
+
 static const struct key keys[] = {
+    [KEY_PORT] = {NUMBER("port", listener.port, 0, UINT16_MAX)},
+    [KEY_OUTPUT] = {CHOICE("output", output, outputs)},
     {HOST("host", listener.host)},
-    {NUMBER("port", listener.port, 0, UINT16_MAX)},
     {CHOICE("framing", listener.framing, framings)},
     {NUMBER("max_record", listener.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH)},
     {CHOICE("priority", listener.priority, priorities)},
     {BOOLEAN("receipt", listener.receipt)},
-    {CHOICE("output", output, outputs)},
     {GROUP("sessions")},
     {NUMBER("sessions.max", listener.sessions_max, 1, SESSIONS_MAX_HIGH)},
     {NUMBER("sessions.max_per_address", listener.sessions_max_per_address, 0, SESSIONS_MAX_HIGH)},
@@ -144,7 +147,7 @@ static int set_number(struct reader *r, const struct key *key, const char *where
 
 static int set_port_text(struct reader *r, const char *where, const char *text)
 {
-    const struct key *key = find_key("port");
+    const struct key *key = &keys[KEY_PORT];
     uint64_t value;
 
     switch (parse_u64(text, (uint64_t)key->high, &value)) {
@@ -334,7 +337,7 @@ static int read_options(struct reader *r, const struct config_input *input)
     if (result == 0 && input->option_port)
         result = set_port_text(r, "--port", input->option_port);
     if (result == 0 && input->option_output)
-        result = set_choice(r, find_key("output"), "--output", input->option_output);
+        result = set_choice(r, &keys[KEY_OUTPUT], "--output", input->option_output);
     return result < 0 ? -EBADMSG : 0;
 }
 
