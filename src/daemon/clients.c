@@ -13,7 +13,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 
-/* Ready clients looked at in one round. */
+/* Clients found ready, and turns, in one round. */
 #define ROUND_CLIENTS 64
 
 /* A session without a new byte for this long gives back the pages that it does not need. */
@@ -187,7 +187,7 @@ static void clients_turn(struct clients *c, struct session *s)
     enum session_progress progress;
 
     clients_work_on(c, context.number);
-    if (!table_list_has(s, LIST_RUN) && s->state == SESSION_OPEN)
+    if (s->state == SESSION_OPEN && session_is_framed(s))
         clients_receive(c, s, &context);
     while ((progress = session_log(s, &context)) == SESSION_BLOCKED)
         if (!clients_flush(c))
@@ -195,9 +195,11 @@ static void clients_turn(struct clients *c, struct session *s)
     clients_work_on(c, NO_SESSION);
     s->crashes = 0;
 
+    /* Whose turn was cut short keeps its place: at the end of the queue the same could happen to it
+     * each time. */
     if (progress == SESSION_WAITS)
         table_list_remove(c->table, LIST_RUN, s);
-    else
+    else if (progress == SESSION_RUNS || !table_list_has(s, LIST_RUN))
         table_list_append(c->table, LIST_RUN, s);
     if (s->batch_end && !table_list_has(s, LIST_ENDING))
         table_list_append(c->table, LIST_ENDING, s);
@@ -238,7 +240,7 @@ static void clients_reclaim(struct clients *c)
     while (c->table->touched > limit && clients_flush(c) && (s = table_largest(c->table))) {
         uint32_t before = session_pending(s);
 
-        if (table_list_has(s, LIST_RUN)) /* whole records wait in it */
+        if (!session_is_framed(s)) /* whole records may wait in it */
             clients_turn(c, s);
         else
             clients_cut(c, s);
@@ -271,31 +273,31 @@ static void clients_finish_round(struct clients *c)
         clients_reclaim(c);
 }
 
-void clients_run(struct clients *c)
-{
-    struct session *s;
-
-    for (uint32_t n = c->table->lists[LIST_RUN].count; n > 0 && !clients_is_held(c); n--)
-        if ((s = table_list_first(c->table, LIST_RUN)))
-            clients_turn(c, s);
-    clients_finish_round(c);
-}
-
-void clients_read(struct clients *c)
+void clients_find_ready(struct clients *c)
 {
     struct epoll_event events[ROUND_CLIENTS];
     int n = epoll_wait(c->epoll, events, ROUND_CLIENTS, 0);
 
-    for (int i = 0; i < n && !clients_is_held(c); i++) {
+    for (int i = 0; i < n; i++) {
         struct session *s = &c->table->sessions[events[i].data.u32];
 
         if (table_list_has(s, LIST_LINGER)) {
             if (session_drain(s))
                 clients_close(c, s);
         } else if (s->state != SESSION_FREE && !table_list_has(s, LIST_RUN) && !s->batch_end) {
-            clients_turn(c, s);
+            table_list_append(c->table, LIST_RUN, s);
         }
     }
+}
+
+void clients_run(struct clients *c)
+{
+    size_t n = min_size(c->table->lists[LIST_RUN].count, ROUND_CLIENTS);
+    struct session *s;
+
+    for (; n > 0 && !clients_is_held(c); n--)
+        if ((s = table_list_first(c->table, LIST_RUN)))
+            clients_turn(c, s);
     clients_finish_round(c);
 }
 
@@ -403,7 +405,7 @@ static void clients_admit(struct clients *c, uint32_t listener, int fd, const st
         session_end(s, REASON_ERROR, -r);
     if (c->stopping)
         clients_end_soon(s);
-    clients_turn(c, s);
+    table_list_append(c->table, LIST_RUN, s);
 }
 
 int clients_accept(struct clients *c, uint32_t listener, unsigned most)
@@ -421,7 +423,6 @@ int clients_accept(struct clients *c, uint32_t listener, unsigned most)
             break;
         clients_admit(c, listener, fd, &peer);
     }
-    clients_finish_round(c);
     return fd < 0 && fd != -EAGAIN && fd != -ECONNABORTED ? -EMFILE : 0;
 }
 

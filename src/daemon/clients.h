@@ -33,22 +33,26 @@ void clients_adopt(struct clients *c, const struct orphans *orphans);
 /* True while the journal has no room: then nobody is read and nobody accepted. */
 bool clients_is_held(const struct clients *c);
 
-/* True when a session has something to do without a new byte: clients_run() is due. */
+/* True when sessions wait for a turn: clients_run() is due. */
 bool clients_have_work(const struct clients *c);
 
-/* A turn for each client that epoll says is ready, a bounded number. */
-void clients_read(struct clients *c);
+/* Puts who is ready, a bounded number, at the end of the queue for a turn. */
+void clients_find_ready(struct clients *c);
 
-/* A turn for each session that has work left from an earlier one. */
+/*
+ * A turn for each of the first in the queue, a bounded number. There is one queue for all, in which
+ * who had a turn, who is new and who has become ready stand at the end: so nobody waits for more
+ * than a turn of each of the others, also when the journal is full after every few of them.
+ */
 void clients_run(struct clients *c);
 
 /* Tries to send the batch again. */
 void clients_retry(struct clients *c);
 
 /*
- * Accepts up to MOST connections of listener number LISTENER. Returns 0, or -EMFILE when
- * descriptors (but for those that netd needs itself) or memory ran out and the loop should leave
- * the listener alone for a while.
+ * Accepts up to MOST connections of listener number LISTENER, who wait for a turn then. Returns 0,
+ * or -EMFILE when descriptors (but for those that netd needs itself) or memory ran out and the loop
+ * should leave the listener alone for a while.
  */
 int clients_accept(struct clients *c, uint32_t listener, unsigned most);
 

@@ -104,7 +104,8 @@ static int server_on_clients(sd_event_source *source, int fd, uint32_t revents, 
     (void)source;
     (void)fd;
     (void)revents;
-    clients_read(&v->clients);
+    clients_find_ready(&v->clients);
+    clients_run(&v->clients);
     server_update(v);
     return 0;
 }
@@ -178,13 +179,14 @@ static int server_on_listener(sd_event_source *source, int fd, uint32_t revents,
     while (server_header(v)->listeners[n].fd != fd)
         n++;
     server_accept(v, n);
+    clients_run(&v->clients);
     server_update(v);
     return 0;
 }
 
-/* A turn for those with more to log, after everybody else had one. When the journal has room again
- * this source is ready before a descriptor is looked at; on its own it would fill the journal up
- * again, and keep who is new or has little to say waiting for as long as a firehose runs. */
+/* When the journal has room again this source is ready before a descriptor is looked at. The queue
+ * alone would fill the journal up again, and keep who is new or has little to say out of the queue
+ * for as long as a firehose runs. */
 static int server_on_run(sd_event_source *source, void *userdata)
 {
     struct server *v = userdata;
@@ -193,7 +195,7 @@ static int server_on_run(sd_event_source *source, void *userdata)
     for (uint32_t i = 0; i < LISTENERS_MAX; i++)
         if (v->listener_sources[i] && !v->accepting_paused)
             server_accept(v, i);
-    clients_read(&v->clients);
+    clients_find_ready(&v->clients);
     clients_run(&v->clients);
     server_update(v);
     return 0;

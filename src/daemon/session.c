@@ -52,6 +52,11 @@ uint32_t session_pending(const struct session *s)
     return window_end(s->window) - window_start(s->window);
 }
 
+bool session_is_framed(const struct session *s)
+{
+    return s->framed + s->scanned >= window_end(s->window);
+}
+
 void session_end(struct session *s, enum session_reason reason, int error)
 {
     if (s->reason != REASON_NONE)

@@ -61,7 +61,7 @@ struct session_link {
 };
 
 enum session_list {
-    LIST_RUN,    /* has something to do without a new byte */
+    LIST_RUN,    /* has something to do: the queue for a turn */
     LIST_WARM,   /* its region has pages, which it may not need; may be free */
     LIST_ENDING, /* its end is in the batch, in the batch's order */
     LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
@@ -149,6 +149,9 @@ void session_adopt(struct session *s);
 
 /* Bytes of the region that hold something unfinished or not yet taken. */
 uint32_t session_pending(const struct session *s);
+
+/* True when every byte received was looked at: what is not in the batch is an unfinished record. */
+bool session_is_framed(const struct session *s);
 
 /*
  * Receives once, if the session goes on and has no bytes left to frame; the end of the stream and

@@ -41,10 +41,10 @@ __attribute__((noinline)) void measured_round(struct clients *c)
         clients_retry(c);
     if (!clients_is_held(c))
         clients_accept(c, 0, 32);
-    if (!clients_is_held(c) && clients_have_work(c))
+    if (!clients_is_held(c)) {
+        clients_find_ready(c);
         clients_run(c);
-    if (!clients_is_held(c))
-        clients_read(c);
+    }
 }
 
 static void open_journal(struct setup *s)

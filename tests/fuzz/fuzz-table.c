@@ -179,8 +179,8 @@ static void read_sink(void)
 
 static void turn(uint64_t now)
 {
+    clients_find_ready(&clients);
     clients_run(&clients);
-    clients_read(&clients);
     if (clients_is_held(&clients))
         clients_retry(&clients);
     clients_tick(&clients, now);

@@ -17,7 +17,7 @@
 
 #include "sink.h"
 
-#define CLIENTS_MAX 8
+#define CLIENTS_MAX 80 /* more than are found ready in one round */
 #define PAGE        ((size_t)4096)
 
 /* What the journal has of a session. */
@@ -122,7 +122,8 @@ static void client_sends(size_t i, const void *data, size_t length)
 {
     assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
     arrived(rig.clients->epoll);
-    clients_read(rig.clients);
+    clients_find_ready(rig.clients);
+    clients_run(rig.clients);
 }
 
 /* All that client I hears, up to its end. */
@@ -308,6 +309,64 @@ static void memory_comes_back_after_a_stall(void **state)
     assert_int_equal(rig.stories[0].stream.records, 1);
 }
 
+/* --- Turns --- */
+
+/* Every client sends what fits: lines, so few to a read that it is one turn's work. */
+static void clients_send_what_fits(size_t count)
+{
+    char line[300];
+
+    memset(line, 'x', sizeof(line) - 1);
+    line[sizeof(line) - 1] = '\n';
+    for (size_t i = 0; i < count; i++)
+        while (send(rig.fds[i], line, sizeof(line), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            ;
+}
+
+/* The journal takes all that waits, and no more. */
+static void journal_takes_all(void)
+{
+    do {
+        while (sink_take(&rig.sink))
+            ;
+        clients_retry(rig.clients);
+    } while (clients_is_held(rig.clients));
+}
+
+/* Whoever is ready first when the journal is full does not get the others' share. */
+static void check_shares(size_t count)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+
+    for (size_t i = 0; i < count; i++)
+        client_comes(i);
+    for (size_t i = 0; i < 10 * count; i++) {
+        clients_send_what_fits(count);
+        clients_find_ready(rig.clients);
+        clients_run(rig.clients);
+        journal_takes_all();
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t records = rig.table.sessions[i].records;
+
+        least = min_u64(least, records);
+        most = records > most ? records : most;
+    }
+    assert_true(most <= 2 * least);
+}
+
+static void shares_are_alike_at_a_slow_journal(void **state)
+{
+    (void)state;
+    check_shares(10);
+}
+
+static void shares_of_many_are_alike(void **state)
+{
+    (void)state;
+    check_shares(CLIENTS_MAX);
+}
+
 /* --- Admission --- */
 
 /* Who only has an answer left to read makes room for who comes. */
@@ -468,6 +527,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(half_a_line_end_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(cuts_wait_for_the_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_comes_back_after_a_stall, setup, teardown),
+        cmocka_unit_test_setup_teardown(shares_are_alike_at_a_slow_journal, setup, teardown),
+        cmocka_unit_test_setup_teardown(shares_of_many_are_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
