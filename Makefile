@@ -5,6 +5,7 @@
 #   make unit               builds and runs the unit tests
 #   make valgrind           unit tests, and a session of both programs, under valgrind
 #   make fuzz               runs each fuzzer for SECONDS (60); needs clang and its compiler-rt
+#   make fuzz-seeds         keeps what fuzzers have found since as seeds in tests/fuzz/corpus
 #   make coverage           lines and branches that tests run, and why not the others (root)
 #   make soak               MINUTES (30) of clients and faults, then every byte compared (root)
 #   make lint               format, static analysers, man pages, scripts
@@ -135,16 +136,30 @@ bench:
 	$(Q)tests/bench/client.py $(BUILD)/netd-client
 
 SECONDS ?= 60
-fuzz:
-	$(Q)$(MAKE) --no-print-directory CC=clang SANITIZE=address,undefined,fuzzer-no-link fuzzers
+fuzz fuzz-seeds:
+	$(Q)$(MAKE) --no-print-directory CC=clang SANITIZE=address,undefined,fuzzer-no-link \
+	    $@-all
 
-# What was found once is the corpus of the next run; what found a bug stays in build/ too.
-fuzzers: $(FUZZERS)
-	$(Q)set -e; for f in $(FUZZERS); do n=$${f##*/fuzz-}; mkdir -p $(BUILD)/corpus/$$n; \
-	    echo "  FUZZ   $$n"; $$f -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 \
-	        -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n \
-	        >$(BUILD)/$$n.log 2>&1 || { tail -n 60 $(BUILD)/$$n.log; exit 1; }; \
-	    grep -E 'DONE|stat::number_of_executed_units' $(BUILD)/$$n.log; done
+fuzz-all: $(FUZZERS:%=%.fuzz)
+fuzz-seeds-all: $(FUZZERS:%=%.seeds)
+
+FUZZ_NAME = $(patsubst fuzz-%,%,$(notdir $*))
+FUZZ_FOUND = $(BUILD)/corpus/$(FUZZ_NAME)
+FUZZ_SEEDS = tests/fuzz/corpus/$(FUZZ_NAME)
+
+# What was found once is the corpus of the next run; what found a bug stays in build/ too. Of
+# libFuzzer's last lines: edges covered, features (edges with counts), executions.
+%.fuzz: % FORCE
+	$(Q)mkdir -p $(FUZZ_FOUND); \
+	$* -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 \
+	    -artifact_prefix=$(BUILD)/$(FUZZ_NAME)- $(FUZZ_FOUND) $(FUZZ_SEEDS) >$*.log 2>&1 || \
+	    { tail -n 60 $*.log; exit 1; }; \
+	awk '/^#[0-9]+.*DONE/ { cov = $$4; ft = $$6 } /number_of_executed_units/ { n = $$2 } \
+	    END { printf "  FUZZ   %-8s %10d executions, cov %d, ft %d\n", "$(FUZZ_NAME)", n, cov, ft }' $*.log
+
+# Adds to the seeds what was found and covers something that they do not.
+%.seeds: % FORCE
+	$(Q)$* -merge=1 $(FUZZ_SEEDS) $(FUZZ_FOUND) >$*.log 2>&1 || { tail -n 60 $*.log; exit 1; }
 
 # Both programs as tests/system/inject.py wants them: every call and allocation can be made to fail.
 INJECT = --no-print-directory SANITIZE=address,undefined BUILD=build/inject CFLAGS='-O1 -g' \
@@ -278,7 +293,9 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit inject valgrind valgrind-run soak coverage fuzz fuzzers lint lint-format lint-cppcheck lint-shell lint-man check check-long \
+.PHONY: all install uninstall unit inject valgrind valgrind-run soak coverage \
+	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
+	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
 	quickstart bench bench-tools instructions packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

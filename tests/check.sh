@@ -103,6 +103,8 @@ step unit make -j"$(nproc)" CC=gcc WERROR=1 BUILD=build/gcc unit
 step unit-clang make -j"$(nproc)" CC=clang WERROR=1 BUILD=build/clang unit
 step unit-sanitized make -j"$(nproc)" CC=gcc WERROR=1 SANITIZE=address,undefined unit
 step valgrind make -j"$(nproc)" CC=gcc WERROR=1 valgrind
+step fuzz make -j2 fuzz SECONDS=60
+grep FUZZ "$LOGS/fuzz.log" || true
 step instructions make -j2 CC=gcc WERROR=1 BUILD=build/gcc instructions
 count_unit_tests $LOGS/unit*.log
 

@@ -11,9 +11,24 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* What was said last counts, and as it was said. */
+static void check_settings(const struct config *c, const struct config_input *said)
+{
+    const char *host = said->option_host ? said->option_host : said->env_host;
+    const char *port = said->option_port ? said->option_port : said->env_port;
+    char digits[8];
+
+    snprintf(digits, sizeof(digits), "%u", c->listener.port);
+    MUST(strcmp(c->listener.host, host ? host : "127.0.0.1") == 0);
+    MUST(strcmp(digits, port ? port : "3000") == 0);
+    MUST(said->option_output || c->output == OUTPUT_AUTO);
+}
+
 static void try_settings(struct input in)
 {
     static char path[64];
+    const struct config *config;
+    struct config_input said;
     char *lines[5];
 
     if (!path[0]) {
@@ -29,12 +44,15 @@ static void try_settings(struct input in)
             lines[i] = NULL;
         }
     }
-    settings_try(&(struct config_input){.file = path,
-                                        .env_host = lines[0],
-                                        .env_port = lines[1],
-                                        .option_host = lines[2],
-                                        .option_port = lines[3],
-                                        .option_output = lines[4]});
+    said = (struct config_input){.file = path,
+                                 .env_host = lines[0],
+                                 .env_port = lines[1],
+                                 .option_host = lines[2],
+                                 .option_port = lines[3],
+                                 .option_output = lines[4]};
+    config = settings_try(&said);
+    if (config)
+        check_settings(config, &said);
     for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
         free(lines[i]);
 }

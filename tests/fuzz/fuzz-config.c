@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Any configuration file: settings within their limits, or one line that says what is wrong. */
+/*
+ * Any configuration file: settings within their limits, or one line that says what is wrong. And
+ * any number for any key: itself, or refused; never another one.
+ */
+#include "common/util.h"
+
 #include "settings.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Digits that are looked at; enough for what wraps around in 64 bits, and more than once. */
+#define DIGITS_MAX 24
+
+static const struct config *load(const void *data, size_t size)
 {
     static char path[64];
     static int fd = -1;
@@ -17,6 +25,99 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     MUST(ftruncate(fd, 0) == 0);
     MUST(pwrite(fd, data, size, 0) == (ssize_t)size);
-    settings_try(&(struct config_input){.file = path});
+    return settings_try(&(struct config_input){.file = path});
+}
+
+/* --- A number --- */
+
+static const struct row {
+    const char *key;
+    uint64_t low, high;
+} rows[] = {
+    {"port", 0, 65535},
+    {"max_record", MAX_RECORD_LOW, MAX_RECORD_HIGH},
+    {"sessions: {max", 1, SESSIONS_MAX_HIGH},
+    {"sessions: {max_per_address", 0, SESSIONS_MAX_HIGH},
+    {"sessions: {idle_timeout", 0, SECONDS_HIGH},
+    {"sessions: {stop_timeout", 0, SECONDS_HIGH},
+    {"sessions: {buffer_memory", BUFFER_MEMORY_LOW, BUFFER_MEMORY_HIGH},
+};
+
+static uint64_t value_of(const struct config *c, size_t row)
+{
+    const uint64_t values[] = {
+        c->listener.port,         c->listener.max_record,
+        c->listener.sessions_max, c->listener.sessions_max_per_address,
+        c->listener.idle_timeout, c->stop_timeout,
+        c->buffer_memory,
+    };
+
+    return values[row];
+}
+
+/* DIGITS without a sign as a number, or more than any key takes. */
+static uint64_t number_of(const char *digits)
+{
+    uint64_t value = 0;
+
+    for (; *digits; digits++)
+        value = min_u64(value * 10 + (uint64_t)(*digits - '0'), UINT64_MAX / 16);
+    return value;
+}
+
+/* The rest of the input as digits, none of them a 0 in front: libconfig may take that for octal. */
+static void input_digits(struct input *in, char ret[static DIGITS_MAX + 1])
+{
+    size_t n = 0;
+
+    while (in->size > 0 && n < DIGITS_MAX) {
+        char digit = (char)('0' + input_number(in, 1) % 10);
+
+        if (n > 0 || digit != '0')
+            ret[n++] = digit;
+    }
+    if (n == 0)
+        ret[n++] = '0';
+    ret[n] = '\0';
+}
+
+static void try_number(struct input in)
+{
+    uint32_t settings = input_number(&in, 1);
+    size_t row = input_number(&in, 1) % ARRAY_SIZE(rows);
+    bool negative = settings & 1, wide = settings & 2;
+    char digits[DIGITS_MAX + 1], text[128];
+    const struct config *config;
+    uint64_t value;
+    int length;
+
+    if (settings & 4) { /* about a limit */
+        value = settings & 8 ? rows[row].high : rows[row].low;
+        value += input_number(&in, 1) % 3;
+        snprintf(digits, sizeof(digits), "%llu", (unsigned long long)(value > 0 ? value - 1 : 0));
+    } else {
+        input_digits(&in, digits);
+    }
+    length = snprintf(text, sizeof(text), "%s = %s%s%s;%s", rows[row].key, negative ? "-" : "",
+                      digits, wide ? "L" : "", strchr(rows[row].key, '{') ? "}" : "");
+    value = number_of(digits);
+    config = load(text, (size_t)length);
+    if ((negative && value > 0) || value < rows[row].low || value > rows[row].high ||
+        (value > INT32_MAX && !wide))
+        MUST(!config);
+    else
+        MUST(config && value_of(config, row) == value);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+
+    if (size > 0 && data[0] == 0) { /* no file begins with it */
+        (void)input_number(&in, 1);
+        try_number(in);
+    } else {
+        (void)load(data, size);
+    }
     return 0;
 }

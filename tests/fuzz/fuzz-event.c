@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Any record becomes an entry with the fields of the contract and no others, and comes back from it
- * byte for byte; as text it is one line.
+ * byte for byte; so do connect, disconnect and refused with any addresses and numbers. As text each
+ * is one line.
  */
 #include "daemon/event.h"
 
@@ -10,6 +11,7 @@
 #include "../unit/entry.h"
 #include "fuzz.h"
 
+#include <netinet/in.h>
 #include <syslog.h>
 
 #define COMMON "MESSAGE_ID,PRIORITY,SYSLOG_IDENTIFIER,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,MESSAGE"
@@ -40,6 +42,155 @@ static void check_text(const uint8_t *entry, size_t size)
     MUST(event_clean_length(entry, size - 1) == size - 1);
 }
 
+/* The bytes of ENTRY in one piece, for free(3). */
+static uint8_t *joined(const struct entry *entry)
+{
+    uint8_t *bytes = malloc(entry->size);
+    size_t n = 0;
+
+    MUST(bytes);
+    for (size_t i = 0; i < entry->count; i++) {
+        if (entry->pieces[i].iov_len > 0)
+            memcpy(bytes + n, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
+        n += entry->pieces[i].iov_len;
+    }
+    MUST(n == entry->size);
+    return bytes;
+}
+
+/* --- Data --- */
+
+static void try_data(struct input in, uint32_t settings, struct arena *arena,
+                     const struct event_source *source)
+{
+    bool resent = settings & 0x40;
+    struct record record = {
+        .data = in.data,
+        .length = min_size(in.size, MAX_RECORD_HIGH),
+        .terminator = (enum terminator)(settings / 4 % 4),
+    };
+    struct event_prefix prefix;
+    struct entry entry;
+    uint8_t *bytes;
+
+    MUST(event_data_prefix(&prefix, arena, source) == 0);
+    MUST(event_data(&entry, arena, &prefix, &record, resent) == 0);
+    bytes = joined(&entry);
+    if (source->output == OUTPUT_TEXT)
+        check_text(bytes, entry.size);
+    else
+        check_fields(bytes, entry.size, source->output, &record, resent);
+    free(bytes);
+}
+
+/* --- The other events --- */
+
+enum kind { CONNECT, DISCONNECT, REFUSED, KINDS };
+
+static void input_endpoint(struct input *in, struct endpoint *ret)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t length = (socklen_t)min_size(in->size, sizeof(struct sockaddr_in6));
+
+    memcpy(&sa, in->data, length);
+    in->data += length;
+    in->size -= length;
+    endpoint_from_sockaddr(ret, &sa, length);
+}
+
+/* As listener.c leaves it: no control characters. */
+static void input_path(struct input *in, char ret[static 108])
+{
+    size_t n = min_size(in->size, 107);
+
+    memcpy(ret, in->data, n);
+    ret[n] = '\0';
+    for (char *p = ret; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+}
+
+static bool number_is(const struct fields *f, const char *name, uint64_t value)
+{
+    char digits[32];
+
+    snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value);
+    return fields_are(f, name, digits);
+}
+
+static void check_lifecycle(const uint8_t *entry, size_t size, enum kind kind,
+                            const struct event_source *source, const struct event_totals *totals)
+{
+    static const char *const events[KINDS] = {"connect", "disconnect", "refused"};
+    bool port = source->peer->family != AF_UNIX, end = kind == DISCONNECT;
+    char names[512], peer[ENDPOINT_TEXT_MAX], address[ENDPOINT_ADDRESS_MAX],
+        local[ENDPOINT_TEXT_MAX];
+    const struct field *value;
+    struct fields f;
+
+    MUST(entry_parse(&f, entry, size, source->output == OUTPUT_EXPORT) == size);
+    MUST(data_event_is_sound(&f, &value));
+    snprintf(names, sizeof(names),
+             "%sMESSAGE_ID,PRIORITY,SYSLOG_IDENTIFIER,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,"
+             "NETD_PEER_ADDRESS%s,NETD_LOCAL%s%s%s,MESSAGE",
+             source->output == OUTPUT_EXPORT
+                 ? "__REALTIME_TIMESTAMP,__MONOTONIC_TIMESTAMP,_BOOT_ID,"
+                 : "",
+             port ? ",NETD_PEER_PORT" : "", kind != CONNECT ? ",NETD_REASON" : "",
+             end ? ",NETD_RECORDS,NETD_BYTES,NETD_DURATION_USEC" : "",
+             end && totals->error > 0 ? ",ERRNO" : "");
+    MUST(fields_are_named(&f, names));
+    endpoint_format(source->peer, peer);
+    endpoint_address(source->peer, address);
+    endpoint_format(source->local, local);
+    MUST(fields_are(&f, "PRIORITY", "6") && fields_are(&f, "SYSLOG_IDENTIFIER", "netd"));
+    MUST(fields_are(&f, "NETD_EVENT", events[kind]));
+    MUST(fields_are(&f, "NETD_SESSION_ID", source->id));
+    MUST(fields_are(&f, "NETD_PEER", peer) && fields_are(&f, "NETD_PEER_ADDRESS", address));
+    MUST(!port || number_is(&f, "NETD_PEER_PORT", source->peer->port));
+    MUST(fields_are(&f, "NETD_LOCAL", source->local_path ? source->local_path : local));
+    MUST(kind == CONNECT || fields_are(&f, "NETD_REASON", totals->reason));
+    MUST(!end || (number_is(&f, "NETD_RECORDS", totals->records) &&
+                  number_is(&f, "NETD_BYTES", totals->bytes) &&
+                  number_is(&f, "NETD_DURATION_USEC", totals->duration_usec)));
+    MUST(!end || totals->error <= 0 || number_is(&f, "ERRNO", (uint64_t)totals->error));
+}
+
+static void try_lifecycle(struct input in, uint32_t settings, struct arena *arena,
+                          struct event_source *source)
+{
+    enum kind kind = (enum kind)(settings / 4 % KINDS);
+    struct event_totals totals = {
+        .reason = kind == REFUSED ? "session-limit" : "error",
+        .error = (int)input_number(&in, 4),
+        .records = (uint64_t)input_number(&in, 4) << 32 | input_number(&in, 4),
+        .bytes = (uint64_t)input_number(&in, 4) << 32 | input_number(&in, 4),
+        .duration_usec = (uint64_t)input_number(&in, 4) << 32 | input_number(&in, 4),
+    };
+    struct endpoint peer, local;
+    struct entry entry;
+    char path[108];
+    uint8_t *bytes;
+    int r;
+
+    input_endpoint(&in, &peer);
+    input_endpoint(&in, &local);
+    input_path(&in, path);
+    source->peer = &peer;
+    source->local = &local;
+    source->local_path = settings & 0x40 ? path : NULL;
+    r = kind == CONNECT      ? event_connect(&entry, arena, source)
+        : kind == DISCONNECT ? event_disconnect(&entry, arena, source, &totals)
+                             : event_refused(&entry, arena, source, totals.reason);
+    MUST(r == 0);
+    bytes = joined(&entry);
+    if (source->output == OUTPUT_TEXT)
+        check_text(bytes, entry.size);
+    else
+        check_lifecycle(bytes, entry.size, kind, source, &totals);
+    free(bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t memory[EVENT_ARENA_SIZE];
@@ -54,31 +205,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .priority = LOG_INFO,
         .output = (enum output)(OUTPUT_JOURNAL + settings % 3),
     };
-    bool resent = settings & 0x40;
-    struct record record = {
-        .data = in.data,
-        .length = min_size(in.size, MAX_RECORD_HIGH),
-        .terminator = (enum terminator)(settings / 4 % 4),
-    };
-    struct event_prefix prefix;
-    struct entry entry;
-    uint8_t *bytes;
-    size_t n = 0;
 
-    MUST(event_data_prefix(&prefix, &arena, &source) == 0);
-    MUST(event_data(&entry, &arena, &prefix, &record, resent) == 0);
-    bytes = malloc(entry.size);
-    MUST(bytes);
-    for (size_t i = 0; i < entry.count; i++) {
-        if (entry.pieces[i].iov_len > 0)
-            memcpy(bytes + n, entry.pieces[i].iov_base, entry.pieces[i].iov_len);
-        n += entry.pieces[i].iov_len;
-    }
-    MUST(n == entry.size);
-    if (source.output == OUTPUT_TEXT)
-        check_text(bytes, n);
+    if (settings & 0x80)
+        try_lifecycle(in, settings, &arena, &source);
     else
-        check_fields(bytes, n, source.output, &record, resent);
-    free(bytes);
+        try_data(in, settings, &arena, &source);
     return 0;
 }

@@ -29,6 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             n = snprintf(again, sizeof(again), RECEIPT_FORMAT, receipt.session, receipt.records,
                          receipt.bytes, receipt.reason);
         MUST((size_t)n == size && memcmp(again, text, size) == 0);
+        MUST(receipt.kind == RECEIPT_REFUSED ||
+             (strlen(receipt.session) == 32 && strspn(receipt.session, "0123456789abcdef") == 32));
+        MUST(receipt.reason[0] &&
+             !receipt.reason[strspn(receipt.reason, "abcdefghijklmnopqrstuvwxyz-")]);
     }
     free(text);
     return 0;

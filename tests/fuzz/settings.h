@@ -34,8 +34,8 @@ static inline void settings_check_error(int r, const char *error)
         MUST(*error >= ' ' && *error <= '~');
 }
 
-/* Loads, and looks at whatever comes of it. */
-static inline void settings_try(const struct config_input *input)
+/* Loads, and looks at whatever comes of it. Returns it, or NULL where it was refused. */
+static inline const struct config *settings_try(const struct config_input *input)
 {
     static struct config config, before;
     static char error[CONFIG_ERROR_MAX];
@@ -51,4 +51,5 @@ static inline void settings_try(const struct config_input *input)
         settings_check_error(r, error);
         MUST(memcmp(&config, &before, sizeof(config)) == 0);
     }
+    return r == 0 ? &config : NULL;
 }
