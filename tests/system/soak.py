@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """make soak MINUTES=...: clients of every kind against an installed netd, in a container, while
-journald is restarted, stopped and rotated, workers are killed and reloads go on. At the end every
+journald is restarted, stopped and rotated, workers are killed, hang, and reloads go on. In the last
+third the workers are left alone, so that what one of them would leak adds up. At the end every
 session is compared byte for byte with what its client sent. Exits 1 on any difference, on a
 descriptor left behind, and when netd was ever down.
 
@@ -32,12 +33,14 @@ CONFIG = "sessions = { max = 400; idle_timeout = 20; buffer_memory = 4194304; };
 DROPIN = "[Unit]\nStartLimitIntervalSec=0\n"
 # Nothing may be vacuumed away before it is compared.
 JOURNALD = ("/etc/systemd/journald.conf.d/soak.conf",
-            "[Journal]\nSystemMaxUse=20G\nSystemKeepFree=1\nForwardToSyslog=no\n")
+            "[Journal]\nSystemMaxUse=20G\nSystemKeepFree=1\nSystemMaxFiles=100000\nForwardToSyslog=no\n")
 SAMPLE_SECONDS = 5
 GROWTH_MAX = 4 << 20  # bytes that netd at rest may be larger in the end
 
 # What became of one connection. DATA is made anew from SEED when it is compared.
 Sent = collections.namedtuple("Sent", "kind seed port size answer")
+# ALONE: while nobody kills workers.
+Sample = collections.namedtuple("Sample", "alone time memory")
 
 
 def data_of(kind, seed):
@@ -52,7 +55,7 @@ def data_of(kind, seed):
 class Soak:
     def __init__(self, netd, arguments):
         self.netd, self.arguments = netd, arguments
-        self.over = threading.Event()
+        self.over, self.alone = threading.Event(), threading.Event()
         self.sent, self.faults, self.samples, self.errors = [], collections.Counter(), [], []
         self.lock = threading.Lock()
 
@@ -126,14 +129,23 @@ class Soak:
         pid = traffic.worker(self.netd)
         self.netd.box.sh(f"kill -STOP {pid} && sleep 1; kill -CONT {pid} || true")
 
+    def hang_worker(self):
+        """Until the supervisor has seen that its heart does not beat."""
+        pid = traffic.worker(self.netd)
+        self.netd.box.sh(f"kill -STOP {pid} || true")
+        wait_for(lambda: pid not in traffic.processes(self.netd), "another worker", timeout=60)
+
     def reload(self):
         self.netd.reload()
 
     def disturb(self):
         rnd = random.Random(f"{self.arguments.seed} faults")
+        of_journald = {self.restart_journald: 3, self.stop_journald: 3, self.rotate: 3}
+        of_all = {**of_journald, self.kill_worker: 6, self.stop_worker: 3, self.hang_worker: 1,
+                  self.reload: 3}
         while not self.over.wait(rnd.uniform(0.5, 3)):
-            fault = rnd.choice([self.restart_journald, self.stop_journald, self.rotate,
-                                self.kill_worker, self.kill_worker, self.stop_worker, self.reload])
+            faults = of_journald if self.alone.is_set() else of_all
+            fault = rnd.choices([*faults], [*faults.values()])[0]
             self.faults[fault.__name__] += 1
             try:
                 fault()
@@ -150,20 +162,22 @@ class Soak:
 
     def sample(self):
         while not self.over.wait(SAMPLE_SECONDS):
+            alone = self.alone.is_set()
             try:
-                self.samples.append((time.monotonic(), traffic.memory(self.netd)))
+                self.samples.append(Sample(alone, time.monotonic(), traffic.memory(self.netd)))
             except AssertionError:
                 pass  # a worker was gone between two looks
 
-    def slope(self):
+    def slope(self, alone):
         """Bytes a minute that memory grew by, by least squares."""
-        n = len(self.samples)
+        samples = [s for s in self.samples if s.alone == alone]
+        n = len(samples)
         if n < 2:
             return 0
-        x0 = sum(x for x, _ in self.samples) / n
-        y0 = sum(y for _, y in self.samples) / n
-        spread = sum((x - x0) ** 2 for x, _ in self.samples)
-        return 60 * sum((x - x0) * (y - y0) for x, y in self.samples) / spread
+        x0 = sum(s.time for s in samples) / n
+        y0 = sum(s.memory for s in samples) / n
+        spread = sum((s.time - x0) ** 2 for s in samples)
+        return 60 * sum((s.time - x0) * (s.memory - y0) for s in samples) / spread
 
     def run(self):
         jobs = [lambda i=i: self.client(i) for i in range(self.arguments.clients)]
@@ -171,9 +185,11 @@ class Soak:
                    for job in (*jobs, self.disturb, self.sample)]
         for thread in threads:
             thread.start()
-        end = time.monotonic() + 60 * self.arguments.minutes
-        while time.monotonic() < end:
-            time.sleep(min(60, max(0, end - time.monotonic())))
+        start, length = time.monotonic(), 60 * self.arguments.minutes
+        while (left := start + length - time.monotonic()) > 0:
+            time.sleep(min(60, left))
+            if time.monotonic() >= start + length * 2 / 3:
+                self.alone.set()
             print(f"{len(self.sent)} sessions, {sum(self.faults.values())} faults", flush=True)
         self.over.set()
         for thread in threads:
@@ -276,7 +292,8 @@ def soak(box, arguments):
           f"{size / 1e6:.1f} MB")
     print("faults: " + ", ".join(f"{n} {name}" for name, n in run.faults.most_common()))
     print(f"memory at rest {memory >> 10} KiB before, {memory_after >> 10} KiB after; "
-          f"under load {run.slope() / 1024:+.1f} KiB a minute")
+          f"under load {run.slope(False) / 1024:+.1f} KiB a minute, "
+          f"of one worker {run.slope(True) / 1024:+.1f}")
     print(f"descriptors {descriptors} before, {descriptors_after} after")
     if not same:
         wrong.append("netd's main process was not the same in the end")
