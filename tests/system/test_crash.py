@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The worker dies, at any moment and at every single place: no client notices, no byte is lost."""
 
+import contextlib
 import errno
 import os
 import re
@@ -278,6 +279,23 @@ def test_a_worker_that_hangs_is_replaced(netd):
         processes.worker(other_than=stopped)
         assert crowd.settle()[0] == 0
     assert re.search(r"^worker \d+ hangs; ending it$", netd.log(), re.M)
+
+
+def test_workers_that_do_nothing_but_die(netd):
+    """netd gives up in the end, and leaves it to systemd to start it again."""
+    netd.start(dropin="[Service]\nRestart=no\n")
+    processes = Processes(netd)
+
+    def kill_or_failed():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            worker = processes.worker_if_any()
+            if worker:
+                os.kill(worker, signal.SIGSEGV)
+        return netd.show("ActiveState") == "failed"
+
+    wait_for(kill_or_failed, "netd to give up", 120)
+    assert netd.show("ExecMainStatus") == "1"
+    assert netd.log().count("the worker died 16 times in a row; giving up") == 1
 
 
 def test_both_processes_stopped_for_a_moment(netd):

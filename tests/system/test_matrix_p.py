@@ -230,6 +230,23 @@ def test_p10_clock_set_a_day_back_or_forward(box):
             assert event.number("NETD_DURATION_USEC") < 3_600_000_000
 
 
+def test_p3_a_stop_is_asked_for_twice(netd):
+    """The first one goes on as it was."""
+    netd.start()
+    pid = netd.pid
+    with netd.connect() as client:
+        client.sendall(b"one\ntwo")
+        wait_for(lambda: sessions_open(netd) == 1, "the client to be in")
+        netd.box.run("kill", "-TERM", pid)
+        wait_for(lambda: netd.show("ActiveState") == "deactivating", "the stop")
+        netd.box.run("kill", "-TERM", pid, check=False)
+        receipt = netd.receipt(client)
+        assert (receipt.records, receipt.bytes, receipt.end) == (2, 7, "shutdown")
+    wait_for(lambda: netd.show("ActiveState") == "inactive", "the end")
+    assert netd.show("Result") == "success"
+    assert len(netd.events(receipt.session, "disconnect")) == 1
+
+
 def test_p11_nothing_to_take_their_place(netd):
     hidden = "mount -t tmpfs none /dev && exec netd -t <&-"
     result = netd.box.run("unshare", "-m", "sh", "-c", hidden, check=False)
