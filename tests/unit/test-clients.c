@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/clients.h"
 
+#include "common/names.h"
 #include "common/util.h"
 #include "daemon/listener.h"
 
 #include "entry.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -437,6 +439,53 @@ static void bytes_not_yet_read_are_no_idleness(void **state)
     assert_string_equal(rig.stories[0].reason, "idle");
 }
 
+/* --- Stopping --- */
+
+/* What had been sent by then is read, and no more. */
+static void stops_read_what_was_sent(void **state)
+{
+    char line[RECEIPT_MAX];
+
+    (void)state;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    assert_int_equal(send(rig.fds[0], "one\ntwo", 7, 0), 7);
+    arrived(rig.clients->epoll);
+    clients_stop(rig.clients);
+    assert_int_equal(send(rig.fds[0], "late", 4, 0), 4);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "shutdown");
+    assert_string_equal(rig.stories[1].reason, "shutdown");
+    assert_int_equal(rig.stories[0].stream.length, 7);
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(2), UINT64_C(7),
+             "shutdown");
+    client_hears(0, line);
+}
+
+/* Nobody takes what could not be logged in time for logged. */
+static void abandoned_clients_see_a_reset(void **state)
+{
+    char byte;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.sessions_max = 2;
+    for (size_t i = 0; i < 3; i++)
+        client_comes(i);
+    settle();
+    sink_close(&rig.sink);
+    client_sends(0, "one\n", 4);
+    assert_int_equal(clients_abandon(rig.clients), 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(recv(rig.fds[i], &byte, 1, 0), -1);
+        assert_int_equal(errno, ECONNRESET);
+    }
+    /* The third was told, and that is logged. */
+    (void)shutdown(rig.fds[2], SHUT_WR);
+    clients_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + 10 * USEC_PER_SEC);
+    client_hears(2, "netd error=session-limit\n");
+}
+
 /* --- Adoption --- */
 
 /* A second listener, at another address and the same port. */
@@ -493,11 +542,41 @@ static void orphans_become_sessions(void **state)
     }
 }
 
+/* The worker starts anew: what it had is in the table. */
+static void restart(void)
+{
+    struct orphans none = {0};
+
+    clients_deinit(rig.clients);
+    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    assert_int_equal(table_recover(&rig.table, false), 0);
+    clients_adopt(rig.clients, &none);
+    settle();
+}
+
+static void lost_connections_are_errors(void **state)
+{
+    struct session *s = rig.table.sessions;
+    int fd;
+
+    (void)state;
+    client_comes(0);
+    settle();
+    fd = s->fd;
+    close_fd(&fd);
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fd, s->fd); /* somebody else's by now */
+    restart();
+    assert_string_equal(rig.stories[0].reason, "error");
+    assert_int_equal(atoi(rig.stories[0].error), EBADF);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(rig.table.header->open, 0);
+}
+
 /* Two sessions with one connection cannot be: one of them has it, and the other one ends. */
 static void one_connection_is_one_session(void **state)
 {
     struct session *s = rig.table.sessions;
-    struct orphans none = {0};
 
     (void)state;
     client_comes(0);
@@ -506,11 +585,7 @@ static void one_connection_is_one_session(void **state)
     close_fd(&s[1].fd);
     s[1].fd = s[0].fd;
     s[1].cookie = s[0].cookie;
-    clients_deinit(rig.clients);
-    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
-    assert_int_equal(table_recover(&rig.table, false), 0);
-    clients_adopt(rig.clients, &none);
-    settle();
+    restart();
     assert_string_equal(rig.stories[1].reason, "error");
     assert_int_equal(atoi(rig.stories[1].error), EEXIST);
     client_sends(0, "one\n", 4);
@@ -533,6 +608,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
+        cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
     };
