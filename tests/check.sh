@@ -17,7 +17,6 @@ PACKAGES=(clang clang-format clang-tidy cppcheck dpkg-dev git libclang-rt-dev li
 # fails for good, too.
 if [ "${1-}" = --long ]; then
     EXTENT=(--long)
-    export NETD_TEST_LONG=1
 else
     EXTENT=()
 fi

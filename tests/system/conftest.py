@@ -37,10 +37,12 @@ Making the containers takes a minute or two, so keep them while you work on some
 Later runs then use them as they are, and build and install what has changed in the tree.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 
@@ -64,6 +66,12 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "long" in item.fixturenames:
+            item.add_marker("long")
+
+
 def pytest_generate_tests(metafunc):
     if "release" in metafunc.fixturenames:
         releases = metafunc.config.getoption("--release") or RELEASES
@@ -79,6 +87,36 @@ def pytest_runtest_makereport(item):
     netd = item.funcargs.get("netd") if hasattr(item, "funcargs") else None
     if report.failed and netd:
         report.sections.append(("netd.service since the test began", netd.log()))
+
+
+# Rows of the fault matrix: those that there are, and those that a test names: test_j4_and_j5_...
+ROWS = [f"{letter}{n + 1}" for letter, count in zip("JPCDS", (8, 11, 11, 6, 4))
+        for n in range(count)]
+
+
+def rows_of(name):
+    """The rows in the NAME of a test."""
+    found = re.match(r"test_([jpcds]\d+(_and_[jpcds]\d+)*)_", name)
+    return found[1].upper().split("_AND_") if found else []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """How many tests of which rows passed; and which of them would take longer with --long."""
+    passed, shortened = collections.Counter(), set()
+    for report in terminalreporter.stats.get("passed", []):
+        for row in rows_of(report.nodeid.rpartition("::")[2]):
+            passed[row] += 1
+            if "long" in report.keywords:
+                shortened.add(row)
+    if not passed:
+        return
+    extent = "in full" if config.getoption("--long") else "shortened"
+    terminalreporter.write_line(
+        f"fault matrix: {len(passed)} of {len(ROWS)} rows, {sum(passed.values())} tests passed: "
+        + " ".join(f"{row}:{passed[row]}" for row in ROWS if row in passed))
+    terminalreporter.write_line(
+        f"fault matrix: {len(shortened)} rows {extent}: "
+        + " ".join(row for row in ROWS if row in shortened))
 
 
 def install(box):

@@ -16,7 +16,6 @@ import journal
 from box import wait_for
 
 # More of everything, which takes hours: not in each run.
-LONG_RUN = bool(os.environ.get("NETD_TEST_LONG"))
 
 # Processes
 

@@ -14,7 +14,7 @@ import pytest
 import journal
 from box import wait_for
 from conftest import SOURCE_INSIDE
-from crowd import LONG_RUN, Crowd, Foreground, Processes, check, sessions
+from crowd import Crowd, Foreground, Processes, check, sessions
 from traffic import ended, is_over, port_of, reset, seeded, session_of
 
 # Every place
@@ -135,28 +135,28 @@ def start(netd, limits):
 
 
 @pytest.mark.parametrize("data", [SHORT, LONG], ids=["short", "long"])
-def test_death_at_every_place_of_a_sessions_life(netd, death, data):
+def test_p1_death_at_every_place_of_a_sessions_life(netd, death, data):
     start(netd, "max = 16;")
     check_answers(netd, data, every_place(death(), speaker(netd, data)))
 
 
-def test_death_at_every_place_of_a_recovery(netd, death):
+def test_p1_death_at_every_place_of_a_recovery(netd, death, long):
     """A worker dies, and the one after it at each place of its own life."""
     start(netd, "max = 16;")
     d = death()
     client = speaker(netd, SHORT)
-    for place in some_places(d, client):
+    for place in some_places(d, client, long):
         print(f"after a death at {place}")
         check_answers(netd, SHORT, every_place(d, client, place))
 
 
-def some_places(death, client):
+def some_places(death, client, long):
     """Places where the table has just changed, and to which each worker comes: one of them, or in
     the long run all."""
     def each_comes_to(place):
         return all(death.die(client, place)[1] == 1 for _ in range(5))
 
-    if LONG_RUN:
+    if long:
         met = [place for place, _ in places(death, client) if place and place[1] > 0]
         return [place for place in met if each_comes_to(place)]
     rnd = seeded("recovery")
@@ -166,7 +166,7 @@ def some_places(death, client):
             return [place]
 
 
-def test_death_at_every_place_of_a_refusal(netd, death):
+def test_p1_death_at_every_place_of_a_refusal(netd, death):
     start(netd, "max = 16; max_per_address = 1;")
     with netd.connect() as first:
         wait_for(lambda: netd.events(event="connect"), "the first client to be in")
@@ -178,7 +178,7 @@ def test_death_at_every_place_of_a_refusal(netd, death):
         assert first.send(b"still in") == 8
 
 
-def test_death_at_every_place_of_a_reset(netd, death):
+def test_p1_death_at_every_place_of_a_reset(netd, death):
     """What came before the reset is logged."""
     start(netd, "max = 16;")
 
@@ -201,7 +201,7 @@ def test_death_at_every_place_of_a_reset(netd, death):
     assert len(results) * 0.8 < len(others) <= len(results)
 
 
-def test_death_at_every_place_with_standard_output(netd, death):
+def test_p1_death_at_every_place_with_standard_output(netd, death):
     """It does not say what it took: a record may repeat, and is then marked."""
     with Foreground(netd, "-o", "export") as foreground:
         d = death(foreground.pid)
@@ -229,7 +229,7 @@ def test_death_at_every_place_with_standard_output(netd, death):
 # Any moment
 
 
-def test_many_kills_under_load(netd):
+def test_p1_many_kills_under_load(netd, long):
     """200 kills, and 500 in the long run: each byte once, no connection ended."""
     netd.start()
     processes = Processes(netd)
@@ -238,7 +238,7 @@ def test_many_kills_under_load(netd):
     rnd = seeded("kills")
     with Crowd(netd, 50) as crowd:
         killed = None
-        for _ in range(500 if LONG_RUN else 200):
+        for _ in range(500 if long else 200):
             processes.worker(other_than=killed)
             time.sleep(rnd.random() * 0.05)  # from before it is ready to well into its work
             killed = processes.kill_worker()
@@ -252,7 +252,7 @@ def test_many_kills_under_load(netd):
     assert netd.box.sh(f"pgrep -cP {netd.pid}").strip() == "1"
 
 
-def test_a_kill_while_clients_have_all_descriptors(netd):
+def test_p1_a_kill_while_clients_have_all_descriptors(netd):
     """Not even one is left to look at what the dead worker had."""
     netd.start(dropin="[Service]\nLimitNOFILE=60\n")
     processes = Processes(netd)
@@ -274,7 +274,7 @@ def test_a_kill_while_clients_have_all_descriptors(netd):
             client.close()
 
 
-def test_a_worker_that_hangs_is_replaced(netd):
+def test_p5_a_worker_that_hangs_is_replaced(netd):
     netd.start()
     processes = Processes(netd)
     with Crowd(netd, 3) as crowd:
@@ -285,7 +285,7 @@ def test_a_worker_that_hangs_is_replaced(netd):
     assert re.search(r"^worker \d+ hangs; ending it$", netd.log(), re.M)
 
 
-def test_workers_that_do_nothing_but_die(netd):
+def test_p1_workers_that_do_nothing_but_die(netd):
     """netd gives up in the end, and leaves it to systemd to start it again."""
     netd.start(dropin="[Service]\nRestart=no\n")
     processes = Processes(netd)
@@ -302,7 +302,7 @@ def test_workers_that_do_nothing_but_die(netd):
     assert netd.log().count("the worker died 16 times in a row; giving up") == 1
 
 
-def test_both_processes_stopped_for_a_moment(netd):
+def test_p5_both_processes_stopped_for_a_moment(netd):
     netd.start()
     processes = Processes(netd)
     with Crowd(netd, 3) as crowd:
@@ -331,7 +331,7 @@ def poisoned(netd):
     netd.box.sh("rm -r /run/poison* /usr/local/sbin/netd-poisoned")
 
 
-def test_a_poison_record_ends_its_session_only(netd, poisoned):
+def test_p6_a_poison_record_ends_its_session_only(netd, poisoned):
     netd.start(dropin=poisoned)
     processes = Processes(netd)
     with Crowd(netd, 10) as crowd, netd.connect() as poison:
@@ -348,7 +348,7 @@ def test_a_poison_record_ends_its_session_only(netd, poisoned):
     assert processes.supervisor == Processes(netd).supervisor
 
 
-def test_the_supervisor_is_killed(netd):
+def test_p2_the_supervisor_is_killed(netd):
     """systemd starts another; the clients see it, and the journal holds nothing untrue."""
     netd.start()
     processes = Processes(netd)

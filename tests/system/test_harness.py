@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: MIT
 """What the other tests rely on: the reader of the Journal Export Format, and the box's network."""
 
+import pathlib
+import re
+
 import pytest
 
 import journal
 from box import wait_for
+from conftest import ROWS, rows_of
 
 ONE = b"__CURSOR=a\nMESSAGE=one\n\n"
 
 
 def binary(name, value):
     return name + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
+
+
+def test_every_row_of_the_fault_matrix_has_a_test():
+    names = [name for path in pathlib.Path(__file__).parent.glob("test_*.py")
+             for name in re.findall(r"^def (test_\w+)\(", path.read_text("utf-8"), re.M)]
+    assert {row for name in names for row in rows_of(name)} == set(ROWS)
 
 
 def test_entries_are_separated_by_empty_lines():

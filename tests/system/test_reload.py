@@ -10,7 +10,7 @@ import pytest
 
 from box import wait_for
 from conftest import SOURCE_INSIDE
-from crowd import LONG_RUN, Crowd, Processes
+from crowd import Crowd, Processes
 from daemon import CONFIG
 from traffic import (finish, is_held, journald_stopped, lines, seeded, session_of,
                      sessions_open)
@@ -35,7 +35,7 @@ def reload(netd, config=None):
 # The configuration
 
 
-def test_300_clients_through_50_reloads(netd):
+def test_p4_300_clients_through_50_reloads(netd):
     netd.start()
     pid = netd.pid
     processes = Processes(netd)
@@ -126,7 +126,7 @@ def test_who_waits_at_a_listener_that_goes_is_served(netd):
     ("port = ;", "netd.conf:1: "),
     ("prot = 3000;", "netd.conf:1: "),
 ])
-def test_a_bad_file_changes_nothing(netd, text, said):
+def test_p4_a_bad_file_changes_nothing(netd, text, said):
     netd.start()
     processes = Processes(netd)
     worker = processes.worker()
@@ -144,7 +144,7 @@ def test_a_bad_file_changes_nothing(netd, text, said):
     assert netd.send(b"two").bytes == 3
 
 
-def test_a_file_that_goes_bad_in_the_middle_of_a_reload(netd):
+def test_p4_a_file_that_goes_bad_in_the_middle_of_a_reload(netd):
     """Checked, and another one by the time it is read."""
     netd.start()
     processes = Processes(netd)
@@ -185,7 +185,7 @@ def test_a_reload_while_the_journal_takes_nothing(netd):
     assert repeats == 0
 
 
-def test_a_storm_of_signals(netd):
+def test_p4_a_storm_of_signals(netd):
     netd.start()
     processes = Processes(netd)
     with Crowd(netd, 20) as crowd:
@@ -199,10 +199,10 @@ def test_a_storm_of_signals(netd):
     assert netd.show("NRestarts") == "0"
 
 
-def test_a_stop_in_the_middle_of_a_reload(netd):
+def test_a_stop_in_the_middle_of_a_reload(netd, long):
     """All sessions end with a true receipt, whatever the reload is at."""
     rnd = seeded("stop")
-    for _ in range(50 if LONG_RUN else 10):
+    for _ in range(50 if long else 10):
         netd.start()
         processes = Processes(netd)
         clients = [netd.connect() for _ in range(5)]
