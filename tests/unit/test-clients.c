@@ -313,15 +313,17 @@ static void memory_comes_back_after_a_stall(void **state)
 
 /* --- Turns --- */
 
-/* Every client sends what fits: lines, so few to a read that it is one turn's work. */
-static void clients_send_what_fits(size_t count)
+/* Every client sends what fits: lines of LENGTH bytes. */
+static void clients_send_what_fits(size_t count, size_t length)
 {
-    char line[300];
+    static char lines[READ_MAX];
+    size_t size = sizeof(lines) / length * length;
 
-    memset(line, 'x', sizeof(line) - 1);
-    line[sizeof(line) - 1] = '\n';
+    memset(lines, 'x', size);
+    for (size_t i = length - 1; i < size; i += length)
+        lines[i] = '\n';
     for (size_t i = 0; i < count; i++)
-        while (send(rig.fds[i], line, sizeof(line), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        while (send(rig.fds[i], lines, size, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
             ;
 }
 
@@ -336,14 +338,14 @@ static void journal_takes_all(void)
 }
 
 /* Whoever is ready first when the journal is full does not get the others' share. */
-static void check_shares(size_t count)
+static void check_shares(size_t count, size_t length)
 {
     uint64_t least = UINT64_MAX, most = 0;
 
     for (size_t i = 0; i < count; i++)
         client_comes(i);
     for (size_t i = 0; i < 10 * count; i++) {
-        clients_send_what_fits(count);
+        clients_send_what_fits(count, length);
         clients_find_ready(rig.clients);
         clients_run(rig.clients);
         journal_takes_all();
@@ -360,13 +362,21 @@ static void check_shares(size_t count)
 static void shares_are_alike_at_a_slow_journal(void **state)
 {
     (void)state;
-    check_shares(10);
+    check_shares(10, 300); /* less than a turn to a read */
 }
 
 static void shares_of_many_are_alike(void **state)
 {
     (void)state;
-    check_shares(CLIENTS_MAX);
+    check_shares(CLIENTS_MAX, 300);
+}
+
+/* Two turns fill the batch: the third one must not be the one that gets nothing each time. */
+static void who_found_no_room_is_first(void **state)
+{
+    (void)state;
+    assert_int_equal(BATCH_MAX, 2 * TURN_RECORDS);
+    check_shares(3, 10);
 }
 
 /* --- Admission --- */
@@ -604,6 +614,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(memory_comes_back_after_a_stall, setup, teardown),
         cmocka_unit_test_setup_teardown(shares_are_alike_at_a_slow_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(shares_of_many_are_alike, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_found_no_room_is_first, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
