@@ -158,7 +158,10 @@ def fake_journal():
     made.connect(REPEATED)
     made.data(REPEATED, b"four")
     made.data(REPEATED, b"four", NETD_RESENT="1")
-    made.disconnect(REPEATED, 1, 5)
+    made.data(REPEATED, b"five")
+    made.disconnect(REPEATED, 2, 10)
+    # Its beginning is gone, and its end is not there yet.
+    made.data(fake_events.session_id(5), b"headless")
     return made
 
 
