@@ -295,6 +295,9 @@ def test_s4_ipv6_off(netd):
     assert len(said) == 1 and "[::1]:3000" in said[0]
     netd.start(config='host = "*";', dropin=off)  # every address there is
     served(netd)
+    with listening(netd.box, 3456):
+        assert netd.start(config='host = "*"; port = 3456;', dropin=off, check=False).returncode
+    assert "port: cannot listen on *:3456: Address already in use" in netd.log()
 
 
 def test_s4_no_ipv6_address(box):

@@ -473,6 +473,21 @@ static void stops_read_what_was_sent(void **state)
     client_hears(0, line);
 }
 
+/* Who still waited to be accepted has his say, too. */
+static void stops_accept_who_waits(void **state)
+{
+    (void)state;
+    client_connects(0, 0);
+    client_connects(1, 0);
+    assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
+    clients_stop(rig.clients);
+    assert_int_equal(clients_accept(rig.clients, 0, 2), 0);
+    settle();
+    for (size_t i = 0; i < 2; i++)
+        assert_string_equal(rig.stories[i].reason, "shutdown");
+    assert_int_equal(rig.stories[0].stream.records + rig.stories[1].stream.records, 1);
+}
+
 /* Nobody takes what could not be logged in time for logged. */
 static void abandoned_clients_see_a_reset(void **state)
 {
@@ -498,10 +513,12 @@ static void abandoned_clients_see_a_reset(void **state)
 
 /* --- Adoption --- */
 
-/* A second listener, at another address and the same port. */
+/* Another listener, at another address and the same port; the one between is closed. */
+#define OTHER 2
+
 static void listen_too(void)
 {
-    struct table_listener *l = &rig.table.header->listeners[1];
+    struct table_listener *l = &rig.table.header->listeners[OTHER];
     struct sockaddr_in sa = listening(0);
 
     sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
@@ -531,7 +548,7 @@ static void orphans_become_sessions(void **state)
 
     (void)state;
     listen_too();
-    fds[0] = accepted(0, 1);
+    fds[0] = accepted(0, OTHER);
     fds[1] = accepted(1, 0);
     fds[2] = accepted(2, 0);
     assert_int_equal(setsockopt(rig.fds[2], SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
@@ -543,7 +560,7 @@ static void orphans_become_sessions(void **state)
     assert_int_equal(rig.table.header->open, 2);
     assert_int_equal(rig.stories_count, 2); /* nothing was read of the third */
     assert_int_equal(fcntl(fds[2], F_GETFD), -1);
-    assert_int_equal(rig.table.sessions[0].listener, 1);
+    assert_int_equal(rig.table.sessions[0].listener, OTHER);
     assert_int_equal(rig.table.sessions[1].listener, 0);
     for (size_t i = 0; i < 2; i++) {
         client_sends(i, "one\n", 4);
@@ -620,6 +637,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
