@@ -199,32 +199,43 @@ class Soak:
 
     # The comparison
 
-    def events(self):
-        """netd's events since the beginning, by session; read as a stream, for there are many."""
+    def sessions(self):
+        """netd's sessions since the beginning, each a list of its events, as they end: all of them
+        together would not fit into memory."""
         self.netd.box.run("journalctl", "--sync")
         command = ["journalctl", "-q", "-o", "export", "--cursor", self.netd.since,
                    "--output-fields=" + ",".join(journal.FIELDS), "SYSLOG_IDENTIFIER=netd"]
-        sessions = collections.defaultdict(list)
+        going_on = collections.defaultdict(list)
         with self.netd.box.popen(*command, stdout=subprocess.PIPE) as process:
             for entry in entries(process.stdout):
-                if "NETD_EVENT" in entry:
-                    sessions[entry["NETD_SESSION_ID"]].append(entry)
-        return sessions
+                if "NETD_EVENT" not in entry:
+                    continue
+                going_on[entry["NETD_SESSION_ID"]].append(entry)
+                if entry["NETD_EVENT"] in (b"disconnect", b"refused"):
+                    yield going_on.pop(entry["NETD_SESSION_ID"])
+        yield from going_on.values()
 
     def compare(self):
         """Every connection with its session. Returns what differs."""
-        wrong, by_port = [], collections.defaultdict(list)
-        for events in self.events().values():
-            by_port[int(events[0]["NETD_PEER"].rpartition(b":")[2])].append(events)
+        by_port, wrong, known = collections.defaultdict(list), {}, set()
         for sent in self.sent:
-            data = data_of(sent.kind, sent.seed)[:sent.size]
+            by_port[sent.port].append(sent)
+            if sent.size > 0:
+                wrong[sent] = "no session"
+        for events in self.sessions():
+            session = events[0]["NETD_SESSION_ID"]
+            if session in known:
+                wrong[session] = "goes on after its end"
+            known.add(session)
             # A port may be used again by a later client: the data tells them apart.
-            found = [differs(sent, data, events) for events in by_port[sent.port]]
-            if not found and sent.size > 0:
-                wrong.append(f"{sent}: no session")
-            elif found and all(found):
-                wrong.append(f"{sent}: {found[0]}")
-        return wrong
+            for sent in by_port[int(events[0]["NETD_PEER"].rpartition(b":")[2])]:
+                why = differs(sent, data_of(sent.kind, sent.seed)[:sent.size], events)
+                if not why:
+                    wrong.pop(sent, None)
+                    by_port[sent.port].remove(sent)
+                    break
+                wrong[sent] = why
+        return [f"{what}: {why}" for what, why in wrong.items()]
 
 
 def entries(stream):
