@@ -190,7 +190,9 @@ soak:
 
 # PARTS="unit report": see tests/coverage.py.
 coverage:
-	$(Q)tests/coverage.py $(PARTS)
+	$(Q)mkdir -p build && tests/packages.sh build/packages.log dpkg-dev gcovr git libcmocka-dev \
+	    mmdebstrap python3-pytest systemd-container systemd-journal-remote
+	$(Q)/usr/bin/python3 -B tests/coverage.py $(PARTS)
 
 $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 	$(call SAY,LINK,$@)
