@@ -64,6 +64,7 @@ static _Noreturn void handover_exec_check(const char *program, char **argv)
     (void)alarm(CHECK_SEC);
     execv(program, more);
     log_error("%s: %s", program, strerror(errno));
+    free(more);
     _exit(EXIT_FAILURE);
 }
 

@@ -72,9 +72,12 @@ static int load_connect(const struct load *l, size_t i)
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
     if (bind(fd, (struct sockaddr *)&from, sizeof(from)) < 0)
         die("bind");
-    while (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
-        if (errno != EINTR)
+    /* A server that has just been started may not listen yet. */
+    for (unsigned tries = 0; connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0; tries++) {
+        if (errno != EINTR && (errno != ECONNREFUSED || tries == 1000))
             die("connect");
+        usleep(10000);
+    }
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         die("fcntl");
     return fd;
