@@ -214,7 +214,7 @@ def configure_journald(box, more):
 def run_tuning(boxes, args):
     """One netd with a hundred connections, by turns with each setting."""
     row = by_name(args)["netd-100"]
-    results = {release: collections.defaultdict(list) for release in boxes}
+    results = {release: {name: [] for name in TUNING} for release in boxes}
     for _ in range(args.rounds):
         for release, box in boxes.items():
             for name in random.sample(list(TUNING), len(TUNING)):
