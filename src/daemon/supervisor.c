@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
@@ -45,15 +46,19 @@ struct supervisor {
 
 /* --- What systemd is told: sd_notify(3) --- */
 
+/* Without sd_notifyf(3), whose memory of changing sizes makes a heap grow by a page a minute until
+ * malloc(3) tidies up. */
 static void supervisor_notify(const struct supervisor *s, const char *state)
 {
     const struct table_header *h = s->table.header;
     int held = h->held;
     const char *why = held == 0 ? "" : held == EAGAIN ? "its queue is full" : strerror(held);
+    char text[256];
 
-    (void)sd_notifyf(0, "STATUS=%u sessions, %" PRIu64 " records logged%s%s%s\n%s", h->open,
-                     h->records_total, held ? "; waiting for the journal: " : "", why,
-                     s->worker.pid == 0 ? "; no worker" : "", state);
+    snprintf(text, sizeof(text), "%s\nSTATUS=%u sessions, %" PRIu64 " records logged%s%s%s", state,
+             h->open, h->records_total, s->worker.pid == 0 ? "; no worker" : "",
+             held ? "; waiting for the journal: " : "", why);
+    (void)sd_notify(0, text);
 }
 
 static void supervisor_say_ready(struct supervisor *s)
