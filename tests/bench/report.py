@@ -59,7 +59,7 @@ def table_of_sessions(data):
                      f"each ({idle['memory_before'] / 1e6:.1f} MB to "
                      f"{idle['memory'] / 1e6:.1f} MB)")
         for name, runs in part["short"].items():
-            rate, least, most = spread(runs, "sessions_per_second")
+            rate, least, most = spread(runs, "records_per_second")
             lines.append(f"  connect, one record, disconnect, {name}: {rate:,.0f} sessions/s "
                          f"({least:,.0f} to {most:,.0f}), {spread(runs, 'daemon_usec')[0]:.1f} µs, "
                          f"journald {spread(runs, 'journald_usec')[0]:.1f} µs")

@@ -89,11 +89,9 @@ def _netd(name, title, config="", **options):
 
 
 def _single():
-    unit = "bench-single.service"
-    return Row("single", "netd without its supervisor", "session, peer", unit, unit,
-               "NETD_EVENT=data", files={
-                   "/etc/netd/netd.conf": f"port = {PORT};\n",
-                   f"/run/systemd/system/{unit}": f"{SERVICE}ExecStart={TOOLS}/single\n"})
+    row = _server("single", "netd without its supervisor", "session, peer", f"{TOOLS}/single",
+                  files={"/etc/netd/netd.conf": f"port = {PORT};\n"})
+    return dataclasses.replace(row, match="NETD_EVENT=data")
 
 
 def _instances(count):

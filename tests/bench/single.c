@@ -6,10 +6,10 @@
 #include "lines.h"
 
 #include "daemon/config.h"
+#include "daemon/journal.h"
 #include "daemon/listener.h"
 #include "daemon/server.h"
 
-#include <errno.h>
 #include <signal.h>
 
 int main(void)
@@ -17,19 +17,19 @@ int main(void)
     static struct config config;
     static const struct orphans none;
     struct config_input input = {.file = "/etc/netd/netd.conf"};
-    char error[LISTENER_ERROR_MAX + CONFIG_ERROR_MAX] = "";
+    char config_error[CONFIG_ERROR_MAX] = "", listener_error[LISTENER_ERROR_MAX] = "";
     struct table table;
     sigset_t signals;
 
     sigemptyset(&signals);
     sigaddset(&signals, SIGNAL_COMMAND);
     sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (config_load(&config, &input, error) < 0 ||
+    if (config_load(&config, &input, config_error) < 0 ||
         table_create(&table, config.listener.sessions_max + TABLE_LINGERING) < 0 ||
-        listeners_configure(&table, &config.listener, error) < 0) {
-        fprintf(stderr, "%s\n", error);
+        listeners_configure(&table, &config.listener, listener_error) < 0) {
+        fprintf(stderr, "%s%s\n", config_error, listener_error);
         return EXIT_FAILURE;
     }
     table.header->config = config;
-    return server_run(&table, OUTPUT_JOURNAL, "/run/systemd/journal/socket", &none);
+    return server_run(&table, OUTPUT_JOURNAL, JOURNAL_SOCKET, &none);
 }

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import journal
-from box import wait_for
+from box import SOURCE, wait_for
 from conftest import ROWS, rows_of
 
 ONE = b"__CURSOR=a\nMESSAGE=one\n\n"
@@ -78,3 +78,8 @@ def test_a_killed_command_dies_inside(box):
 def test_boxes_have_loopback_only(box):
     assert "UP" in box.sh("ip -br link show lo")
     assert len(box.sh("ip -br link").splitlines()) == 1
+
+
+def test_the_readme_has_the_table_of_the_bench():
+    table = (SOURCE / "tests/bench/results/bench.md").read_text(encoding="utf-8")
+    assert table in (SOURCE / "README.md").read_text(encoding="utf-8")
