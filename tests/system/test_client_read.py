@@ -780,6 +780,13 @@ def test_namespaces(netd):
     assert sessions["one"] not in ids["+"]
     assert {sessions["two"], sessions[None]} <= set(ids["+"])
     assert cat(netd.box, "--namespace", "netdtwo", sessions["two"]) == (b"two\n", 0, "")
+    elsewhere = ["--namespace", "netdtwo"]
+    assert " data            two\n" in client(netd.box, "show", *elsewhere, sessions["two"]).stdout
+    assert lines(client(netd.box, "verify", *elsewhere, sessions["two"]))[-1] == "1 session: 1 ok"
+    with following(netd.box, *elsewhere, "--json", "-n", "2") as process:
+        said = [json.loads(process.stdout.readline()) for _ in range(2)]
+    assert [s["event"] for s in said] == ["data", "disconnect"]
+    assert {s["session"] for s in said} == {sessions["two"]}
 
 
 def test_no_journal(box, directory):
