@@ -165,7 +165,6 @@ static void clients_receive(struct clients *c, struct session *s,
     if (n > 0) {
         s->active_usec = now_usec(CLOCK_MONOTONIC);
         table_touch(c->table, s);
-        table_list_append(c->table, LIST_WARM, s);
     }
     if (!c->stopping)
         return;
@@ -217,17 +216,6 @@ static void clients_cut(struct clients *c, struct session *s)
     clients_work_on(c, NO_SESSION);
 }
 
-/* Gives back the pages that S does not need now. While it has any it stays in the list: when the
- * journal takes its records it needs less, without a new byte. */
-static void clients_trim(struct clients *c, struct session *s)
-{
-    table_trim(c->table, s);
-    if (s->touched > 0)
-        table_list_append(c->table, LIST_WARM, s);
-    else
-        table_list_remove(c->table, LIST_WARM, s);
-}
-
 /* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
  * the longest unfinished records. */
 static void clients_reclaim(struct clients *c)
@@ -236,7 +224,7 @@ static void clients_reclaim(struct clients *c)
     struct session *s;
 
     for (uint32_t n = c->table->lists[LIST_WARM].count; n > 0 && c->table->touched > limit; n--)
-        clients_trim(c, table_list_first(c->table, LIST_WARM));
+        table_trim(c->table, table_list_first(c->table, LIST_WARM));
     while (c->table->touched > limit && clients_flush(c) && (s = table_largest(c->table))) {
         uint32_t before = session_pending(s);
 
@@ -246,7 +234,7 @@ static void clients_reclaim(struct clients *c)
             clients_cut(c, s);
         if (!clients_flush(c))
             return;
-        clients_trim(c, s);
+        table_trim(c->table, s);
         if (session_pending(s) >= before)
             return;
     }
@@ -259,7 +247,7 @@ static void clients_cool(struct clients *c, uint64_t now)
 
         if (s->active_usec + COOL_USEC > now)
             return;
-        clients_trim(c, s);
+        table_trim(c->table, s);
     }
 }
 
@@ -538,7 +526,6 @@ static void clients_adopt_session(struct clients *c, struct session *s)
         clients_finish(c, s);
         return;
     }
-    table_list_append(c->table, LIST_WARM, s);
     if (session_pending(s) > 0 || !s->connect_taken || s->reason != REASON_NONE)
         table_list_append(c->table, LIST_RUN, s);
 }

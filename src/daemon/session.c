@@ -37,14 +37,12 @@ void session_adopt(struct session *s)
 {
     s->framed = window_start(s->window);
     s->scanned = 0;
-    s->touched = 0;
     s->batch_records = s->records;
     s->batch_bytes = s->bytes;
     s->batch_connect = s->connect_taken;
     s->batch_end = s->end_taken;
     s->batch_continued = s->continued;
     s->stop_bytes = UINT32_MAX;
-    s->listed = 0;
 }
 
 uint32_t session_pending(const struct session *s)

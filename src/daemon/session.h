@@ -62,7 +62,7 @@ struct session_link {
 
 enum session_list {
     LIST_RUN,    /* has something to do: the queue for a turn */
-    LIST_WARM,   /* its region has pages, which it may not need; may be free */
+    LIST_WARM,   /* its region has pages, which it may not need; may be free; the table's own */
     LIST_ENDING, /* its end is in the batch, in the batch's order */
     LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
     LISTS,
@@ -98,7 +98,7 @@ struct session {
     uint64_t window;
     uint32_t resent_end; /* records that begin before this offset may be in the output already */
 
-    /* The worker's own, made anew by session_adopt(). */
+    /* The worker's own, made anew by session_adopt() and table_recover(). */
     uint32_t framed;                     /* offset behind the last record in the batch */
     uint32_t scanned;                    /* bytes behind FRAMED known to hold no LF */
     uint32_t touched;                    /* bytes of the region that have pages */

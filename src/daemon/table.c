@@ -405,6 +405,7 @@ static void table_recover_session(struct table *t, struct session *s)
     }
     session_adopt(s);
     s->address = NO_COUNT;
+    s->listed = 0;
     /* The last worker may have touched any of its pages. */
     s->touched = REGION_SIZE;
     t->touched += s->touched;
@@ -435,25 +436,28 @@ int table_recover(struct table *t, bool resent)
 
 struct session *table_take(struct table *t)
 {
-    uint32_t n = t->free, touched;
+    uint32_t n = t->free;
     struct session *s;
 
     if (n != NO_SESSION) {
         t->free = t->sessions[n].links[LIST_RUN].next;
     } else if (t->header->used < t->header->capacity) {
         n = t->header->used;
+        /* A worker that crashed may have written here. */
+        t->sessions[n] = (struct session){.fd = -1};
         __atomic_store_n(&t->header->used, n + 1, __ATOMIC_RELEASE);
     } else {
         return NULL;
     }
     s = &t->sessions[n];
-    touched = s->touched;
-    table_list_remove(t, LIST_WARM, s);
-    *s = (struct session){.fd = -1, .address = NO_COUNT};
+    *s = (struct session){
+        .fd = -1,
+        .address = NO_COUNT,
+        .touched = s->touched,
+        .listed = s->listed,
+        .links[LIST_WARM] = s->links[LIST_WARM],
+    };
     session_adopt(s);
-    s->touched = touched;
-    if (touched > 0)
-        table_list_append(t, LIST_WARM, s);
     return s;
 }
 
@@ -465,13 +469,12 @@ void table_publish(struct table *t, struct session *s, enum session_state state)
 
 void table_free(struct table *t, struct session *s)
 {
+    /* The next session, soon, is glad of its pages: to get them anew costs more than a record. */
     for (enum session_list i = 0; i < LISTS; i++)
-        table_list_remove(t, i, s);
+        if (i != LIST_WARM)
+            table_list_remove(t, i, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
     s->window = 0;
-    /* The next session, soon, is glad of its pages: to get them anew costs more than a record. */
-    if (s->touched > 0)
-        table_list_append(t, LIST_WARM, s);
     s->links[LIST_RUN].next = t->free;
     t->free = table_number(t, s);
 }
@@ -529,26 +532,37 @@ void table_list_remove(struct table *t, enum session_list list, struct session *
 
 /* --- Memory --- */
 
+/* LIST_WARM: whoever has pages, in the order in which they were touched or trimmed. */
+static void table_warm(struct table *t, struct session *s)
+{
+    if (s->touched > 0)
+        table_list_append(t, LIST_WARM, s);
+    else
+        table_list_remove(t, LIST_WARM, s);
+}
+
 void table_touch(struct table *t, struct session *s)
 {
     uint32_t pages = (uint32_t)page_align(window_end(s->window));
 
-    if (pages <= s->touched)
-        return;
-    t->touched += pages - s->touched;
-    s->touched = pages;
+    if (pages > s->touched) {
+        t->touched += pages - s->touched;
+        s->touched = pages;
+    }
+    table_warm(t, s);
 }
 
 void table_trim(struct table *t, struct session *s)
 {
     size_t keep = page_align(session_pending(s) > 0 ? window_end(s->window) : 0);
 
-    if (s->touched <= keep)
-        return;
-    /* tmpfs(5) gives the pages back; where it cannot they are merely kept. */
-    (void)madvise(table_region(t, s) + keep, s->touched - keep, MADV_REMOVE);
-    t->touched -= s->touched - keep;
-    s->touched = (uint32_t)keep;
+    if (s->touched > keep) {
+        /* tmpfs(5) gives the pages back; where it cannot they are merely kept. */
+        (void)madvise(table_region(t, s) + keep, s->touched - keep, MADV_REMOVE);
+        t->touched -= s->touched - keep;
+        s->touched = (uint32_t)keep;
+    }
+    table_warm(t, s);
 }
 
 struct session *table_largest(const struct table *t)

@@ -141,16 +141,16 @@ static inline uint8_t *table_region(const struct table *t, const struct session 
     return t->regions + (size_t)table_number(t, s) * REGION_SIZE;
 }
 
-/* Takes a free session: zeroed, not published yet, in no list but LIST_WARM where its region still
- * has pages. NULL when there is none. */
+/* Takes a free session: zeroed, not published yet, with what pages its region still has. NULL when
+ * there is none. */
 struct session *table_take(struct table *t);
 
 /* Makes a session that table_take() gave and the caller filled in visible to whoever maps the
  * table. */
 void table_publish(struct table *t, struct session *s, enum session_state state);
 
-/* Frees the session and its list memberships; pages of its region stay, with LIST_WARM, until they
- * are trimmed or the next session has them. Its descriptor is the caller's. */
+/* Frees the session and its list memberships; pages of its region stay until they are trimmed or
+ * the next session has them. Its descriptor is the caller's. */
 void table_free(struct table *t, struct session *s);
 
 /* Lists: adding what is in already moves it to the end; removing what is not in does nothing. */
@@ -159,10 +159,12 @@ void table_list_remove(struct table *t, enum session_list list, struct session *
 bool table_list_has(const struct session *s, enum session_list list);
 struct session *table_list_first(const struct table *t, enum session_list list);
 
-/* Counts the pages that the window has touched; after each receive. */
+/* Counts the pages that the window has touched; after each receive. Whoever has pages, be it free,
+ * is in LIST_WARM, and the one that was touched or trimmed last is its last. */
 void table_touch(struct table *t, struct session *s);
 
-/* Gives the pages back that the session does not need for its unfinished record. */
+/* Gives the pages back that the session does not need for its unfinished record. While it has any
+ * it stays in LIST_WARM: when the output takes its records it needs less, without a new byte. */
 void table_trim(struct table *t, struct session *s);
 
 /* The open session with the most bytes received and not taken, or NULL where none has any. */
