@@ -137,6 +137,7 @@ bench:
 
 SECONDS ?= 60
 fuzz fuzz-seeds:
+	$(Q)mkdir -p build && tests/packages.sh build/packages.log clang libclang-rt-dev
 	$(Q)$(MAKE) --no-print-directory CC=clang SANITIZE=address,undefined,fuzzer-no-link \
 	    $@-all
 
@@ -173,6 +174,7 @@ $(BUILD)/tests/inject/alloc.o $(BUILD)/inject: override SANITIZE =
 
 # All of it, and one session of both programs.
 valgrind:
+	$(Q)mkdir -p build && tests/packages.sh build/packages.log libcmocka-dev valgrind
 	$(Q)$(MAKE) --no-print-directory BUILD=build/valgrind HARDENING= valgrind-run
 
 # Without _FORTIFY_SOURCE: valgrind takes its memmove() for its memcpy(), which is the same code.
@@ -186,6 +188,8 @@ $(BUILD)/tests/valgrind/fork.so: tests/valgrind/fork.c
 
 MINUTES ?= 30
 soak:
+	$(Q)mkdir -p build && tests/packages.sh build/packages.log dpkg-dev git mmdebstrap \
+	    python3-pytest systemd-container
 	$(Q)/usr/bin/python3 -B tests/system/soak.py --minutes $(MINUTES)
 
 # PARTS="unit report": see tests/coverage.py.
