@@ -52,7 +52,7 @@ static int netd_option_error(char **argv, int result)
         return netd_usage_error(argv[optind - 1], "needs a value");
     if (optopt == 0)
         return netd_usage_error(argv[optind - 1], "is not an option");
-    if (strncmp(argv[optind - 1], "--", 2) == 0)
+    if (strchr("tVh", optopt)) /* known, so it was a long one, with '=' */
         return netd_usage_error(argv[optind - 1], "takes no value");
     return netd_usage_error(letter, "is not an option");
 }
