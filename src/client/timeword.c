@@ -267,15 +267,16 @@ static int absolute_parse(char *word, uint64_t now, uint64_t *ret)
     return 0;
 }
 
-static int parse_day(const char *word, uint64_t now, uint64_t *ret)
+static int parse_day(char *word, uint64_t now, uint64_t *ret)
 {
     static const char *const names[] = {"yesterday", "today", "tomorrow"};
+    bool utc = cut_suffix(word, " UTC");
     struct tm tm;
 
     for (int i = 0; i < (int)ARRAY_SIZE(names); i++)
         if (strcmp(word, names[i]) == 0) {
-            day_begin(&tm, now, i - 1, false);
-            return tm_to_usec(&tm, false, 0, ret);
+            day_begin(&tm, now, i - 1, utc);
+            return tm_to_usec(&tm, utc, 0, ret);
         }
     return -EINVAL;
 }
@@ -294,8 +295,12 @@ int timeword_parse(const char *text, uint64_t now, uint64_t *ret)
     }
     if (*word == '@')
         return isdigit((unsigned char)word[1]) ? span_parse(word + 1, ret) : -EINVAL;
-    if (parse_day(word, now, ret) == 0 || relative_parse(word, now, ret) == 0)
+    /* Each cuts what it knows off the end. */
+    if (relative_parse(word, now, ret) == 0)
         return 0;
-    memcpy(word, text, length + 1); /* relative_parse() cuts */
+    memcpy(word, text, length + 1);
+    if (parse_day(word, now, ret) == 0)
+        return 0;
+    memcpy(word, text, length + 1);
     return absolute_parse(word, now, ret);
 }

@@ -112,6 +112,9 @@ static void dates_are_local_time(void **state)
     };
     static const struct row berlin[] = {
         {"today", MIDNIGHT - HOUR},
+        {"today UTC", MIDNIGHT},
+        {"yesterday UTC", MIDNIGHT - DAY},
+        {"tomorrow UTC", MIDNIGHT + DAY},
         {"2026-11-22 08:00", MIDNIGHT + 7 * HOUR},
         {"08:00", MIDNIGHT + 7 * HOUR},
         {"2026-07-01 08:00", UINT64_C(1782885600000000)},
@@ -199,6 +202,7 @@ static void anything_else_is_no_time(void **state)
         "UTC",
         "Z",
         "08:00 PST",
+        "1h ago UTC",
         ("2026-11-22 08:00:00 2026-11-22 08:00:00 2026-11-22 08:00:00 2026-11-22 08:00:00 "
          "2026-11-22 08:00:00 2026-11-22 08:00:00 2026-11-22 08:00:00"),
     };
