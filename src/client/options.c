@@ -99,12 +99,18 @@ static int options_number(int letter, const char *text, uint64_t max, uint64_t *
     return -1;
 }
 
+/* True for "--json=x"; "-j" is no option, though the table has a letter for --json. */
+static bool options_was_long(const char *word)
+{
+    return strncmp(word, "--", 2) == 0 && strchr(word, '=');
+}
+
 /* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
 static int options_complain(char **argv, int result)
 {
     if (result == ':')
         return client_fail(STATUS_USAGE, "--%s: a value is missing", options_name(optopt));
-    if (*options_name(optopt))
+    if (*options_name(optopt) && options_was_long(argv[optind - 1]))
         return client_fail(STATUS_USAGE, "--%s: takes no value", options_name(optopt));
     if (optopt)
         return client_fail(STATUS_USAGE, "'-%c' is not an option, see --help", optopt);

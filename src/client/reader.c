@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <glob.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@ struct reader {
     sd_journal *journal;
     char *text; /* the values of the event at hand, each with a NUL */
     size_t size, used;
+    bool watched; /* whether changes are noticed */
 };
 
 #define FIELD(name)            \
@@ -87,7 +89,8 @@ static bool reader_is_curtained(const char *directory)
             return true;
     if (!directory)
         return false;
-    if (access(directory, R_OK | X_OK) < 0 && errno == EACCES)
+    snprintf(pattern, sizeof(pattern), "%s/.", directory); /* of a file, ENOTDIR */
+    if (access(pattern, R_OK) < 0 && errno == EACCES)
         return true;
     snprintf(pattern, sizeof(pattern), "%s/*.journal", directory);
     if (reader_is_forbidden(pattern))
@@ -103,7 +106,7 @@ static int reader_open_journal(sd_journal **ret, const struct options *options)
 
     if (options->directory)
         return sd_journal_open_directory(ret, options->directory, 0);
-    if (!space)
+    if (!space || !*space)
         return sd_journal_open(ret, flags);
     if (strcmp(space, "*") == 0)
         return sd_journal_open_namespace(ret, NULL, flags | SD_JOURNAL_ALL_NAMESPACES);
@@ -357,12 +360,37 @@ int reader_seek_last(struct reader *reader, uint64_t count)
     return (uint64_t)r <= count ? sd_journal_seek_head(reader->journal) : 0;
 }
 
-int reader_wait(struct reader *reader)
+/* What poll(2) may wait: where inotify(7) says nothing, libsystemd looks from time to time. */
+static int reader_timeout(struct reader *reader)
 {
+    uint64_t until = UINT64_MAX, now = now_usec(CLOCK_MONOTONIC);
+
+    if (sd_journal_get_timeout(reader->journal, &until) < 0 || until == UINT64_MAX)
+        return -1;
+    return until <= now ? 0 : (int)min_u64((until - now) / USEC_PER_MSEC + 1, INT32_MAX);
+}
+
+int reader_wait(struct reader *reader, int output)
+{
+    struct pollfd fds[] = {{.events = POLLIN}, {.fd = output}};
+    int r;
+
+    if (!reader->watched) {
+        /* Begins to watch, and does not wait: there may be more since we looked. */
+        reader->watched = true;
+        r = sd_journal_wait(reader->journal, 0);
+        return r < 0 ? r : 0;
+    }
+    fds[0].fd = sd_journal_get_fd(reader->journal);
+    if (fds[0].fd < 0)
+        return fds[0].fd;
+    if (poll(fds, ARRAY_SIZE(fds), reader_timeout(reader)) < 0 && errno != EINTR)
+        return -errno;
+    if (fds[1].revents)
+        return 1;
     /* NOP, APPEND, INVALIDATE: in each case the next step is to look for more; libsystemd has
      * taken new files in and kept the position. */
-    int r = sd_journal_wait(reader->journal, UINT64_MAX);
-
+    r = sd_journal_process(reader->journal);
     return r < 0 ? r : 0;
 }
 

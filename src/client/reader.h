@@ -93,8 +93,11 @@ int reader_previous(struct reader *reader, struct event *ret);
 /* Puts the position before the last COUNT events. Returns 0 or a negative errno. */
 int reader_seek_last(struct reader *reader, uint64_t count);
 
-/* Waits until the journal has changed. Returns 0 or a negative errno. */
-int reader_wait(struct reader *reader);
+/*
+ * Waits until the journal has changed. Returns 0, 1 when nobody reads any more what is written to
+ * OUTPUT, or a negative errno.
+ */
+int reader_wait(struct reader *reader, int output);
 
 /*
  * Calls EACH with every session id in the journal that begins with PREFIX, those of refused clients

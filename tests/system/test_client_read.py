@@ -759,6 +759,29 @@ def test_follow_a_session_to_its_end(netd):
             assert process.stdout.read() == "" and process.wait(30) == 0
 
 
+def test_follow_a_session_that_is_over(box, directory):
+    """Nothing more will come, however little of it is to be shown."""
+    journal = Journal(_BOOT_ID=this_boot(box), _PID="1", _COMM="gone")
+    journal.session(A, [b"one"])
+    died = session_id(4)
+    journal.connect(died)
+    journal.write(box, f"{directory}/a.journal")
+    assert lines(client(box, "follow", "-D", directory, "-n", "0", A)) == []
+    result = client(box, "follow", "-D", directory, died)
+    assert (result.returncode, result.stdout.split()[2]) == (0, "connect")
+    assert result.stderr == (f"netd-client: session {died} has no end, and nobody will log one\n")
+    assert len(lines(client(box, "follow", "-q", "-D", directory, died))) == 1
+
+
+def test_follow_ends_when_nobody_reads_it(box, directory):
+    three_sessions().write(box, f"{directory}/a.journal")
+    with following(box, "-D", directory) as process:
+        assert process.stdout.readline()
+        assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(30) == 0
+
+
 # --- Where the journal is ---
 
 
@@ -772,10 +795,11 @@ def test_namespaces(netd):
             netd.box.run("journalctl", f"--namespace=netd{space}", "--sync")
     ids = {name: client(netd.box, "sessions", "-q", *arguments).stdout.split()
            for name, arguments in {
-               None: [], "one": ["--namespace", "netdone"], "*": ["--namespace=*"],
+               None: [], "": ["--namespace="], "one": ["--namespace", "netdone"], "*": ["--namespace=*"],
                "+": ["--namespace", "+netdtwo"]}.items()}
     assert ids["one"][-1] == sessions["one"] and sessions["two"] not in ids["one"]
     assert sessions[None] in ids[None] and sessions["one"] not in ids[None]
+    assert ids[""] == ids[None]
     assert set(sessions.values()) <= set(ids["*"])
     assert sessions["one"] not in ids["+"]
     assert {sessions["two"], sessions[None]} <= set(ids["+"])
@@ -789,7 +813,7 @@ def test_namespaces(netd):
     assert {s["session"] for s in said} == {sessions["two"]}
 
 
-def test_no_journal(box, directory):
+def test_no_journal_where_it_was_said_to_be(box, directory):
     empty = f"{directory}/empty"
     box.run("mkdir", "-p", empty)
     for command in ["sessions"], ["show", A], ["cat", A], ["follow"], ["verify"]:
@@ -798,6 +822,9 @@ def test_no_journal(box, directory):
                f"{directory}/gone: No such file or directory")
         failed(client(box, *command, "--namespace", "gone"), 3,
                "no journal to read in namespace 'gone'")
+    three_sessions().write(box, f"{directory}/a.journal")
+    failed(client(box, "sessions", "-D", f"{directory}/a.journal"), 3,
+           f"{directory}/a.journal: Not a directory")
 
 
 def test_no_journal(box):
@@ -896,6 +923,8 @@ def test_no_rights(box, directory):
     (["cat", "a", "b"], "cat: too many arguments"),
     (["sessions", "a"], "sessions: too many arguments"),
     (["follow", "a", "b"], "follow: too many arguments"),
+    (["-o", "json", "sessions"], "'-o' is not an option, see --help"),
+    (["--json=x", "sessions"], "--json: takes no value"),
     (["cat", "a", "--json"], "--json: not an option of 'cat'"),
     (["show", "a", "--open"], "--open: not an option of 'show'"),
     (["verify", "--since", "today"], "--since: not an option of 'verify'"),
