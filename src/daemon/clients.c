@@ -216,6 +216,13 @@ static void clients_cut(struct clients *c, struct session *s)
     clients_work_on(c, NO_SESSION);
 }
 
+/* Gives back what S does not need: where it has the end of a read, all that was in front of it. */
+static void clients_trim(struct clients *c, struct session *s)
+{
+    session_compact(s, table_region(c->table, s));
+    table_trim(c->table, s);
+}
+
 /* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
  * the longest unfinished records. */
 static void clients_reclaim(struct clients *c)
@@ -224,7 +231,7 @@ static void clients_reclaim(struct clients *c)
     struct session *s;
 
     for (uint32_t n = c->table->lists[LIST_WARM].count; n > 0 && c->table->touched > limit; n--)
-        table_trim(c->table, table_list_first(c->table, LIST_WARM));
+        clients_trim(c, table_list_first(c->table, LIST_WARM));
     while (c->table->touched > limit && clients_flush(c) && (s = table_largest(c->table))) {
         uint32_t before = session_pending(s);
 
@@ -234,7 +241,7 @@ static void clients_reclaim(struct clients *c)
             clients_cut(c, s);
         if (!clients_flush(c))
             return;
-        table_trim(c->table, s);
+        clients_trim(c, s);
         if (session_pending(s) >= before)
             return;
     }
@@ -247,7 +254,7 @@ static void clients_cool(struct clients *c, uint64_t now)
 
         if (s->active_usec + COOL_USEC > now)
             return;
-        table_trim(c->table, s);
+        clients_trim(c, s);
     }
 }
 

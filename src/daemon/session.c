@@ -82,13 +82,12 @@ static enum session_reason session_reason_of(int error)
     }
 }
 
-/* Moves the unfinished rest to the region's front, where that can be done without overwriting a
- * byte of it: until the window is stored the rest is valid where it was. */
-static void session_compact(struct session *s, uint8_t *region)
+void session_compact(struct session *s, uint8_t *region)
 {
     uint32_t start = window_start(s->window), rest = session_pending(s);
 
-    if (start == 0 || rest > start || s->framed != start)
+    /* The last piece of an ended session may be in the batch and have no bytes. */
+    if (s->reason != REASON_NONE || start == 0 || rest > start || s->framed != start)
         return;
     memcpy(region, region + start, rest);
     __atomic_store_n(&s->window, window_make(0, rest), __ATOMIC_RELEASE);

@@ -153,6 +153,10 @@ uint32_t session_pending(const struct session *s);
 /* True when every byte received was looked at: what is not in the batch is an unfinished record. */
 bool session_is_framed(const struct session *s);
 
+/* Moves the unfinished rest to the front of REGION, the session's, where nothing of it is in the
+ * batch and no byte of it is overwritten: until the window is stored it is valid where it was. */
+void session_compact(struct session *s, uint8_t *region);
+
 /*
  * Receives once, if the session goes on and has no bytes left to frame; the end of the stream and
  * errors end the session with their reason. LIMIT is the most bytes to take. Returns the bytes

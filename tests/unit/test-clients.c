@@ -121,12 +121,17 @@ static void client_comes(size_t i)
     assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
 }
 
-static void client_sends(size_t i, const void *data, size_t length)
+static void client_is_ready(void)
 {
-    assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
     arrived(rig.clients->epoll);
     clients_find_ready(rig.clients);
     clients_run(rig.clients);
+}
+
+static void client_sends(size_t i, const void *data, size_t length)
+{
+    assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
+    client_is_ready();
 }
 
 /* All that client I hears, up to its end. */
@@ -266,6 +271,31 @@ static void half_a_line_end_stays(void **state)
     assert_int_equal(rig.stories[0].stream.records, 1);
     assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n", 5);
     assert_int_equal(rig.table.touched, 0);
+}
+
+/* Nor does it keep the pages of what was logged in front of it. */
+static void half_a_line_end_keeps_one_page(void **state)
+{
+    static char data[5 * PAGE];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    data[sizeof(data) - 1] = '\r';
+    rig.table.header->config.buffer_memory = 2 * PAGE;
+    for (size_t i = 0; i < 2; i++) {
+        client_comes(i);
+        client_sends(i, data, sizeof(data));
+        settle();
+    }
+    assert_true(is_within_memory());
+    for (size_t i = 0; i < 2; i++) {
+        client_sends(i, "\n", 1);
+        client_is_ready();
+        settle();
+        assert_int_equal(rig.stories[i].stream.records, 1);
+        assert_int_equal(rig.stories[i].stream.length, sizeof(data) + 1);
+        assert_int_equal(rig.stories[i].stream.bytes[sizeof(data) - 1], '\r');
+    }
 }
 
 /* The journal goes away while memory is taken back: it is taken when the journal is there again. */
@@ -628,6 +658,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(longest_records_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_records_are_logged_before_cuts, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(half_a_line_end_keeps_one_page, setup, teardown),
         cmocka_unit_test_setup_teardown(cuts_wait_for_the_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_comes_back_after_a_stall, setup, teardown),
         cmocka_unit_test_setup_teardown(shares_are_alike_at_a_slow_journal, setup, teardown),
