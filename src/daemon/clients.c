@@ -16,6 +16,10 @@
 /* Clients found ready, and turns, in one round. */
 #define ROUND_CLIENTS 64
 
+/* What one turn reads while the sessions' bytes take about what they may: little, for whole records
+ * may have to wait for many turns before their memory comes back. */
+#define READ_SCARCE 4096
+
 /* A session without a new byte for this long gives back the pages that it does not need. */
 #define COOL_USEC USEC_PER_SEC
 
@@ -159,9 +163,11 @@ static bool clients_flush(struct clients *c)
 static void clients_receive(struct clients *c, struct session *s,
                             const struct session_context *context)
 {
-    uint32_t n;
+    bool scarce = c->table->touched + READ_MAX > c->table->header->config.buffer_memory;
+    uint32_t most = scarce ? READ_SCARCE : UINT32_MAX, n;
 
-    n = session_receive(s, context, &c->table->header->receive, s->stop_bytes);
+    n = session_receive(s, context, &c->table->header->receive,
+                        (uint32_t)min_size(most, s->stop_bytes));
     if (n > 0) {
         s->active_usec = now_usec(CLOCK_MONOTONIC);
         table_touch(c->table, s);
@@ -224,7 +230,8 @@ static void clients_trim(struct clients *c, struct session *s)
 }
 
 /* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
- * the longest unfinished records. */
+ * the longest unfinished records. Whole records wait for their turn: out of it, those of many
+ * firehoses would keep everybody else waiting until the last of them is logged. */
 static void clients_reclaim(struct clients *c)
 {
     const uint64_t limit = c->table->header->config.buffer_memory;
@@ -235,10 +242,7 @@ static void clients_reclaim(struct clients *c)
     while (c->table->touched > limit && clients_flush(c) && (s = table_largest(c->table))) {
         uint32_t before = session_pending(s);
 
-        if (!session_is_framed(s)) /* whole records may wait in it */
-            clients_turn(c, s);
-        else
-            clients_cut(c, s);
+        clients_cut(c, s);
         if (!clients_flush(c))
             return;
         clients_trim(c, s);

@@ -325,6 +325,7 @@ enum session_progress session_cut(struct session *s, const struct session_contex
     if (event_data_prefix(&prefix, &c->journal->arena, &source) < 0 ||
         !session_log_record(s, c, &prefix, &record))
         return SESSION_BLOCKED;
+    s->scanned = window_end(s->window) - s->framed; /* a CR at most, and no LF */
     return SESSION_WAITS;
 }
 

@@ -573,7 +573,7 @@ struct session *table_largest(const struct table *t)
     for (uint32_t i = 0; i < t->header->used; i++) {
         struct session *s = &t->sessions[i];
 
-        if (s->state == SESSION_OPEN && session_pending(s) > most) {
+        if (s->state == SESSION_OPEN && session_is_framed(s) && session_pending(s) > most) {
             most = session_pending(s);
             largest = s;
         }

@@ -167,7 +167,8 @@ void table_touch(struct table *t, struct session *s);
  * it stays in LIST_WARM: when the output takes its records it needs less, without a new byte. */
 void table_trim(struct table *t, struct session *s);
 
-/* The open session with the most bytes received and not taken, or NULL where none has any. */
+/* The open session with the longest unfinished record, and no whole one that waits for its turn, or
+ * NULL where none has any. */
 struct session *table_largest(const struct table *t);
 
 /* How many open sessions come from the address of E. Counting in and out is by session. */

@@ -121,17 +121,12 @@ static void client_comes(size_t i)
     assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
 }
 
-static void client_is_ready(void)
-{
-    arrived(rig.clients->epoll);
-    clients_find_ready(rig.clients);
-    clients_run(rig.clients);
-}
-
 static void client_sends(size_t i, const void *data, size_t length)
 {
     assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
-    client_is_ready();
+    arrived(rig.clients->epoll);
+    clients_find_ready(rig.clients);
+    clients_run(rig.clients);
 }
 
 /* All that client I hears, up to its end. */
@@ -198,8 +193,19 @@ static void settle(void)
         if (clients_is_held(rig.clients))
             clients_retry(rig.clients);
         clients_run(rig.clients);
+        clients_find_ready(rig.clients);
     } while (clients_is_held(rig.clients) || clients_have_work(rig.clients));
     read_sink();
+}
+
+/* The journal takes all that waits, and no more. */
+static void journal_takes_all(void)
+{
+    do {
+        while (sink_take(&rig.sink))
+            ;
+        clients_retry(rig.clients);
+    } while (clients_is_held(rig.clients));
 }
 
 static bool is_within_memory(void)
@@ -255,6 +261,31 @@ static void whole_records_are_logged_before_cuts(void **state)
     assert_int_equal(rig.table.touched, 0);
 }
 
+/* Firehoses whose whole records are all that the memory holds do not have them logged out of turn:
+ * who has little to say would wait until the last of them is. */
+static void memory_is_no_way_past_the_queue(void **state)
+{
+    static char data[READ_MAX];
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    rig.table.header->config.buffer_memory = 4 * sizeof(data);
+    for (size_t i = 0; i < 8; i++)
+        client_comes(i);
+    settle();
+    for (size_t i = 0; i < 7; i++)
+        assert_int_equal(send(rig.fds[i], data, sizeof(data), MSG_NOSIGNAL), sizeof(data));
+    client_sends(7, "polite\n", 7);
+    for (size_t i = 0; i < 8; i++) {
+        journal_takes_all();
+        clients_find_ready(rig.clients);
+        clients_run(rig.clients);
+    }
+    assert_int_equal(rig.table.sessions[7].records, 1);
+    assert_in_range(rig.table.header->records_total, 1, (size_t)8 * 9 * TURN_RECORDS);
+    assert_in_range(rig.table.touched, 1, rig.table.header->config.buffer_memory + 8 * PAGE);
+}
+
 /* What may be half a line end cannot be logged, and takes its page whatever the limit is. */
 static void half_a_line_end_stays(void **state)
 {
@@ -290,7 +321,6 @@ static void half_a_line_end_keeps_one_page(void **state)
     assert_true(is_within_memory());
     for (size_t i = 0; i < 2; i++) {
         client_sends(i, "\n", 1);
-        client_is_ready();
         settle();
         assert_int_equal(rig.stories[i].stream.records, 1);
         assert_int_equal(rig.stories[i].stream.length, sizeof(data) + 1);
@@ -307,7 +337,7 @@ static void cuts_wait_for_the_journal(void **state)
     memset(data, 'x', sizeof(data));
     client_comes(0);
     settle();
-    rig.table.header->config.buffer_memory = PAGE;
+    rig.table.header->config.buffer_memory = 0;
     sink_close(&rig.sink);
     client_sends(0, data, sizeof(data));
     assert_true(clients_is_held(rig.clients));
@@ -356,16 +386,6 @@ static void clients_send_what_fits(size_t count, size_t length)
     for (size_t i = 0; i < count; i++)
         while (send(rig.fds[i], lines, size, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
             ;
-}
-
-/* The journal takes all that waits, and no more. */
-static void journal_takes_all(void)
-{
-    do {
-        while (sink_take(&rig.sink))
-            ;
-        clients_retry(rig.clients);
-    } while (clients_is_held(rig.clients));
 }
 
 /* Whoever is ready first when the journal is full does not get the others' share. */
@@ -657,6 +677,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(longest_records_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_records_are_logged_before_cuts, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_is_no_way_past_the_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_keeps_one_page, setup, teardown),
         cmocka_unit_test_setup_teardown(cuts_wait_for_the_journal, setup, teardown),

@@ -534,9 +534,11 @@ static void largest_has_the_most_pending(void **state)
     (void)state;
     s = open_session(0, 0);
     assert_null(table_largest(&table));
-    (void)open_session(5, 8);
+    open_session(5, 8)->framed = 8;
     s = open_session(90000, 90010);
-    (void)open_session(3, 12);
+    s->framed = 90010;
+    open_session(3, 12)->framed = 12;
+    (void)open_session(0, 5000); /* waits for its turn */
     assert_ptr_equal(table_largest(&table), s);
     s->window = window_make(90010, 90010);
     assert_ptr_equal(table_largest(&table), &table.sessions[3]);
