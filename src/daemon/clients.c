@@ -441,12 +441,13 @@ static bool clients_have_idle_timeout(const struct clients *c)
     return false;
 }
 
+/* Who has whole records that wait for their turn is not read meanwhile, and not idle. */
 static bool clients_is_idle(const struct clients *c, const struct session *s, uint64_t now)
 {
     uint64_t timeout = clients_idle_usec(c, s);
 
-    return s->state == SESSION_OPEN && s->reason == REASON_NONE && timeout > 0 &&
-           s->active_usec + timeout <= now;
+    return s->state == SESSION_OPEN && s->reason == REASON_NONE && session_is_framed(s) &&
+           timeout > 0 && s->active_usec + timeout <= now;
 }
 
 /* Ends sessions without a byte for too long. While nobody is read nobody is idle. All are looked

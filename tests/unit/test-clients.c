@@ -500,6 +500,32 @@ static void bytes_not_yet_read_are_no_idleness(void **state)
     assert_string_equal(rig.stories[0].reason, "idle");
 }
 
+/* Many short records take many turns; all the while the client cannot be read. */
+static void records_not_yet_logged_are_no_idleness(void **state)
+{
+    static char data[3 * TURN_RECORDS];
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    rig.table.header->listeners[0].settings.idle_timeout = 1;
+    client_comes(0);
+    settle();
+    client_sends(0, data, sizeof(data));
+    journal_takes_all();
+    assert_int_equal(send(rig.fds[0], "more\n", 5, 0), 5);
+    for (size_t i = 0; i < 3; i++) {
+        clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+        journal_takes_all();
+        assert_int_equal(s->reason, REASON_NONE);
+        clients_run(rig.clients);
+        journal_takes_all();
+    }
+    assert_int_equal(s->records, sizeof(data) + 1);
+    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    assert_int_equal(s->reason, REASON_IDLE);
+}
+
 /* --- Stopping --- */
 
 /* What had been sent by then is read, and no more. */
@@ -689,6 +715,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(records_not_yet_logged_are_no_idleness, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
