@@ -342,7 +342,8 @@ static void supervisor_block_signals(struct supervisor *s)
     sigaddset(&s->signals, SIGHUP);
     sigaddset(&s->signals, SIGUSR1); /* SIGNAL_COMMAND */
     (void)sigprocmask(SIG_BLOCK, &s->signals, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN); /* an errno says it */
+    (void)signal(SIGXFSZ, SIG_IGN);
     (void)signal(SIGCHLD, SIG_DFL);
 }
 
