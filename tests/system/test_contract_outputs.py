@@ -13,6 +13,9 @@ from traffic import (ADDRESSES, AWKWARD, EVERY_EVENT, MESSAGE_IDS, ByHand, awkwa
 
 NASTY = b"one\ntwo\r\n\x1b[31mred\n\xff\xfe\n" + b"".join(AWKWARD) + b"\nMESSAGE=x\n\nhalf"
 
+PROCESSES_ONLY = ("unshare", "-m", "sh", "-c",
+                  'mount -t proc -o subset=pid proc /proc; exec netd "$@"', "netd")
+
 
 def run_with(box, output, data, *words, **options):
     """What a netd with this output says, into a file, about one client that sends DATA."""
@@ -66,6 +69,16 @@ def test_export(box, data):
     assert journal.joined(events) == data
 
 
+def test_export_has_the_boot_id_where_it_is_known(box):
+    """As in the unit's sandbox, where /proc has processes only: an empty one is no boot id, and
+    systemd-journal-remote refuses every entry that has it."""
+    known, unknown = (journal.parse(run_with(box, "export", b"one\n", program=program))
+                      for program in (("netd",), PROCESSES_ONLY))
+    boot_id = box.sh("tr -d - </proc/sys/kernel/random/boot_id").strip()
+    assert {event.text("_BOOT_ID") for event in known} == {boot_id}
+    assert len(unknown) == 3 and not any("_BOOT_ID" in event for event in unknown)
+
+
 def test_export_is_understood_by_systemd_journal_remote(box):
     box.sh("rm -rf /root/netd-remote; mkdir /root/netd-remote")
     try:
@@ -103,6 +116,23 @@ def test_auto_is_text_where_it_does_not(box):
                    program=("unshare", "-m", "sh", "-c",
                             'mount -t tmpfs tmpfs /run/systemd; exec netd "$@"', "netd"))
     assert b" data no journal here\n" in out
+
+
+def test_a_file_size_limit_is_an_error(box):
+    """Whether it is in the session table's way or in the output's: one line, and no signal."""
+    said = complaint(box, "-p", "0", status=1, program=("prlimit", "--fsize=1000000", "netd"))
+    assert said == "cannot make the session table: File too large"
+
+    limit = 10**10
+    with tempfile.TemporaryFile() as out:
+        out.seek(limit - 500)
+        with ByHand(box, "-o", "text", "-p", "0", stdout=out,
+                    program=("prlimit", f"--fsize={limit}", "netd")) as program:
+            port = int(program.ready().rpartition(":")[2])
+            with box.connect(port) as client:
+                client.sendall(b"x\n" * 100)
+                assert program.process.wait(30) == 1
+            assert program.process.stderr.read() == b"netd: standard output: File too large\n"
 
 
 def test_a_gone_reader_ends_netd_with_1(box):
