@@ -133,6 +133,8 @@ static bool damage(struct input *in, bool whole[SESSIONS])
 
         if (target >= CAPACITY)
             size = sizeof(struct table_header);
+        if (target > CAPACITY)
+            at *= 4; /* two bytes do not reach its end */
         at = (uint32_t)(at % size);
         n = min_size(min_size(n, size - at), in->size);
         memcpy(base + at, in->data, n);
