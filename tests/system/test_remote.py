@@ -74,7 +74,7 @@ def upload(host, number):
         host.path(f"/etc/{path}").parent.mkdir(exist_ok=True)
         host.path(f"/etc/{path}").write_text(text, encoding="ascii")
     host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "start", "systemd-journal-upload")
+    host.run("systemctl", "enable", "--now", "systemd-journal-upload")
 
 
 @pytest.fixture
@@ -82,11 +82,12 @@ def centre(box):
     dropin = box.path("/etc/systemd/system/systemd-journal-remote.service.d/netd.conf")
     dropin.parent.mkdir(exist_ok=True)
     dropin.write_text(CENTRE_DROPIN, encoding="ascii")
-    box.sh(f"rm -rf {DIRECTORY}; mkdir -p {DIRECTORY}; "
-           f"chown systemd-journal-remote:systemd-journal-remote {DIRECTORY}; "
-           "systemctl daemon-reload; systemctl start systemd-journal-remote.socket")
+    # The directory is not there yet, as after an installation.
+    box.sh(f"rm -rf {DIRECTORY}; systemctl daemon-reload; "
+           "systemctl enable --now systemd-journal-remote.socket")
     yield box
-    box.run("systemctl", "stop", "systemd-journal-remote.socket", "systemd-journal-remote.service")
+    box.run("systemctl", "disable", "--now", "systemd-journal-remote.socket",
+            "systemd-journal-remote.service")
     dropin.unlink()
     box.sh(f"rm -rf {DIRECTORY}; systemctl daemon-reload")
 
