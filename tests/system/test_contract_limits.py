@@ -188,7 +188,7 @@ def test_stop_logs_what_clients_have_sent(netd):
             check(netd, receipt.session, data, reason="shutdown")
 
 
-def test_stop_timeout(netd):
+def test_p3_stop_timeout(netd):
     """A stop that the journal holds up ends all the same; nobody gets a receipt that is not true."""
     netd.start(config="sessions = { stop_timeout = 1; };")
     with netd.connect() as client:

@@ -185,7 +185,7 @@ BAD_SOCKETS = {
 }
 
 
-def test_a_passed_descriptor_that_is_no_listening_stream_socket(box):
+def test_p11_a_passed_descriptor_that_is_no_listening_stream_socket(box):
     for what, python in BAD_SOCKETS.items():
         assert "LISTEN_FDS" in activate(box, python), what
 
@@ -193,7 +193,7 @@ def test_a_passed_descriptor_that_is_no_listening_stream_socket(box):
 GOOD = "s = socket.socket(); s.bind(('127.0.0.1', 3777)); s.listen(); os.dup2(s.fileno(), 3)"
 
 
-def test_listen_fds_that_make_no_sense(box):
+def test_p11_listen_fds_that_make_no_sense(box):
     for count in "0", "-1", "x", "99999999999", "1000000", "17", "1x":
         assert "LISTEN_FDS" in activate(box, GOOD, environment=f"os.environ['LISTEN_FDS']='{count}'")
 
@@ -201,7 +201,7 @@ def test_listen_fds_that_make_no_sense(box):
 @pytest.mark.parametrize("environment", [
     "os.environ['LISTEN_PID']='1'", "del os.environ['LISTEN_PID']", "del os.environ['LISTEN_FDS']",
 ])
-def test_sockets_that_are_not_for_us_are_left_alone(box, environment):
+def test_p11_sockets_that_are_not_for_us_are_left_alone(box, environment):
     """Then netd binds for itself, and no descriptor that it found open is taken for a client."""
     script = f"import os, socket\n{GOOD}\n" \
              "os.set_inheritable(3, True)\n" \

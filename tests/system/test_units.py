@@ -267,7 +267,7 @@ def test_a_port_in_use_is_not_tried_again(netd):
         assert "127.0.0.1:3000: Address already in use" in failed_start(netd, 78)
 
 
-def test_the_watchdog_ends_a_supervisor_that_hangs(netd):
+def test_p5_the_watchdog_ends_a_supervisor_that_hangs(netd):
     netd.start(dropin=FAST_RESTART + "WatchdogSec=2s\n")
     before = netd.pid
     netd.box.run("kill", "-STOP", str(before))
