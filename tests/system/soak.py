@@ -58,6 +58,7 @@ class Soak:
         self.over, self.alone = threading.Event(), threading.Event()
         self.sent, self.faults, self.samples, self.errors = [], collections.Counter(), [], []
         self.lock = threading.Lock()
+        self.others = set()  # sessions that are not compared
 
     # Clients
 
@@ -235,6 +236,9 @@ class Soak:
                     by_port[sent.port].remove(sent)
                     break
                 wrong[sent] = why
+            else:
+                if session not in self.others and journal.joined(events):
+                    wrong[session] = "nobody sent that"
         return [f"{what}: {why}" for what, why in wrong.items()]
 
 
@@ -258,7 +262,7 @@ def differs(sent, data, events):
     """Why EVENTS are not the session of SENT, or None."""
     kinds = [e.text("NETD_EVENT") for e in events]
     if kinds == ["refused"]:
-        return None if "receipt" not in str(sent.answer) else "refused with a receipt"
+        return None if "session=" not in str(sent.answer) else "refused with a receipt"
     if kinds[0] != "connect" or kinds[-1] != "disconnect" or set(kinds[1:-1]) - {"data"}:
         return f"events {kinds[:2]}...{kinds[-2:]}"
     logged = journal.joined(events)
@@ -287,8 +291,9 @@ def soak(box, arguments):
     with traffic.file_inside(box, path, text):
         traffic.journald_restart(box)
         netd.start(config=CONFIG, dropin=DROPIN)
-        netd.send(b"warm\n")
+        warm = netd.send(b"warm\n")
         run = Soak(netd, arguments)
+        run.others.add(warm.session.encode())
         pid, (memory, descriptors) = netd.pid, run.at_rest()
         run.run()
         memory_after, descriptors_after = run.at_rest()
