@@ -156,6 +156,11 @@ def test_p9_memory_max_far_too_small(netd):
                     client.sendall(b"x" * 60000)
             wait_for(lambda: re.search("signal 9|oom-kill|status=9/KILL", netd.log()),
                      "memory to run out", 60)
+        # Once there is memory, nobody has to start it.
+        if MEMORY.exists():
+            (cgroup / "memory.limit_in_bytes").write_text("-1", encoding="ascii")
+        netd.configure()
+        wait_for(lambda: is_served(netd), "netd to be back", 60)
     finally:
         netd.box.run("systemctl", "restart", "netd", check=False)
         if MEMORY.exists():
@@ -163,6 +168,13 @@ def test_p9_memory_max_far_too_small(netd):
             cgroup.rmdir()
     netd.start()
     served(netd)
+
+
+def is_served(netd):
+    try:
+        return netd.send(b"still served\n", timeout=5).records == 1
+    except (OSError, AssertionError):
+        return False
 
 
 def outside(box, pid):
