@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What the other tests rely on: the reader of the Journal Export Format, and the box's network."""
 
+import json
 import pathlib
 import re
+import statistics
 
 import pytest
 
@@ -83,3 +85,21 @@ def test_boxes_have_loopback_only(box):
 def test_the_readme_has_the_table_of_the_bench():
     table = (SOURCE / "tests/bench/results/bench.md").read_text(encoding="utf-8")
     assert table in (SOURCE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_manual_has_the_figures_of_the_bench():
+    """Records a second, as a share of those without the setting, on both releases."""
+    data = json.loads((SOURCE / "tests/bench/results/bench.json").read_text(encoding="utf-8"))
+
+    def rate(runs):
+        return statistics.median(run["records_per_second"] for run in runs)
+
+    shares = {name: [rate(of[name]) / rate(of["as in every row"]) for of in data["tuning"].values()]
+              for name in next(iter(data["tuning"].values()))}
+    del shares["as in every row"]
+    lines = [f".It Cm {name} Ta {first:.2f} Ta {second:.2f}\n"
+             for name, (first, second) in shares.items()]
+    first, second = (rate(of["netd-x2"]) / rate(of["netd-100"])
+                     for of in data["rows"]["results"].values())
+    lines.append(f".It two instances, see below Ta {first:.2f} Ta {second:.2f}\n")
+    assert "".join(lines) in (SOURCE / "man/netd.8").read_text(encoding="utf-8")
