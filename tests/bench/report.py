@@ -66,7 +66,8 @@ def table_of_sessions(data):
         for count, runs in part["active"].items():
             lines.append(f"  {int(count):6,} active sessions: "
                          f"{spread(runs, 'records_per_second')[0]:9,.0f} records/s, "
-                         f"{spread(runs, 'daemon_usec')[0]:.2f} µs a record")
+                         f"{spread(runs, 'daemon_usec')[0]:.2f} µs a record, "
+                         f"{spread(runs, 'memory')[0] / 1e6:.1f} MB")
         lines.append("")
     return lines
 
