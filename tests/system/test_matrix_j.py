@@ -13,8 +13,8 @@ import pytest
 import journal
 from box import wait_for
 from traffic import (Feeder, check, cpu_ticks, finish, is_held, journald_pid, journald_restart,
-                     journald_stopped, lines, memory, processes, records_logged, seeded, served, session_of,
-                     sessions_open, worker)
+                     journald_stopped, lines, memory, open_descriptors, processes, records_logged,
+                     seeded, served, session_of, sessions_open, worker)
 
 JOURNALD = ["systemd-journald.socket", "systemd-journald-dev-log.socket",
             "systemd-journald-audit.socket", "systemd-journald.service"]
@@ -22,13 +22,16 @@ JOURNALD = ["systemd-journald.socket", "systemd-journald-dev-log.socket",
 
 @contextlib.contextmanager
 def unharmed(netd):
-    """No process of netd ends in here, and the next client is served."""
+    """No process of netd ends in here, no descriptor is left behind, and the next client is served."""
     before = processes(netd)
     assert len(before) == 2
+    descriptors = open_descriptors(netd, before[0])
     yield
     assert processes(netd) == before
     served(netd)
     wait_for(lambda: sessions_open(netd) == 0, "all sessions to be over")
+    # One more: the journal's socket. Connections linger for a moment.
+    wait_for(lambda: open_descriptors(netd, before[0]) <= descriptors + 1, "their descriptors")
 
 
 @contextlib.contextmanager
