@@ -148,8 +148,7 @@ int table_open(struct table *ret, int header_fd, int regions_fd)
     capacity = t.header->capacity;
     if (t.header->magic != TABLE_MAGIC || t.header->layout != (uint32_t)TABLE_LAYOUT ||
         t.header->used > capacity || capacity == 0 ||
-        capacity > SESSIONS_MAX_HIGH + TABLE_LINGERING ||
-        t.header->output > OUTPUT_EXPORT ||
+        capacity > SESSIONS_MAX_HIGH + TABLE_LINGERING || t.header->output > OUTPUT_EXPORT ||
         (size_t)header.st_size < table_header_size(capacity) || /* more: it could not be grown */
         (size_t)regions.st_size < capacity * REGION_SIZE)
         r = -EPROTONOSUPPORT;
