@@ -194,6 +194,7 @@ static void serve(void)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC);
 
+    read_sink(); /* what the adoption wrote, which may have ended all of them */
     for (int i = 0; i < ROUNDS && clients.sessions > 0; i++) {
         if (i == ROUNDS / 2)
             clients_stop(&clients);
