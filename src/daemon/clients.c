@@ -479,6 +479,7 @@ void clients_tick(struct clients *c, uint64_t now)
 {
     clients_end_lingering(c, now);
     clients_cool(c, now);
+    journal_trim(&c->journal);
     if (!clients_is_held(c) && !c->stopping && clients_have_idle_timeout(c))
         clients_end_idle(c, now);
     clients_finish_round(c);

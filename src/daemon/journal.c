@@ -29,6 +29,10 @@
 /* Asked for, and cut down by the kernel to what net.core.wmem_max allows. */
 #define SEND_BUFFER (8 * 1024 * 1024)
 
+/* What the text of a batch usually needs, and of pages of any size a multiple. Escaped records need
+ * more. */
+#define ARENA_KEPT ((size_t)64 * 1024)
+
 static int journal_open_stdout(int *ret)
 {
     struct stat st;
@@ -125,8 +129,17 @@ void batch_reset(struct batch *batch)
 void journal_reset(struct journal *j)
 {
     batch_reset(j->batch);
+    if (j->arena.used > j->arena_most)
+        j->arena_most = j->arena.used;
     j->arena.used = 0;
     j->written = 0;
+}
+
+void journal_trim(struct journal *j)
+{
+    if (j->arena_most <= ARENA_KEPT && j->arena.used <= ARENA_KEPT)
+        (void)madvise(j->arena.base + ARENA_KEPT, j->arena.size - ARENA_KEPT, MADV_DONTNEED);
+    j->arena_most = 0;
 }
 
 /* --- The journal's socket --- */

@@ -62,6 +62,7 @@ struct journal {
     int fd;           /* -1: not connected */
     struct batch *batch;
     struct arena arena;
+    size_t arena_most; /* bytes of it that a batch used since the last journal_trim() */
     struct entry entries[BATCH_MAX];
     size_t datagram_max;   /* bytes that the socket takes in one datagram, at most DATAGRAM_MAX */
     size_t written;        /* standard output: bytes of the first entry that are out */
@@ -105,6 +106,9 @@ void batch_reset(struct batch *batch);
 
 /* All is accounted for: the batch and its text may be used again. */
 void journal_reset(struct journal *j);
+
+/* Gives back the memory that no batch has needed since the last call. */
+void journal_trim(struct journal *j);
 
 /* How long to wait before journal_send() is worth another try. */
 uint64_t journal_retry_usec(const struct journal *j);

@@ -62,7 +62,8 @@ def table_of_sessions(data):
             rate, least, most = spread(runs, "records_per_second")
             lines.append(f"  connect, one record, disconnect, {name}: {rate:,.0f} sessions/s "
                          f"({least:,.0f} to {most:,.0f}), {spread(runs, 'daemon_usec')[0]:.1f} µs, "
-                         f"journald {spread(runs, 'journald_usec')[0]:.1f} µs")
+                         f"journald {spread(runs, 'journald_usec')[0]:.1f} µs, client and all else "
+                         f"{statistics.median(r['others_usec'] / r['entries'] for r in runs):.1f} µs")
         for count, runs in part["active"].items():
             lines.append(f"  {int(count):6,} active sessions: "
                          f"{spread(runs, 'records_per_second')[0]:9,.0f} records/s, "

@@ -35,12 +35,13 @@ DROPIN = "[Unit]\nStartLimitIntervalSec=0\n"
 JOURNALD = ("/etc/systemd/journald.conf.d/soak.conf",
             "[Journal]\nSystemMaxUse=20G\nSystemKeepFree=1\nSystemMaxFiles=100000\nForwardToSyslog=no\n")
 SAMPLE_SECONDS = 5
-GROWTH_MAX = 4 << 20  # bytes that netd at rest may be larger in the end
+GROWTH_MAX = 1 << 20  # bytes that netd at rest may be larger in the end, but for programs
 
 # What became of one connection. DATA is made anew from SEED when it is compared.
 Sent = collections.namedtuple("Sent", "kind seed port size answer")
-# ALONE: while nobody kills workers.
+# ALONE: while nobody kills workers. MEMORY: bytes by kind.
 Sample = collections.namedtuple("Sample", "alone time memory")
+KINDS = {"Anon": "its own", "Shmem": "table and clients' bytes", "File": "programs"}
 
 
 def data_of(kind, seed):
@@ -159,26 +160,27 @@ class Soak:
         """Memory of netd's two processes, and descriptors, without clients."""
         wait_for(lambda: traffic.sessions_open(self.netd) == 0, "the last session", timeout=120)
         time.sleep(4)  # the last connections linger; pages are given back a second later
-        return traffic.memory(self.netd), traffic.open_descriptors(self.netd, self.netd.pid)
+        return traffic.memory_by_kind(self.netd), traffic.open_descriptors(self.netd, self.netd.pid)
 
     def sample(self):
         while not self.over.wait(SAMPLE_SECONDS):
             alone = self.alone.is_set()
             try:
-                self.samples.append(Sample(alone, time.monotonic(), traffic.memory(self.netd)))
+                memory = traffic.memory_by_kind(self.netd)
+                self.samples.append(Sample(alone, time.monotonic(), memory))
             except AssertionError:
                 pass  # a worker was gone between two looks
 
-    def slope(self, alone):
+    def slope(self, alone, kind):
         """Bytes a minute that memory grew by, by least squares."""
         samples = [s for s in self.samples if s.alone == alone]
         n = len(samples)
         if n < 2:
             return 0
         x0 = sum(s.time for s in samples) / n
-        y0 = sum(s.memory for s in samples) / n
+        y0 = sum(s.memory[kind] for s in samples) / n
         spread = sum((s.time - x0) ** 2 for s in samples)
-        return 60 * sum((s.time - x0) * (s.memory - y0) for s in samples) / spread
+        return 60 * sum((s.time - x0) * (s.memory[kind] - y0) for s in samples) / spread
 
     def run(self):
         jobs = [lambda i=i: self.client(i) for i in range(self.arguments.clients)]
@@ -307,15 +309,16 @@ def soak(box, arguments):
     print(f"{len(run.sent)} sessions ({', '.join(f'{n} {k}' for k, n in kinds.most_common())}), "
           f"{size / 1e6:.1f} MB")
     print("faults: " + ", ".join(f"{n} {name}" for name, n in run.faults.most_common()))
-    print(f"memory at rest {memory >> 10} KiB before, {memory_after >> 10} KiB after; "
-          f"under load {run.slope(False) / 1024:+.1f} KiB a minute, "
-          f"of one worker {run.slope(True) / 1024:+.1f}")
+    for kind, name in KINDS.items():
+        print(f"memory, {name}: at rest {memory[kind] >> 10} KiB before, {memory_after[kind] >> 10} "
+              f"KiB after; under load {run.slope(False, kind) / 1024:+.1f} KiB a minute, "
+              f"of one worker {run.slope(True, kind) / 1024:+.1f}")
     print(f"descriptors {descriptors} before, {descriptors_after} after")
     if not same:
         wrong.append("netd's main process was not the same in the end")
     if descriptors_after > descriptors:
         wrong.append("descriptors were left behind")
-    if memory_after > memory + GROWTH_MAX:
+    if sum(memory_after[kind] - memory[kind] for kind in ("Anon", "Shmem")) > GROWTH_MAX:
         wrong.append("memory grew")
     wrong += run.errors
     for what in wrong[:50]:

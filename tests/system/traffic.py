@@ -5,6 +5,7 @@ The second half says independently of netd's own code, in Python's terms, what r
 and what MESSAGE shows of one. check() holds a session's events against it, field by field.
 """
 
+import collections
 import contextlib
 import os
 import random
@@ -180,11 +181,20 @@ def worker(netd):
     return wait_for(lambda: processes(netd)[1:], "a worker")[0]
 
 
-def memory(netd, pids=None):
-    """Bytes that netd has resident, those that its processes share counted in each."""
+def memory_by_kind(netd, pids=None):
+    """Bytes that netd has resident, those that its processes share counted in each: Anon, Shmem (the
+    table and its regions) and File (programs and libraries)."""
     pids = pids or processes(netd)
     text = netd.box.sh("cat " + " ".join(f"/proc/{pid}/status" for pid in pids))
-    return sum(int(n) * 1024 for n in re.findall(r"^VmRSS:\s+(\d+) kB$", text, re.M))
+    kinds = collections.Counter()
+    for kind, kilobytes in re.findall(r"^Rss(\w+):\s+(\d+) kB$", text, re.M):
+        kinds[kind] += int(kilobytes) * 1024
+    return kinds
+
+
+def memory(netd, pids=None):
+    """All of it."""
+    return sum(memory_by_kind(netd, pids).values())
 
 
 def cpu_ticks(netd, pids):

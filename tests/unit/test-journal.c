@@ -341,6 +341,26 @@ static void large_entries_are_memfds(void **state)
     assert_int_equal(journal->memfd, -1);
 }
 
+static void memory_of_long_entries_is_given_back(void **state)
+{
+    uint8_t *far;
+
+    (void)state;
+    begin();
+    far = journal->arena.base + journal->arena.size - 1;
+    *far = 'x';
+    journal->arena.used = journal->arena.size;
+    journal_trim(journal);
+    assert_int_equal(*far, 'x'); /* a batch has it */
+    journal_reset(journal);
+    journal_trim(journal);
+    assert_int_equal(*far, 'x'); /* the next one may be as long */
+    *journal->arena.base = 'y';
+    journal_trim(journal);
+    assert_int_equal(*far, 0);
+    assert_int_equal(*journal->arena.base, 'y');
+}
+
 /* Memory in memfds that nobody reads has a limit of its own. */
 static void waiting_memfds_are_bounded(void **state)
 {
@@ -601,6 +621,7 @@ int main(void)
         TEST(missing_journal_is_waited_for),
         TEST(journal_that_goes_away_is_found_again),
         TEST(large_entries_are_memfds),
+        TEST(memory_of_long_entries_is_given_back),
         TEST(waiting_memfds_are_bounded),
         TEST(large_entry_may_become_a_small_one),
         TEST(half_a_reset_is_a_whole_one),
