@@ -35,14 +35,14 @@
 
 static int journal_open_stdout(int *ret)
 {
+    int flags = fcntl(STDOUT_FILENO, F_GETFL), fd = -1;
     struct stat st;
-    int fd = -1;
 
-    if (fstat(STDOUT_FILENO, &st) < 0)
+    if (flags < 0 || fstat(STDOUT_FILENO, &st) < 0)
         return -errno;
     /* O_NONBLOCK belongs to the open file that others share, so a pipe or terminal is opened anew.
-     */
-    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
+     * Not what may only be read: that would give it the right to swallow everything. */
+    if ((flags & O_ACCMODE) != O_RDONLY && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
         fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);

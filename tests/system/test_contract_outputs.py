@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Events on standard output: a person's lines, or the Journal Export Format; and where "auto" goes."""
 
+import contextlib
 import re
 import socket
 import tempfile
@@ -145,6 +146,23 @@ def test_a_gone_reader_ends_netd_with_1(box):
             said = program.process.stderr.read()
         program.process.stdout = None
     assert re.search(rb"^netd: standard output: Broken pipe$", said, re.M), said
+
+
+@pytest.mark.parametrize("output", ["text", "export"])
+@pytest.mark.parametrize("closed", [">&-", "0</dev/null 1>&0"])
+def test_p11_a_standard_output_that_cannot_be_written(box, output, closed):
+    """Nobody is told that it was logged."""
+    shell = f"exec netd -o {output} -p 0 {closed}"
+    with ByHand(box, program=("sh", "-c", shell)) as program:
+        port = int(program.ready().rpartition(":")[2])
+        with box.connect(port) as client:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"x\n")
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(4096) == b""
+            assert program.process.wait(30) == 1
+            said = program.process.stderr.read()
+    assert re.search(rb"^netd: standard output: Bad file descriptor$", said, re.M), said
 
 
 def test_a_slow_reader_is_waited_for(box):
