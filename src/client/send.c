@@ -6,6 +6,7 @@
  */
 #include "client/client.h"
 #include "client/connect.h"
+#include "client/output.h"
 #include "client/receipt.h"
 
 #include <errno.h>
@@ -275,6 +276,16 @@ static int send_fail_silence(const struct sender *s, int error)
                        error < 0 ? strerror(-error) : "the connection was closed", s->sent);
 }
 
+static void send_print_counts(const struct sender *s, const struct receipt *receipt)
+{
+    char records[COUNT_TEXT_MAX], bytes[COUNT_TEXT_MAX];
+
+    output_count(receipt->records, "record", records);
+    output_count(receipt->bytes, "byte", bytes);
+    fprintf(stderr, "netd-client: %s, %s in %.3f s, end: %s\n", records, bytes, sender_seconds(s),
+            receipt->reason);
+}
+
 /* COMPLETE: everything was sent. ERROR: what the connection ended with, or 0. */
 static int send_report(const struct sender *s, const struct options *options, bool complete,
                        int error)
@@ -293,8 +304,7 @@ static int send_report(const struct sender *s, const struct options *options, bo
     if (!options->quiet)
         puts(receipt.session);
     if (options->verbose)
-        fprintf(stderr, "netd-client: %" PRIu64 " records, %" PRIu64 " bytes in %.3f s, end: %s\n",
-                receipt.records, receipt.bytes, sender_seconds(s), receipt.reason);
+        send_print_counts(s, &receipt);
     return STATUS_OK;
 }
 

@@ -101,6 +101,8 @@ def test_verbose_adds_counts(netd):
     result = netd.box.run("netd-client", "-v", "send", "one", "two")
     assert re.fullmatch(r"netd-client: 2 records, 8 bytes in \d+\.\d{3} s, end: eof\n",
                         result.stderr)
+    result = netd.box.run("netd-client", "-v", "send", "")
+    assert result.stderr.startswith("netd-client: 1 record, 1 byte in ")
 
 
 def test_a_message_of_two_lines_is_refused(box):
