@@ -202,8 +202,9 @@ $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^
 
-# The files in systemd/ name the default paths; the installed ones name the chosen paths.
-SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g'
+# The files in systemd/ and man/ name the default paths; the installed ones name the chosen paths.
+SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g' \
+    -e 's|/etc/netd|$(SYSCONFDIR)/netd|g' -e 's|/usr/local/share/doc/netd|$(EXAMPLEDIR)|g'
 # A configuration file that is there belongs to the administrator.
 KEEP = sh -c 'test -e "$$2" || $(INSTALL) -D -m 644 "$$1" "$$2"' -
 UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
@@ -227,7 +228,8 @@ install: all
 	$(INSTALL) -D -m 644 -t $(DESTDIR)$(CATALOGDIR) $(CATALOG)
 	$(INSTALL) -D -m 644 -t $(DESTDIR)$(EXAMPLEDIR) $(EXAMPLES)
 	for m in $(MAN); do \
-	    $(INSTALL) -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${m##*.} $$m || exit 1; \
+	    $(INSTALL) -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${m##*.} $$m && \
+	    $(SUBSTITUTE) $$m >$(DESTDIR)$(MANDIR)/man$${m##*.}/$${m#man/} || exit 1; \
 	done
 	$(INSTALL) -D -m 644 etc/completion/netd-client.bash $(DESTDIR)$(BASHDIR)/netd-client
 	$(INSTALL) -D -m 644 etc/completion/netd-client.fish $(DESTDIR)$(FISHDIR)/netd-client.fish

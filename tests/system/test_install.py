@@ -59,7 +59,7 @@ def test_the_umask_does_not_reach_what_is_installed(box, directory):
     assert not box.sh(f"find {directory}/* ! -perm -o=r").strip()
 
 
-def test_unit_files_name_the_chosen_paths(box, directory):
+def test_unit_files_and_manual_pages_name_the_chosen_paths(box, directory):
     make(box, "install", f"DESTDIR={directory}", "PREFIX=/opt/netd", "SYSCONFDIR=/opt/etc",
          "UNITDIR=/opt/units")
     unit = box.sh(f"cat {directory}/opt/units/netd.service")
@@ -68,6 +68,11 @@ def test_unit_files_name_the_chosen_paths(box, directory):
     assert "ExecPaths=/opt/netd/sbin " in unit
     assert "EnvironmentFile=-/opt/etc/default/netd\n" in unit
     assert "/usr/local/sbin" not in unit
+    pages = box.sh(f"cat {directory}/opt/netd/share/man/man*/*")
+    assert "# cp /opt/netd/share/doc/netd/socket-only.conf " in pages
+    assert ".It Pa /opt/etc/netd/netd.conf\n" in pages
+    assert "/usr/local" not in pages
+    assert not re.search("(?<!/opt)/etc/(netd|default)", pages)
 
 
 def test_the_program_reads_the_chosen_sysconfdir(box, directory):
