@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,23 +35,23 @@
  * more. */
 #define ARENA_KEPT ((size_t)64 * 1024)
 
-static int journal_open_stdout(int *ret)
+static int journal_open_stdout(struct journal *j)
 {
-    int flags = fcntl(STDOUT_FILENO, F_GETFL), fd = -1;
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
     struct stat st;
 
     if (flags < 0 || fstat(STDOUT_FILENO, &st) < 0)
         return -errno;
-    /* O_NONBLOCK belongs to the open file that others share, so a pipe or terminal is opened anew.
-     * Not what may only be read: that would give it the right to swallow everything. */
-    if ((flags & O_ACCMODE) != O_RDONLY && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
-        fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0)
-        fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0)
-        return -errno;
-    *ret = fd;
-    return 0;
+    /* O_NONBLOCK belongs to the open file that others share, so a pipe or terminal is opened anew;
+     * another user's cannot be. Not what may only be read: that would give it the right to swallow
+     * everything. */
+    if ((flags & O_ACCMODE) != O_RDONLY && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
+        j->fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        j->blocks = j->fd < 0;
+    }
+    if (j->fd < 0)
+        j->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    return j->fd < 0 ? -errno : 0;
 }
 
 int journal_init(struct journal *j, enum output output, const char *path, struct batch *batch)
@@ -66,7 +68,7 @@ int journal_init(struct journal *j, enum output output, const char *path, struct
         .arena.size = EVENT_ARENA_SIZE,
     };
     if (output != OUTPUT_JOURNAL) {
-        r = journal_open_stdout(&j->fd);
+        r = journal_open_stdout(j);
         if (r < 0)
             return r;
     }
@@ -264,6 +266,24 @@ static int journal_send_some(struct journal *j, uint32_t i)
 
 /* --- Standard output --- */
 
+/* As writev(2), which for a pipe or terminal that is ready waits for none of the first PIPE_BUF
+ * bytes. It may change PIECES. */
+static ssize_t journal_writev(const struct journal *j, struct iovec *pieces, size_t count)
+{
+    struct pollfd ready = {.fd = j->fd, .events = POLLOUT};
+    size_t room = PIPE_BUF;
+
+    if (j->blocks && poll(&ready, 1, 0) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    for (size_t i = 0; j->blocks && i < count; i++) {
+        pieces[i].iov_len = min_size(pieces[i].iov_len, room);
+        room -= pieces[i].iov_len;
+    }
+    return writev(j->fd, pieces, (int)count);
+}
+
 /* Writes the rest of the entry number I. Returns 1 when all of it is out, or a negative errno. */
 static int journal_write(struct journal *j, uint32_t i)
 {
@@ -288,7 +308,7 @@ static int journal_write(struct journal *j, uint32_t i)
     __atomic_store_n(&j->batch->begun, i + 1, __ATOMIC_RELEASE);
     n = sendmsg(j->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == ENOTSOCK)
-        n = writev(j->fd, pieces, (int)count);
+        n = journal_writev(j, pieces, count);
     if (n < 0) {
         if (j->written == 0)
             __atomic_store_n(&j->batch->begun, 0, __ATOMIC_RELEASE);

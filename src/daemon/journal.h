@@ -60,6 +60,7 @@ struct journal {
     enum output output;
     const char *path; /* of journald's socket */
     int fd;           /* -1: not connected */
+    bool blocks;      /* standard output: a write may wait */
     struct batch *batch;
     struct arena arena;
     size_t arena_most; /* bytes of it that a batch used since the last journal_trim() */

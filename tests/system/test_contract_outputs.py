@@ -181,6 +181,25 @@ def test_a_slow_reader_is_waited_for(box):
     assert journal.joined(journal.parse(out)) == data[:100000]
 
 
+def test_a_slow_reader_of_another_user_holds_nothing_up(box):
+    """netd cannot open that pipe anew to write without waiting. It stops all the same."""
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    box.sh("echo 'sessions = { stop_timeout = 1; };' >/tmp/netd-patience.conf")
+    with ByHand(box, "-o", "export", "-p", "0", "-c", "/tmp/netd-patience.conf",
+                program=(*nobody, "netd")) as program:
+        port = int(program.ready().rpartition(":")[2])
+        with box.connect(port) as client:
+            client.sendall(b"." * 100_000 + b"\n" + b"\n" * 1000)
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(1)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            program.kill("TERM")
+            assert program.process.wait(30) == 1
+            assert program.process.stderr.read() == \
+                b"netd: stopped before the journal took the last of 1 sessions; they were reset\n"
+
+
 def test_disk_full_is_waited_for(box):
     """A file on a full file system takes no more for a while: nothing is lost."""
     assert complaint(box, "-o", "file", status=2)
