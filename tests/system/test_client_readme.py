@@ -42,6 +42,18 @@ def check(command, output):
         del written[:written.index(normal(line)) + 1]
 
 
+def test_what_netd_itself_had_to_say(netd):
+    """All of it, and no event."""
+    readme = (SOURCE / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\| what netd itself had to say \| `(.+)` \|$", readme, re.M)
+    netd.start()
+    netd.send(b"said by a client\n")
+    netd.box.run("systemctl", "reload", "netd")
+    wait_for(lambda: netd.box.sh(f"journalctl --sync; {command} -o cat").splitlines()[-3:]
+             == ["listening on 127.0.0.1:3000", "reloaded", "listening on 127.0.0.1:3000"],
+             "netd's own lines")
+
+
 def test_the_tour(netd):
     box = netd.box
     box.sh(f"rm -rf /var/log/journal/*.{SPACE}")
