@@ -53,12 +53,25 @@ from daemon import Netd
 
 SOURCE_INSIDE = "/usr/src/netd"
 
+# For --sanitize. What a process finds stops it, and stands in a file here.
+REPORTS = "/var/netd-sanitizer"
+SANITIZER = f"""[Service]
+Environment=ASAN_OPTIONS=log_path={REPORTS}/report
+Environment=UBSAN_OPTIONS=log_path={REPORTS}/report:print_stacktrace=1
+ReadWritePaths={REPORTS}
+# How LeakSanitizer looks at a process.
+SystemCallFilter=ptrace
+"""
+
 
 def pytest_addoption(parser):
     parser.addoption("--release", action="append", choices=RELEASES,
                      help="run on this Debian release (may be given again; default: all)")
     parser.addoption("--long", action="store_true",
                      help="let tests that need minutes have them (default: shortened)")
+    parser.addoption("--sanitize", action="store_true",
+                     help="netd and netd-client with gcc's sanitizers, in a sandbox that lets them; "
+                     "no test may leave a report")
 
 
 def pytest_configure():
@@ -119,28 +132,51 @@ def pytest_terminal_summary(terminalreporter, config):
         + " ".join(row for row in ROWS if row in shortened))
 
 
-def install(box):
+def install(box, sanitize=False):
     """Builds the tree inside with warnings as errors, and installs it."""
     copy_source(box.path(SOURCE_INSIDE))
     variables = os.environ.get("NETD_TEST_COVERAGE", "WERROR=1").split(",")
-    box.run("make", "-C", SOURCE_INSIDE, "-j2", *variables, timeout=600)
+    if sanitize:
+        variables.append("SANITIZE=address,undefined")
+    box.run("make", "-C", SOURCE_INSIDE, "-j2", *variables, timeout=1200)
+    for dropin in extra_dropins(box):
+        shutil.rmtree(dropin.parent, ignore_errors=True)
     box.run("make", "-C", SOURCE_INSIDE, *variables, "install", timeout=120)
+    if sanitize:
+        prepare_sanitizer(box)
     if "NETD_TEST_COVERAGE" in os.environ:
         prepare_coverage(box)
 
 
-def coverage_dropins(box):
+def extra_dropins(box):
     """Not where tests put theirs and remove the directory."""
     for unit in ("netd.service", "netd@.service"):
-        yield box.path(f"/usr/local/lib/systemd/system/{unit}.d/coverage.conf")
+        yield box.path(f"/usr/local/lib/systemd/system/{unit}.d/extra.conf")
+
+
+def add_dropins(box, text):
+    for dropin in extra_dropins(box):
+        dropin.parent.mkdir(exist_ok=True)
+        dropin.write_text(text, encoding="ascii")
+
+
+def prepare_sanitizer(box):
+    add_dropins(box, SANITIZER)
+    box.sh(f"rm -rf {REPORTS}; mkdir -m 1777 {REPORTS}; systemctl daemon-reload")
+
+
+def sanitizer_reports(box):
+    """All that is there, which is then gone."""
+    found = [path.read_text(encoding="utf-8", errors="replace")
+             for path in box.path(REPORTS).glob("*")]
+    box.sh(f"rm -f {REPORTS}/*")
+    return "\n".join(found)
 
 
 def prepare_coverage(box):
     """What ran is written down beside the objects, by services that may write nowhere else, and by
     any user: so the files are there already, for everybody."""
-    for dropin in coverage_dropins(box):
-        dropin.parent.mkdir(exist_ok=True)
-        dropin.write_text(f"[Service]\nReadWritePaths={SOURCE_INSIDE}/build\n", encoding="ascii")
+    add_dropins(box, f"[Service]\nReadWritePaths={SOURCE_INSIDE}/build\n")
     box.sh(f"""
         cd {SOURCE_INSIDE}/build
         find . -name '*.gcda' -delete
@@ -152,7 +188,7 @@ def prepare_coverage(box):
 
 def collect_coverage(box):
     """Copies it to where tests/coverage.py looks."""
-    for dropin in coverage_dropins(box):
+    for dropin in extra_dropins(box):
         shutil.rmtree(dropin.parent)
     target = SOURCE / "build/coverage/system"
     shutil.rmtree(target, ignore_errors=True)
@@ -185,7 +221,7 @@ def files(request):
 
 
 @pytest.fixture(scope="session")
-def boxes(files):
+def boxes(files, request):
     """Release to its booted box with netd installed."""
     keep = bool(os.environ.get("NETD_TEST_KEEP"))
     made = {release: Box(release, f.box) for release, f in files.items()}
@@ -194,7 +230,8 @@ def boxes(files):
             for box in made.values():
                 if not (keep and box.adopt()):
                     box.boot(keep)
-            list(pool.map(install, made.values()))
+            sanitize = request.config.getoption("--sanitize")
+            list(pool.map(lambda box: install(box, sanitize), made.values()))
         yield made
         if "NETD_TEST_COVERAGE" in os.environ:
             collect_coverage(made[RELEASES[0]])
@@ -217,12 +254,15 @@ def long(request):
 
 
 @pytest.fixture
-def netd(box):
+def netd(box, request):
     """netd in one release's container, not started, with the configuration that it came with."""
     netd = Netd(box)
     netd.reset()
     yield netd
     netd.reset()
+    if request.config.getoption("--sanitize"):
+        found = sanitizer_reports(box)
+        assert not found, found
 
 
 @pytest.fixture
