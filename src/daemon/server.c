@@ -290,10 +290,7 @@ static int server_add_listeners(struct server *v)
 
         if (l->fd < 0)
             continue;
-        if (l->closing) {
-            (void)clients_accept(&v->clients, i, UINT32_MAX);
-            server_give_up(v, i);
-        }
+        server_give_up(v, i); /* who waits there is accepted like everybody else before */
         if (l->fd < 0)
             continue;
         r = sd_event_add_io(v->event, &v->listener_sources[i], l->fd, EPOLLIN, server_on_listener,
