@@ -308,6 +308,11 @@ void clients_retry(struct clients *c)
 
 /* --- Admission --- */
 
+static bool clients_have_room(const struct clients *c)
+{
+    return table_has_room(c->table) || table_list_first(c->table, LIST_LINGER);
+}
+
 /* Room in the table: the oldest of those that only linger goes. */
 static struct session *clients_take(struct clients *c)
 {
@@ -415,6 +420,8 @@ int clients_accept(struct clients *c, uint32_t listener, unsigned most)
     for (unsigned i = 0; i < most && !clients_is_held(c); i++) {
         struct endpoint peer = {0};
 
+        if (!clients_have_room(c) && clients_have_work(c))
+            break; /* those who are refused make room after their turn */
         fd = c->sessions < c->descriptors_max ? listener_accept(l, &peer) : -EMFILE;
         if (fd == -ECONNABORTED)
             continue;

@@ -434,6 +434,11 @@ int table_recover(struct table *t, bool resent)
     return 0;
 }
 
+bool table_has_room(const struct table *t)
+{
+    return t->free != NO_SESSION || t->header->used < t->header->capacity;
+}
+
 struct session *table_take(struct table *t)
 {
     uint32_t n = t->free;

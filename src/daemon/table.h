@@ -141,6 +141,9 @@ static inline uint8_t *table_region(const struct table *t, const struct session 
     return t->regions + (size_t)table_number(t, s) * REGION_SIZE;
 }
 
+/* True when there is a free session. */
+bool table_has_room(const struct table *t);
+
 /* Takes a free session: zeroed, not published yet, with what pages its region still has. NULL when
  * there is none. */
 struct session *table_take(struct table *t);

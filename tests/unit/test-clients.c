@@ -454,12 +454,29 @@ static void lingering_clients_make_room(void **state)
     assert_int_equal(rig.stories[1].refusals + rig.stories[2].refusals, 2);
 }
 
+/* Who was refused and did not have its turn yet does so in a moment. */
+static void refused_clients_make_room(void **state)
+{
+    (void)state;
+    rig.table.header->capacity = 2;
+    rig.table.header->listeners[0].settings.sessions_max = 1;
+    for (size_t i = 0; i < 3; i++)
+        client_connects(i, 0);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(clients_accept(rig.clients, 0, 3), 0);
+        settle();
+    }
+    client_hears(1, "netd error=session-limit\n");
+    client_hears(2, "netd error=session-limit\n");
+}
+
 /* And where all are in the middle of something, the connection is closed: nobody may hang. */
 static void nobody_hangs_without_room(void **state)
 {
     (void)state;
     rig.table.header->capacity = 1;
     client_comes(0);
+    settle();
     client_comes(1);
     settle();
     assert_int_equal(rig.clients->sessions, 1);
@@ -712,6 +729,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(shares_of_many_are_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(who_found_no_room_is_first, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(refused_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
