@@ -121,6 +121,27 @@ def test_who_waits_at_a_listener_that_goes_is_served(netd):
     assert netd.send(b"new", port=3001).bytes == 3
 
 
+def test_who_is_one_too_many_at_a_listener_that_goes_is_told(netd):
+    """Also when more wait there than the table has room for."""
+    netd.start(config="port = 3000; sessions = { max = 1; };")
+    processes = Processes(netd)
+    with netd.connect(timeout=120) as talker:
+        with journald_stopped(netd.box):
+            talker.sendall(lines(20000))
+            wait_for(lambda: is_held(netd), "a full queue")
+            waiting = [netd.connect(timeout=120) for _ in range(600)]
+            netd.box.path(CONFIG).write_text("port = 3001; sessions = { max = 1; };",
+                                             encoding="utf-8")
+            worker = processes.worker()
+            os.kill(processes.supervisor, signal.SIGHUP)
+            processes.worker(other_than=worker)
+        for client in waiting:
+            assert netd.answer(client) == "netd error=session-limit\n"
+            client.close()
+        assert finish(netd, talker).bytes == len(lines(20000))
+    assert len(netd.events(event="refused")) == len(waiting)
+
+
 @pytest.mark.parametrize("text, said", [
     ("port = 70000;", "netd.conf:1: port: "),
     ("port = ;", "netd.conf:1: "),
