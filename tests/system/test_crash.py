@@ -119,7 +119,8 @@ def every_place(death, client, *before):
     found = list(places(death, client, *before))
     met = [place for place, _ in found if place]
     print(f"{len(met)} places, {met[-1][0]} stops at system calls")
-    assert met[-1][0] > 50 and len(met) > met[-1][0] + 30
+    changes_least = 0 if before else 30  # little is left to do behind a late death
+    assert met[-1][0] > 50 and len(met) > met[-1][0] + changes_least
     return [result for _, result in found]
 
 
