@@ -399,7 +399,7 @@ static void clients_admit(struct clients *c, uint32_t listener, int fd, const st
     s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
     if (refusal != REASON_NONE)
         session_end(s, refusal, 0);
-    table_publish(c->table, s, refusal == REASON_NONE ? SESSION_OPEN : SESSION_REFUSED);
+    table_publish(s, refusal == REASON_NONE ? SESSION_OPEN : SESSION_REFUSED);
 
     c->sessions++;
     if (s->state == SESSION_OPEN)

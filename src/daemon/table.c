@@ -466,10 +466,9 @@ struct session *table_take(struct table *t)
     return s;
 }
 
-void table_publish(struct table *t, struct session *s, enum session_state state)
+void table_publish(struct session *s, enum session_state state)
 {
     __atomic_store_n(&s->state, state, __ATOMIC_RELEASE);
-    t->header->sessions_total += state == SESSION_OPEN;
 }
 
 void table_free(struct table *t, struct session *s)

@@ -60,7 +60,7 @@ struct table_header {
     /* For STATUS=. */
     uint32_t open; /* sessions going on */
     int32_t held;  /* 0, or the errno why the journal takes nothing */
-    uint64_t sessions_total, records_total;
+    uint64_t records_total;
 
     /* What the worker is at; looked at by the one after it. */
     uint32_t working; /* the session whose bytes are looked at, or NO_SESSION */
@@ -150,7 +150,7 @@ struct session *table_take(struct table *t);
 
 /* Makes a session that table_take() gave and the caller filled in visible to whoever maps the
  * table. */
-void table_publish(struct table *t, struct session *s, enum session_state state);
+void table_publish(struct session *s, enum session_state state);
 
 /* Frees the session and its list memberships; pages of its region stay until they are trimmed or
  * the next session has them. Its descriptor is the caller's. */

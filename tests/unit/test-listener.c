@@ -282,7 +282,7 @@ static void numbers_stay_while_sessions_name_them(void **state)
     s = table_take(&table);
     assert_non_null(s);
     s->listener = 0;
-    table_publish(&table, s, SESSION_OPEN);
+    table_publish(s, SESSION_OPEN);
     close_fd(&table.header->listeners[0].fd);
     settings.max_record = 8192;
     assert_int_equal(listeners_configure(&table, &settings, error), 0);

@@ -114,7 +114,7 @@ static void begin(bool tcp, enum session_state session_state)
     rig.s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 2}, .port = 3000};
     memset(rig.s->id, 0xab, sizeof(rig.s->id));
     rig.s->begin_usec = rig.s->active_usec = now_usec(CLOCK_MONOTONIC);
-    table_publish(&rig.table, rig.s, session_state);
+    table_publish(rig.s, session_state);
     rig.table.header->listeners[0].settings = settings;
     rig.connects = rig.ends = rig.refusals = 0;
     free(rig.stream.bytes);
