@@ -81,6 +81,14 @@ static bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
     return a->port == b->port && endpoint_same_address(a, b);
 }
 
+/* IPv4 in the clothes of IPv6, which a socket for IPv6 alone is not for: ipv6(7). */
+static bool address_is_mapped(const struct addrinfo *ai)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)ai->ai_addr;
+
+    return IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+}
+
 /* One attempt. Returns the descriptor or a negative errno. */
 static int listener_try(const struct addrinfo *ai, bool any, bool share)
 {
@@ -95,7 +103,7 @@ static int listener_try(const struct addrinfo *ai, bool any, bool share)
     if (share)
         listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (ai->ai_family == AF_INET6)
-        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any);
+        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any && !address_is_mapped(ai));
     if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
         return -errno;
     listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 0);

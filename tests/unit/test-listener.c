@@ -233,6 +233,31 @@ static void ipv6_alone_is_ipv6_alone(void **state)
     assert_int_equal(get_option(table.header->listeners[1].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
 }
 
+static void a_mapped_address_is_ipv4(void **state)
+{
+    const struct table_listener *l = &table.header->listeners[0];
+    struct endpoint peer;
+    int client, fd;
+
+    (void)state;
+    if (!have_ipv6())
+        skip();
+    snprintf(settings.host, sizeof(settings.host), "::ffff:127.0.0.1");
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(l->bound.family, AF_INET);
+    client = connect_to("127.0.0.1", l->bound.port);
+    fd = accept_at(l, &peer);
+    assert_true(fd >= 0);
+    assert_int_equal(peer.family, AF_INET);
+    close(client);
+    close(fd);
+    /* It is the one that is open. */
+    fd = l->fd;
+    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(l->fd, fd);
+    assert_false(l->closing);
+}
+
 static void errors_name_the_thing(void **state)
 {
     struct table_listener taken, before;
@@ -487,6 +512,7 @@ int main(void)
         TEST(other_address_is_opened_before_the_old_one_goes),
         TEST(every_address_and_one_share_the_port),
         TEST(ipv6_alone_is_ipv6_alone),
+        TEST(a_mapped_address_is_ipv4),
         TEST(errors_name_the_thing),
         TEST(numbers_stay_while_sessions_name_them),
         TEST(numbers_come_to_an_end),
