@@ -606,7 +606,8 @@ def damaged():
 
 
 def test_verify_and_cat_on_damaged_sessions(box, directory):
-    journal = Journal()
+    machine = box.run("cat", "/etc/machine-id").stdout.strip()
+    journal = Journal(_MACHINE_ID=machine)  # of a boot that is over
     data = [make(journal, session_id(n)) for n, (make, _) in enumerate(damaged())]
     journal.write(box, f"{directory}/a.journal")
     for n, (make, word) in enumerate(damaged()):
@@ -623,6 +624,22 @@ def test_verify_and_cat_on_damaged_sessions(box, directory):
     assert result.returncode == 1
     assert result.stdout.splitlines()[-1] == (
         "13 sessions: 2 ok, 4 repeats, 3 gap, 1 surplus, 2 no-beginning, 1 no-end")
+
+
+def test_verify_does_not_judge_who_may_go_on_elsewhere(box, directory):
+    journal = Journal(_MACHINE_ID="1" * 32)
+    journal.connect(A)
+    journal.data(A, b"more may come")
+    journal.connect(B)
+    journal.data(B, b"one")
+    journal.disconnect(B, 1, 4)
+    journal.write(box, f"{directory}/a.journal")
+    result = client(box, "verify", "-D", directory)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "1 session: 1 ok")
+    assert result.stderr == (
+        "netd-client: 1 session without an end may go on elsewhere: not checked\n")
+    assert client(box, "verify", "-q", "-D", directory).stderr == ""
+    assert client(box, "verify", "-D", directory, A).stdout.split()[1] == "no-end"
 
 
 def test_words_of_a_gap(box, directory):
