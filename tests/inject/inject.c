@@ -112,6 +112,9 @@ static const struct call {
     CALL(mmap, ENOMEM),
     CALL(newfstatat, ENOMEM, ENOENT),
     CALL(openat, EMFILE, ENOENT, EACCES, EIO),
+#ifdef SYS_poll
+    CALL(poll, ENOMEM, EINTR),
+#endif
     CALL(ppoll, EINTR, ENOMEM),
     CALL(pread64, EIO, EINTR),
     CALL(prlimit64, EPERM),

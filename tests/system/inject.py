@@ -125,8 +125,8 @@ def known_leak(stack):
     if frames and "/ld-linux" in frames[0] and any("in dlopen " in f for f in frames):
         return LOADER
     for i, frame in enumerate(frames):
-        if "in setlocale " in frame:
-            return LOCALE if all("/libc.so." in f for f in frames[:i]) else None
+        if re.search(r"in (__GI_)?setlocale ", frame):
+            return LOCALE if not any(" src/" in f for f in frames[:i]) else None
     return None
 
 
@@ -703,6 +703,18 @@ def reading_life(*words):
     return run
 
 
+def follow_life(life, programs):
+    """It waits for more, until nobody reads it any more."""
+    life.run(f"{programs}/netd-client", "follow", "--json", "-n", "1", "-D", JOURNAL)
+    life.until(lambda: b"\n" in life.out.data, "an event")
+    life.out.source.close()
+    life.out.over = True
+    life.until_end()
+    life.check_sound()
+    life.check_exit("netd-client", (0, 1, 3))
+    return "served" if life.status == 0 else "refused"
+
+
 LIVES = {
     "journal": journal_life,
     "export": export_life,
@@ -711,6 +723,7 @@ LIVES = {
     "sessions": reading_life("sessions", "--json"),
     "show": reading_life("show", SESSION),
     "follow": reading_life("follow", "--json", "-n", "10", SESSION),
+    "follow-all": follow_life,
     "cat": reading_life("cat", SESSION),
     "verify": reading_life("verify", "--json", SESSION, REPEATED),
 }
