@@ -12,7 +12,7 @@ from box import wait_for
 from conftest import SOURCE_INSIDE
 from crowd import Crowd, Processes
 from daemon import CONFIG
-from traffic import (finish, is_held, journald_stopped, lines, seeded, session_of,
+from traffic import (finish, is_held, is_over, journald_stopped, lines, seeded, session_of,
                      sessions_open)
 
 PROGRAM = "/usr/local/sbin/netd"
@@ -239,6 +239,22 @@ def test_a_stop_in_the_middle_of_a_reload(netd, long):
             client.close()
         wait_for(lambda: netd.show("ActiveState") == "inactive", "the end")
         assert netd.show("Result") == "success"
+
+
+def test_p5_a_stop_while_the_worker_hangs(netd):
+    """It does not wait for ever, and says that it failed."""
+    netd.start(config="sessions = { stop_timeout = 0; };")
+    processes = Processes(netd)
+    worker = processes.worker()
+    with netd.connect() as client:
+        client.sendall(b"half")
+        wait_for(lambda: sessions_open(netd) == 1, "the client to be in")
+        os.kill(worker, signal.SIGSTOP)
+        netd.box.run("systemctl", "stop", "netd.service")
+        assert netd.show("Result") == "exit-code"
+        assert "the worker did not stop in time" in netd.log()
+        assert not os.path.exists(f"/proc/{worker}")
+        assert is_over(client)
 
 
 def test_a_stop_that_comes_when_the_worker_has_yielded(netd):

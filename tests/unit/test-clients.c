@@ -675,6 +675,26 @@ static void restart(void)
     settle();
 }
 
+/* The worker died when the journal had the end, and the client not yet its answer. */
+static void ends_that_were_taken_are_answered(void **state)
+{
+    struct session *s = rig.table.sessions;
+    char answer[128] = "";
+
+    (void)state;
+    client_comes(0);
+    client_sends(0, "one\n", 4);
+    settle();
+    s->reason = REASON_SHUTDOWN;
+    s->end_usec = s->active_usec;
+    s->end_taken = true;
+    restart();
+    assert_int_equal(rig.table.header->open, 0);
+    assert_true(recv(rig.fds[0], answer, sizeof(answer) - 1, 0) > 0);
+    assert_non_null(strstr(answer, " records=1 bytes=4 end=shutdown\n"));
+    assert_int_equal(rig.stories[0].ends, 0); /* not logged twice */
+}
+
 static void lost_connections_are_errors(void **state)
 {
     struct session *s = rig.table.sessions;
@@ -737,6 +757,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_that_were_taken_are_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
