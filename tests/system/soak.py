@@ -220,27 +220,35 @@ class Soak:
 
     def compare(self):
         """Every connection with its session. Returns what differs."""
-        by_port, wrong, known = collections.defaultdict(list), {}, set()
+        by_port, wrong, known, silent = collections.defaultdict(list), {}, set(), []
         for sent in self.sent:
             by_port[sent.port].append(sent)
             if sent.size > 0:
                 wrong[sent] = "no session"
-        for events in self.sessions():
-            session = events[0]["NETD_SESSION_ID"]
-            if session in known:
-                wrong[session] = "goes on after its end"
-            known.add(session)
+
+        def match(events):
             # A port may be used again by a later client: the data tells them apart.
             for sent in by_port[int(events[0]["NETD_PEER"].rpartition(b":")[2])]:
                 why = differs(sent, data_of(sent.kind, sent.seed)[:sent.size], events)
                 if not why:
                     wrong.pop(sent, None)
                     by_port[sent.port].remove(sent)
-                    break
+                    return True
                 wrong[sent] = why
-            else:
-                if session not in self.others and journal.joined(events):
-                    wrong[session] = "nobody sent that"
+            return False
+
+        for events in self.sessions():
+            session = events[0]["NETD_SESSION_ID"]
+            if session in known:
+                wrong[session] = "goes on after its end"
+            known.add(session)
+            if not journal.joined(events):
+                silent.append(events)
+            elif not match(events) and session not in self.others:
+                wrong[session] = "nobody sent that"
+        # What is left for these: a reset that overtook everything, and who never sent anything.
+        for events in silent:
+            match(events)
         return [f"{what}: {why}" for what, why in wrong.items()]
 
 
