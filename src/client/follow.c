@@ -37,9 +37,7 @@ static int follow_is_over(struct reader *reader, const struct options *options, 
 
     r = reader_filter(reader, session, KIND_SESSION);
     if (r >= 0)
-        r = reader_seek_tail(reader);
-    if (r >= 0)
-        r = reader_previous(reader, &event);
+        r = reader_last(reader, &event);
     if (r <= 0 || event.kind == KIND_DISCONNECT)
         return r;
     if (session_life(&event) != LIFE_DIED)

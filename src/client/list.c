@@ -186,9 +186,7 @@ static int headless_read(struct session *s, struct reader *reader)
 
     r = reader_filter(reader, s->id, KIND_ANY);
     if (r >= 0)
-        r = reader_seek_tail(reader);
-    if (r >= 0)
-        r = reader_previous(reader, &event);
+        r = reader_last(reader, &event);
     if (r <= 0 || event.kind != KIND_DATA)
         return r < 0 ? r : 0; /* refused clients have ids, too */
     session_take_addresses(s, &event);

@@ -349,6 +349,13 @@ int reader_previous(struct reader *reader, struct event *ret)
     return reader_move(reader, ret, sd_journal_previous);
 }
 
+int reader_last(struct reader *reader, struct event *ret)
+{
+    int r = reader_seek_tail(reader);
+
+    return r < 0 ? r : reader_previous(reader, ret);
+}
+
 int reader_seek_last(struct reader *reader, uint64_t count)
 {
     int r = sd_journal_seek_tail(reader->journal);

@@ -90,6 +90,9 @@ int reader_begin(struct reader *reader, const char *session, unsigned kinds);
 int reader_next(struct reader *reader, struct event *ret);
 int reader_previous(struct reader *reader, struct event *ret);
 
+/* reader_seek_tail() and reader_previous() in one. */
+int reader_last(struct reader *reader, struct event *ret);
+
 /* Puts the position before the last COUNT events. Returns 0 or a negative errno. */
 int reader_seek_last(struct reader *reader, uint64_t count);
 

@@ -68,9 +68,7 @@ static int show_head(const struct output *output, struct reader *reader)
     if (r <= 0)
         return r;
     show_head_of(output, &event, true);
-    r = reader_seek_tail(reader);
-    if (r >= 0)
-        r = reader_previous(reader, &event);
+    r = reader_last(reader, &event);
     if (r > 0)
         show_head_of(output, &event, false);
     return r;

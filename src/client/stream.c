@@ -40,9 +40,7 @@ static int stream_life(struct reader *reader, const char *id, enum life *ret)
 
     r = reader_filter(reader, id, KIND_SESSION);
     if (r >= 0)
-        r = reader_seek_tail(reader);
-    if (r >= 0)
-        r = reader_previous(reader, &event);
+        r = reader_last(reader, &event);
     *ret = r > 0 ? session_life(&event) : LIFE_UNKNOWN;
     return r < 0 ? r : 0;
 }
