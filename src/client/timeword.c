@@ -283,8 +283,11 @@ static int parse_day(char *word, uint64_t now, uint64_t *ret)
 
 int timeword_parse(const char *text, uint64_t now, uint64_t *ret)
 {
+    static int (*const kinds[])(char *, uint64_t, uint64_t *) = {relative_parse, parse_day,
+                                                                 absolute_parse};
     size_t length = strlen(text);
     char word[WORD_MAX];
+    int r = -EINVAL;
 
     if (length >= sizeof(word))
         return -EINVAL;
@@ -295,12 +298,9 @@ int timeword_parse(const char *text, uint64_t now, uint64_t *ret)
     }
     if (*word == '@')
         return isdigit((unsigned char)word[1]) ? span_parse(word + 1, ret) : -EINVAL;
-    /* Each cuts what it knows off the end. */
-    if (relative_parse(word, now, ret) == 0)
-        return 0;
-    memcpy(word, text, length + 1);
-    if (parse_day(word, now, ret) == 0)
-        return 0;
-    memcpy(word, text, length + 1);
-    return absolute_parse(word, now, ret);
+    for (size_t i = 0; r < 0 && i < ARRAY_SIZE(kinds); i++) {
+        memcpy(word, text, length + 1); /* each cuts what it knows off the end */
+        r = kinds[i](word, now, ret);
+    }
+    return r;
 }
