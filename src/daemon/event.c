@@ -243,13 +243,14 @@ static void event_add_common(struct text *text, const struct event_source *sourc
         text_add(text, "%s %s ", source->id, event);
         return;
     }
-    if (source->output == OUTPUT_EXPORT)
+    if (source->output == OUTPUT_EXPORT) {
         text_add(text, "__REALTIME_TIMESTAMP=%" PRIu64 "\n__MONOTONIC_TIMESTAMP=%" PRIu64 "\n",
                  now_usec(CLOCK_REALTIME), now_usec(CLOCK_MONOTONIC));
-    /* Where /proc has nothing but processes (ProcSubset=) it is not known; an empty one makes
-     * systemd-journal-remote refuse the entry. */
-    if (source->output == OUTPUT_EXPORT && event_boot_id()[0])
-        text_field(text, "_BOOT_ID", event_boot_id());
+        /* Where /proc has nothing but processes (ProcSubset=) it is not known; an empty one makes
+         * systemd-journal-remote refuse the entry. */
+        if (event_boot_id()[0])
+            text_field(text, "_BOOT_ID", event_boot_id());
+    }
     text_field(text, "MESSAGE_ID", message_id);
     text_number(text, "PRIORITY", (uint64_t)source->priority);
     text_field(text, "SYSLOG_IDENTIFIER", "netd");
