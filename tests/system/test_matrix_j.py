@@ -106,6 +106,9 @@ def test_j2_journald_killed_again_and_again(netd, long):
             pid = journald_pid(netd.box)
             netd.box.run("kill", "-KILL", pid)
             wait_for(lambda old=pid: journald_pid(netd.box) not in (0, old), "journald")
+        # It is there before it can be asked anything.
+        wait_for(lambda: netd.box.run("journalctl", "--sync", check=False).returncode == 0,
+                 "journald to answer")
         lost = 0
         for feeder in feeders:
             receipt = feeder.end()
