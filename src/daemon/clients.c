@@ -89,6 +89,19 @@ static struct session_context clients_context(struct clients *c, const struct se
     };
 }
 
+static int clients_watch(struct clients *c, struct session *s)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP,
+                                .data.u32 = table_number(c->table, s)};
+
+    if (s->watched)
+        return 0;
+    if (epoll_ctl(c->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0)
+        return -errno;
+    s->watched = true;
+    return 0;
+}
+
 /* --- The end of a session --- */
 
 static void clients_close(struct clients *c, struct session *s)
@@ -109,10 +122,12 @@ static void clients_finish(struct clients *c, struct session *s)
     }
     table_list_remove(c->table, LIST_RUN, s);
     s->active_usec = now_usec(CLOCK_MONOTONIC);
-    if (session_answer(s, &context, &c->table->header->answer) && !session_drain(s))
+    if (session_answer(s, &context, &c->table->header->answer) && !session_drain(s)) {
+        (void)clients_watch(c, s); /* unwatched, it lingers for the whole time */
         table_list_append(c->table, LIST_LINGER, s);
-    else
+    } else {
         clients_close(c, s);
+    }
 }
 
 static void clients_finish_ended(struct clients *c)
@@ -160,8 +175,9 @@ static bool clients_flush(struct clients *c)
 
 /* --- A session's turn --- */
 
-static void clients_receive(struct clients *c, struct session *s,
-                            const struct session_context *context)
+/* Returns the bytes received. */
+static uint32_t clients_receive(struct clients *c, struct session *s,
+                                const struct session_context *context)
 {
     bool scarce = c->table->touched + READ_MAX > c->table->header->config.buffer_memory;
     uint32_t most = scarce ? READ_SCARCE : UINT32_MAX, n;
@@ -172,11 +188,28 @@ static void clients_receive(struct clients *c, struct session *s,
         s->active_usec = now_usec(CLOCK_MONOTONIC);
         table_touch(c->table, s);
     }
-    if (!c->stopping)
-        return;
-    s->stop_bytes -= n;
-    if (n == 0 || s->stop_bytes == 0)
-        session_end(s, REASON_SHUTDOWN, 0);
+    if (c->stopping) {
+        s->stop_bytes -= n;
+        if (n == 0 || s->stop_bytes == 0)
+            session_end(s, REASON_SHUTDOWN, 0);
+    }
+    return n;
+}
+
+/* S has nothing to do until its client sends. One that may have sent already is read first: many a
+ * session is over before watching it would pay. Returns true when S has another turn. */
+static bool clients_wait(struct clients *c, struct session *s, uint32_t received)
+{
+    int r;
+
+    if (s->watched || s->reason != REASON_NONE)
+        return false;
+    if (received > 0)
+        return true;
+    r = clients_watch(c, s);
+    if (r < 0)
+        session_end(s, REASON_ERROR, -r);
+    return r < 0;
 }
 
 /* Remembers whose bytes are looked at, in case they kill the worker. */
@@ -190,15 +223,18 @@ static void clients_turn(struct clients *c, struct session *s)
 {
     struct session_context context = clients_context(c, s);
     enum session_progress progress;
+    uint32_t received = 0;
 
     clients_work_on(c, context.number);
     if (s->state == SESSION_OPEN && session_is_framed(s))
-        clients_receive(c, s, &context);
+        received = clients_receive(c, s, &context);
     while ((progress = session_log(s, &context)) == SESSION_BLOCKED)
         if (!clients_flush(c))
             break;
     clients_work_on(c, NO_SESSION);
     s->crashes = 0;
+    if (progress == SESSION_WAITS && clients_wait(c, s, received))
+        progress = SESSION_RUNS;
 
     /* Whose turn was cut short keeps its place: at the end of the queue the same could happen to it
      * each time. */
@@ -337,14 +373,6 @@ static enum session_reason clients_refusal(const struct clients *c,
     return REASON_NONE;
 }
 
-static int clients_watch(struct clients *c, struct session *s)
-{
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP,
-                                .data.u32 = table_number(c->table, s)};
-
-    return epoll_ctl(c->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 ? -errno : 0;
-}
-
 /* Counts an open session in, new or adopted. */
 static void clients_count_in(struct clients *c, struct session *s)
 {
@@ -384,7 +412,6 @@ static void clients_admit(struct clients *c, uint32_t listener, int fd, const st
     struct session *s = clients_take(c);
     struct sockaddr_storage sa = {0};
     socklen_t length = sizeof(sa);
-    int r;
 
     if (!s || !clients_name(s, fd)) {
         close(fd);
@@ -404,9 +431,6 @@ static void clients_admit(struct clients *c, uint32_t listener, int fd, const st
     c->sessions++;
     if (s->state == SESSION_OPEN)
         clients_count_in(c, s);
-    r = clients_watch(c, s);
-    if (r < 0)
-        session_end(s, REASON_ERROR, -r);
     if (c->stopping)
         clients_end_soon(s);
     table_list_append(c->table, LIST_RUN, s);

@@ -43,6 +43,7 @@ void session_adopt(struct session *s)
     s->batch_end = s->end_taken;
     s->batch_continued = s->continued;
     s->stop_bytes = UINT32_MAX;
+    s->watched = false;
 }
 
 uint32_t session_pending(const struct session *s)

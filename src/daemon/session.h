@@ -106,6 +106,7 @@ struct session {
     uint32_t stop_bytes;                 /* what may still be read while netd stops */
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */
+    uint8_t watched;                                   /* the worker's epoll has its connection */
     uint32_t address; /* number of its address's count, see table.c */
     struct session_link links[LISTS];
 };

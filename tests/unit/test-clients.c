@@ -121,10 +121,24 @@ static void client_comes(size_t i)
     assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
 }
 
+/* The session that client I has, or NULL. */
+static struct session *session_of(size_t i)
+{
+    struct sockaddr_in sa;
+    socklen_t length = sizeof(sa);
+
+    assert_int_equal(getsockname(rig.fds[i], (struct sockaddr *)&sa, &length), 0);
+    for (uint32_t n = 0; n < rig.table.header->used; n++)
+        if (rig.table.sessions[n].state != SESSION_FREE &&
+            rig.table.sessions[n].peer.port == ntohs(sa.sin_port))
+            return &rig.table.sessions[n];
+    return NULL;
+}
+
 static void client_sends(size_t i, const void *data, size_t length)
 {
     assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
-    arrived(rig.clients->epoll);
+    arrived(session_of(i)->fd);
     clients_find_ready(rig.clients);
     clients_run(rig.clients);
 }
@@ -496,6 +510,55 @@ static void descriptors_are_kept_back(void **state)
     assert_int_equal(rig.clients->sessions, 2);
 }
 
+/* Watching who has said all there is costs more than reading it. */
+static void short_sessions_are_not_watched(void **state)
+{
+    const struct session *s = rig.table.sessions;
+    char receipt[RECEIPT_MAX];
+
+    (void)state;
+    client_connects(0, 0);
+    assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
+    assert_int_equal(shutdown(rig.fds[0], SHUT_WR), 0);
+    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+    while (clients_have_work(rig.clients)) {
+        clients_run(rig.clients);
+        assert_false(s->watched);
+    }
+    settle();
+    snprintf(receipt, sizeof(receipt), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(1), UINT64_C(4),
+             "eof");
+    client_hears(0, receipt);
+}
+
+static void silent_sessions_are_watched(void **state)
+{
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    client_comes(0);
+    client_sends(0, "one\n", 4);
+    settle();
+    assert_true(s->watched);
+    assert_false(clients_have_work(rig.clients));
+    assert_int_equal(send(rig.fds[0], "two\n", 4, 0), 4);
+    arrived(rig.clients->epoll);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 2);
+}
+
+static void who_cannot_be_watched_is_ended(void **state)
+{
+    (void)state;
+    client_comes(0);
+    close_fd(&rig.clients->epoll);
+    clients_run(rig.clients);
+    clients_run(rig.clients);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "error");
+    assert_int_equal(atoi(rig.stories[0].error), EBADF);
+}
+
 /* --- Time --- */
 
 static void bytes_not_yet_read_are_no_idleness(void **state)
@@ -752,6 +815,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(refused_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(short_sessions_are_not_watched, setup, teardown),
+        cmocka_unit_test_setup_teardown(silent_sessions_are_watched, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_cannot_be_watched_is_ended, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
         cmocka_unit_test_setup_teardown(records_not_yet_logged_are_no_idleness, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
