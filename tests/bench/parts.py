@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+import math
 import random
 import statistics
 import time
@@ -11,7 +12,7 @@ import measure
 import rows
 from bench import JOURNALD_CONF, Load, run_row, start_row, stop_row, write_files
 
-IDLE_SESSIONS = 100000  # fewer where the machine does not let a process have so many descriptors
+IDLE_SESSIONS = 100000
 ACTIVE_SESSIONS = (1, 10, 100, 1000, 10000)
 SHORT_SESSIONS = {"ceiling": 20000, "netd": 20000, "accept": 1000}
 SHORT_TOGETHER = 50
@@ -36,32 +37,42 @@ def by_name(args, **what):
 # Sessions
 
 
-def idle_sessions(box, row):
-    """Memory of netd with nobody, and with 100,000 clients that say nothing."""
+def idle_sessions(box):
+    """Memory of netd with nobody, and with 100,000 clients that say nothing: of as many instances as
+    it takes where a process may not have so many descriptors."""
     processes = measure.Processes(box)
     limit = int(box.sh("ulimit -Hn"))
-    count = min(IDLE_SESSIONS, limit - 1000)
+    instances = math.ceil(IDLE_SESSIONS / (limit - 2000))
+    count = math.ceil(IDLE_SESSIONS / instances)
+    row = rows.instances(instances)
     row = dataclasses.replace(row, load=("-c", count), files={
-        "/etc/netd/netd.conf": f"port = {rows.PORT};\nsessions: {{ max = {count}; }};\n"})
+        **row.files, "/etc/netd/netd.conf": f"sessions: {{ max = {limit}; }};\n"})
+
+    def memory():
+        return [processes.shared_memory(row.processes, kind) for kind in ("Pss", "Pss_Shmem")]
+
+    loads, receipts = [], 0
     try:
         start_row(box, row)
-        before, table_before = (processes.shared_memory(row.processes, kind)
-                                for kind in ("Pss", "Pss_Shmem"))
-        load = Load(box, row, (), 0, 100)
-        measure.wait_until_quiet(processes, row.processes, "systemd-journald.service")
-        after, table_after = (processes.shared_memory(row.processes, kind)
-                              for kind in ("Pss", "Pss_Shmem"))
-        load.go_on("waiting")
-        receipts = load.end()
+        before, table_before = memory()
+        loads = [Load(box, row, (), 0, 100) for _ in range(instances)]
+        measure.wait_until_quiet(processes, row.processes, "systemd-journald@")
+        after, table_after = memory()
+        for load in loads:
+            load.go_on("waiting")
+            receipts += load.end()
     finally:
+        for load in loads:
+            load.process.kill()
         stop_row(box, row)
-    if receipts != count:
-        raise AssertionError(f"{receipts} receipts for {count} sessions")
+    sessions = count * instances
+    if receipts != sessions:
+        raise AssertionError(f"{receipts} receipts for {sessions} sessions")
     table = table_after - table_before
-    return {"sessions": count, "memory_before": before, "memory": after,
-            "bytes_per_session": (after - before) / count,
-            "table_bytes_per_session": table / count,
-            "other_bytes_per_session": (after - before - table) / count}
+    return {"sessions": sessions, "instances": instances, "memory_before": before, "memory": after,
+            "bytes_per_session": (after - before) / sessions,
+            "table_bytes_per_session": table / sessions,
+            "other_bytes_per_session": (after - before - table) / sessions}
 
 
 def short_sessions(box, args, name):
@@ -80,7 +91,7 @@ def run_sessions(boxes, args):
     known = by_name(args)
     results = {}
     for release, box in boxes.items():
-        of = {"idle": idle_sessions(box, known["netd"]),
+        of = {"idle": idle_sessions(box),
               "short": collections.defaultdict(list), "active": collections.defaultdict(list)}
         for _ in range(args.rounds):
             for name in SHORT_SESSIONS:

@@ -94,7 +94,7 @@ def _single():
     return dataclasses.replace(row, match="NETD_EVENT=data")
 
 
-def _instances(count):
+def instances(count):
     # The services too: the sockets alone would start them with the first connection.
     units = " ".join(f"netd@{i + 1}.socket netd@{i + 1}.service" for i in range(count))
     dropin = f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{PORT}\n"
@@ -114,7 +114,7 @@ def make(lines, size, ceiling="batch"):
         _netd("netd-100", "netd, 100 connections", load=("-c", 100)),
         _netd("netd-raw", "netd, framing raw, reads of 32 KiB",
               'framing = "raw";\nmax_record = 32768;\n', load=("-r",), stream=True),
-        _instances(2),
+        instances(2),
         _server("rsyslog", "rsyslog, imptcp and omjournal", "address",
                 "/usr/sbin/rsyslogd -n -iNONE -f /run/bench/rsyslog.conf",
                 files={"/run/bench/rsyslog.conf": RSYSLOG_CONF % PORT}),
