@@ -11,7 +11,7 @@ LOGS=build/check
 RELEASES=(bookworm trixie)
 # Besides what the build needs.
 PACKAGES=(clang clang-format clang-tidy cppcheck dpkg-dev git libclang-rt-dev libcmocka-dev mandoc
-    mmdebstrap python3-pytest shellcheck systemd-container valgrind)
+    mmdebstrap python3-pytest shellcheck systemd-container tzdata valgrind)
 
 # With --long every row of the fault matrix in full, and every call and allocation that failed once
 # fails for good, too; and then the system tests with sanitizers.

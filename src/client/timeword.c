@@ -7,10 +7,13 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define WORD_MAX 128 /* bytes of the longest text that is looked at */
+#define ZONES    "/usr/share/zoneinfo/"
 
 #define MINUTE (60 * USEC_PER_SEC)
 #define HOUR   (60 * MINUTE)
@@ -219,24 +222,32 @@ static int parse_weekday(const char **text)
     return tm.tm_wday;
 }
 
-/* Midnight of the day that lies DAYS from NOW's. */
-static void day_begin(struct tm *ret, uint64_t now, int days, bool utc)
+/* Where a word says its clock is. */
+struct zone {
+    bool utc;    /* or local time, as TZ has it */
+    int dst;     /* tm_isdst: -1 where the date says it */
+    long offset; /* seconds east of UTC */
+};
+
+/* Midnight of the day that lies DAYS from NOW's; with an offset, too, that of UTC, as for
+ * journalctl. */
+static void day_begin(struct tm *ret, uint64_t now, int days, const struct zone *zone)
 {
     time_t seconds = (time_t)(now / USEC_PER_SEC);
 
-    if (utc)
+    if (zone->utc)
         gmtime_r(&seconds, ret);
     else
         localtime_r(&seconds, ret);
     ret->tm_mday += days;
     ret->tm_hour = ret->tm_min = ret->tm_sec = 0;
-    ret->tm_isdst = -1;
+    ret->tm_isdst = zone->dst;
 }
 
 /* *TM, which is normalized, as microseconds. */
-static int tm_to_usec(struct tm *tm, bool utc, uint64_t usec, uint64_t *ret)
+static int tm_to_usec(struct tm *tm, const struct zone *zone, uint64_t usec, uint64_t *ret)
 {
-    time_t seconds = utc ? timegm(tm) : mktime(tm);
+    time_t seconds = (zone->utc ? timegm(tm) : mktime(tm)) - zone->offset;
 
     if (seconds < 0 || (uint64_t)seconds >= UINT64_MAX / USEC_PER_SEC)
         return -EINVAL;
@@ -244,21 +255,19 @@ static int tm_to_usec(struct tm *tm, bool utc, uint64_t usec, uint64_t *ret)
     return 0;
 }
 
-static int absolute_parse(char *word, uint64_t now, uint64_t *ret)
+static int absolute_parse(const char *text, uint64_t now, const struct zone *zone, uint64_t *ret)
 {
-    bool utc = cut_suffix(word, " UTC") || cut_suffix(word, "Z");
-    const char *text = word;
     int weekday = parse_weekday(&text);
     uint64_t usec = 0, result;
     struct tm tm, given;
     int r;
 
-    day_begin(&tm, now, 0, utc);
+    day_begin(&tm, now, 0, zone);
     r = parse_form(text, &tm, &usec);
     if (r < 0)
         return r;
     given = tm;
-    r = tm_to_usec(&tm, utc, usec, &result);
+    r = tm_to_usec(&tm, zone, usec, &result);
     if (r < 0)
         return r;
     if (tm.tm_mday != given.tm_mday || (weekday >= 0 && weekday != tm.tm_wday))
@@ -267,27 +276,119 @@ static int absolute_parse(char *word, uint64_t now, uint64_t *ret)
     return 0;
 }
 
-static int parse_day(char *word, uint64_t now, uint64_t *ret)
+static int date_parse(const char *word, uint64_t now, const struct zone *zone, uint64_t *ret)
 {
     static const char *const names[] = {"yesterday", "today", "tomorrow"};
-    bool utc = cut_suffix(word, " UTC");
     struct tm tm;
 
     for (int i = 0; i < (int)ARRAY_SIZE(names); i++)
         if (strcmp(word, names[i]) == 0) {
-            day_begin(&tm, now, i - 1, utc);
-            return tm_to_usec(&tm, utc, 0, ret);
+            day_begin(&tm, now, i - 1, zone);
+            return tm_to_usec(&tm, zone, 0, ret);
         }
-    return -EINVAL;
+    return absolute_parse(word, now, zone, ret);
+}
+
+/* --- Zones --- */
+
+/* All of TEXT is "+01", "+0100" or "-01:00". */
+static bool parse_offset(const char *text, struct zone *ret)
+{
+    struct tm tm = {0};
+    const char *rest = *text == '+' || *text == '-' ? strptime(text, "%z", &tm) : NULL;
+
+    if (!rest || *rest)
+        return false;
+    *ret = (struct zone){.utc = true, .offset = tm.tm_gmtoff};
+    return true;
+}
+
+/* Cuts "+01:00" off the end of a time, to which it sticks: RFC 3339. */
+static bool cut_offset(char *word, struct zone *ret)
+{
+    static const size_t size = sizeof("+01:00") - 1;
+    size_t length = strlen(word);
+
+    if (length <= size || word[length - size - 1] == ' ' ||
+        !parse_offset(word + length - size, ret))
+        return false;
+    word[length - size] = '\0';
+    return true;
+}
+
+/* "CET" or "CEST", where that is what local time is called. */
+static bool zone_is_local(const char *name, struct zone *ret)
+{
+    tzset();
+    for (int dst = 0; dst < 2; dst++)
+        if (strcmp(name, tzname[dst]) == 0) {
+            ret->dst = dst;
+            return true;
+        }
+    return false;
+}
+
+/* tzfile(5) of that name, which may lie in no other folder. */
+static bool zone_is_known(const char *name)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-_/";
+    char path[sizeof(ZONES) + WORD_MAX];
+    struct stat st;
+
+    if (*name == '/' || name[strspn(name, letters)])
+        return false;
+    snprintf(path, sizeof(path), ZONES "%s", name);
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* As date_parse() with the clock of a place. */
+static int date_parse_at(const char *word, uint64_t now, const char *place, uint64_t *ret)
+{
+    static const struct zone there = {.dst = -1};
+    const char *before = getenv("TZ");
+    CLEANUP(free_pointer) char *kept = before ? strdup(before) : NULL;
+    int r;
+
+    if (before && !kept)
+        return -ENOMEM;
+    if (setenv("TZ", place, true) < 0)
+        return -errno;
+    tzset();
+    r = date_parse(word, now, &there, ret);
+    if (kept ? setenv("TZ", kept, true) < 0 : unsetenv("TZ") < 0)
+        return -errno;
+    tzset();
+    return r;
+}
+
+/* A date with or without the zone that it is in. It cuts off what it knows. */
+static int zoned_parse(char *word, uint64_t now, uint64_t *ret)
+{
+    struct zone zone = {.dst = -1};
+    char *last;
+
+    if (cut_suffix(word, "Z")) {
+        zone.utc = true;
+    } else if (!cut_offset(word, &zone) && (last = strrchr(word, ' '))) {
+        char *name = last + 1;
+
+        zone.utc = strcmp(name, "UTC") == 0;
+        if (zone.utc || parse_offset(name, &zone) || zone_is_local(name, &zone)) {
+            *last = '\0';
+        } else if (zone_is_known(name)) {
+            *last = '\0';
+            return date_parse_at(word, now, name, ret);
+        }
+    }
+    return date_parse(word, now, &zone, ret);
 }
 
 int timeword_parse(const char *text, uint64_t now, uint64_t *ret)
 {
-    static int (*const kinds[])(char *, uint64_t, uint64_t *) = {relative_parse, parse_day,
-                                                                 absolute_parse};
     size_t length = strlen(text);
     char word[WORD_MAX];
-    int r = -EINVAL;
+    int r;
 
     if (length >= sizeof(word))
         return -EINVAL;
@@ -298,9 +399,10 @@ int timeword_parse(const char *text, uint64_t now, uint64_t *ret)
     }
     if (*word == '@')
         return isdigit((unsigned char)word[1]) ? span_parse(word + 1, ret) : -EINVAL;
-    for (size_t i = 0; r < 0 && i < ARRAY_SIZE(kinds); i++) {
-        memcpy(word, text, length + 1); /* each cuts what it knows off the end */
-        r = kinds[i](word, now, ret);
+    r = relative_parse(word, now, ret);
+    if (r < 0) {
+        memcpy(word, text, length + 1); /* an " ago" may have been cut off */
+        r = zoned_parse(word, now, ret);
     }
     return r;
 }

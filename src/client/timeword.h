@@ -2,9 +2,11 @@
 /*
  * Points in time as people write them for journalctl, see systemd.time(7):
  *   2026-11-22 08:00:01.5   2026-11-22 08:00   2026-11-22   08:00:01   08:00   26-11-22
- *   Sun 2026-11-22 08:00    2026-11-22T08:00   ... UTC or ...Z (else local time)
+ *   Sun 2026-11-22 08:00    2026-11-22T08:00
  *   now   today   yesterday   tomorrow   @1795334400   -1h30min   +2 days   1h ago   5min left
- * Pure but for the zone, which is that of localtime(3).
+ * A date is in the zone of localtime(3), or that at its end:
+ *   ... UTC   ...Z   ... +01:00   ...-0330   ... CET (as local time is called)   ... Asia/Tokyo
+ * Pure but for these; with a place's name, TZ in the environment is another one for a moment.
  */
 #pragma once
 
@@ -12,7 +14,7 @@
 
 /*
  * Reads TEXT; NOW and *RET are microseconds since the epoch. What would lie before the epoch is the
- * epoch. Returns 0, or -EINVAL when TEXT is no such time, or none that fits; *RET is untouched
- * then.
+ * epoch. Returns 0, -EINVAL when TEXT is no such time, or none that fits, or -ENOMEM; *RET is
+ * untouched then.
  */
 int timeword_parse(const char *text, uint64_t now, uint64_t *ret);

@@ -132,6 +132,44 @@ def test_sessions_that_are_asked_for(box, directory, arguments, expected):
     assert lines(client(box, "sessions", "-q", "-D", directory, *arguments)) == expected
 
 
+def times_in_words():
+    day, weekday = time.strftime("%Y-%m-%d"), time.strftime("%a")
+    words = ["now", "today", "yesterday", "tomorrow", "-1h30min", "+2h", "2 days ago", "90 min ago",
+             "-1.5d", "3h left", "-2000", f"@{int(time.time()) - 5000}", day, day[2:], "08:00",
+             "08:00:30", f"{day} 08:10", f"{weekday} {day} 08:10", f"{day} 08:00:30.25",
+             f"{day}T08:00", f"{day} 08:00Z", f"{day}T08:00:00Z", f"{day}T08:00:00.5+02:00"]
+    zones = ["UTC", "Asia/Tokyo", "America/New_York", "+02:00", "-0330", "+01", "CET", "CEST"]
+    return words + [f"{word} {zone}" for zone in zones for word in ("today", f"{day} 08:00", "20:00")]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_times_are_those_of_journalctl(box, directory, zone):
+    """Where journalctl understands the word: Debian 12's does not know every zone."""
+    now = time.time_ns() // 1000
+    journal = Journal()
+    for i in range(-4 * 48, 3 * 48):
+        journal.connect(session_id(i), time=now + (1800 * i + 600) * SECOND,
+                        __MONOTONIC_TIMESTAMP=str(10**9 + i * SECOND))
+    journal.write(box, f"{directory}/a.journal")
+
+    def theirs(*arguments):
+        result = box.run("journalctl", "-q", "-D", directory, "-o", "cat", *arguments,
+                         "--output-fields=NETD_SESSION_ID", env={"TZ": zone}, check=False)
+        return result.stdout.split() if result.returncode == 0 else None
+
+    compared = 0
+    for word in times_in_words():
+        for option in "--since", "--until":
+            before = theirs(option, word)
+            if before is not None:
+                ours = lines(client(box, "sessions", "-q", "-D", directory, option, word,
+                                    env={"TZ": zone}))
+                # Time goes on between the commands.
+                assert ours == before or ours == theirs(option, word), (option, word)
+                compared += 1
+    assert compared >= 60
+
+
 def test_no_session_matches(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     for arguments in ["--peer", "192.0.2.2"], ["--since", "@1795334500"], ["--open"], ["-n", "0"]:

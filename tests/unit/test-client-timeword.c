@@ -131,6 +131,34 @@ static void dates_are_local_time(void **state)
     check_rows(berlin, ARRAY_SIZE(berlin));
 }
 
+static void zones_are_at_the_end(void **state)
+{
+    static const struct row rows[] = {
+        {"2026-11-22 08:00 +01:00", MIDNIGHT + 7 * HOUR},
+        {"2026-11-22 08:00 +01", MIDNIGHT + 7 * HOUR},
+        {"2026-11-22 08:00 -0330", MIDNIGHT + 11 * HOUR + 30 * MINUTE},
+        {"2026-11-22T08:00:00.5+01:00", MIDNIGHT + 7 * HOUR + S / 2},
+        {"2026-11-22T08:00:00-03:30", MIDNIGHT + 11 * HOUR + 30 * MINUTE},
+        {"08:00 +01:00", MIDNIGHT + 7 * HOUR},
+        {"today +10:00", MIDNIGHT - 10 * HOUR}, /* though the 23rd has begun there */
+        {"2026-11-22 08:00 CET", MIDNIGHT + 7 * HOUR},
+        {"2026-11-22 08:00 CEST", MIDNIGHT + 6 * HOUR},
+        {"2026-11-22 08:00 Asia/Tokyo", MIDNIGHT - HOUR},
+        {"Sun 2026-11-22 08:00:01.5 America/New_York", MIDNIGHT + 13 * HOUR + S + S / 2},
+        {"2026-07-01 08:00 America/New_York", UINT64_C(1782907200000000)},
+        {"today Asia/Tokyo", MIDNIGHT - 9 * HOUR},
+        {"2026-11-22 08:00", MIDNIGHT + 7 * HOUR}, /* the local zone is what it was */
+    };
+
+    (void)state;
+    use_zone("CET-1CEST,M3.5.0,M10.5.0/3");
+    check_rows(rows, ARRAY_SIZE(rows));
+    assert_string_equal(getenv("TZ"), "CET-1CEST,M3.5.0,M10.5.0/3");
+    assert_int_equal(unsetenv("TZ"), 0);
+    check_rows(rows + 9, 1);
+    assert_null(getenv("TZ"));
+}
+
 static void the_days_around_a_clock_change(void **state)
 {
     /* 2026-10-25 has 25 hours in Berlin: at noon, yesterday began 37 hours ago and a day more. */
@@ -202,6 +230,16 @@ static void anything_else_is_no_time(void **state)
         "UTC",
         "Z",
         "08:00 PST",
+        "08:00 Asia",
+        "08:00 Asia/Nowhere",
+        "08:00 /etc/localtime",
+        "08:00 ../zoneinfo/UTC",
+        "08:00 +x",
+        "08:00 +01:00 UTC",
+        "08:00 UTC UTC",
+        "+01:00",
+        "Asia/Tokyo",
+        "08:00 ",
         "1h ago UTC",
         ("2026-11-22 08:00:00 2026-11-22 08:00:00 2026-11-22 08:00:00 2026-11-22 08:00:00 "
          "2026-11-22 08:00:00 2026-11-22 08:00:00 2026-11-22 08:00:00"),
@@ -223,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spans_count_from_now),
         cmocka_unit_test(dates_are_local_time),
+        cmocka_unit_test(zones_are_at_the_end),
         cmocka_unit_test(the_days_around_a_clock_change),
         cmocka_unit_test(anything_else_is_no_time),
     };
