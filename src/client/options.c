@@ -119,7 +119,11 @@ static int options_complain(char **argv, int result)
 
 static int options_time(int letter, const char *text, uint64_t *ret)
 {
-    if (timeword_parse(text, now_usec(CLOCK_REALTIME), ret) < 0)
+    int r = timeword_parse(text, now_usec(CLOCK_REALTIME), ret);
+
+    if (r == -ENOMEM)
+        return client_fail(STATUS_FAILED, "--%s: %s", options_name(letter), strerror(-r));
+    if (r < 0)
         return client_fail(STATUS_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
     return -1;
 }

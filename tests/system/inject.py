@@ -77,6 +77,7 @@ MESSAGE_IDS = {
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
+    "TZ": "UTC",
     # Names of functions would take allocations, which may be what fails for good.
     "ASAN_OPTIONS": "log_path=/run/life/sanitizer:abort_on_error=1:allocator_may_return_null=1"
                     ":symbolize=0",
@@ -720,7 +721,7 @@ LIVES = {
     "export": export_life,
     "passed": passed_life,
     "send": send_life,
-    "sessions": reading_life("sessions", "--json"),
+    "sessions": reading_life("sessions", "--json", "--since", "2000-01-01 Asia/Tokyo"),
     "show": reading_life("show", SESSION),
     "follow": reading_life("follow", "--json", "-n", "10", SESSION),
     "follow-all": follow_life,
