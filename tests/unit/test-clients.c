@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/epoll.h>
 #include <syslog.h>
 
 #include <cmocka.h>
@@ -727,14 +728,24 @@ static void orphans_become_sessions(void **state)
 }
 
 /* The worker starts anew: what it had is in the table. */
-static void restart(void)
+static void another_worker(void)
 {
     struct orphans none = {0};
+    struct table table;
 
     clients_deinit(rig.clients);
-    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    assert_int_equal(table_open(&table, dup(rig.table.header_fd), dup(rig.table.regions_fd)), 0);
+    table_deinit(&rig.table);
+    rig.table = table;
+    assert_int_equal(table_attach(&rig.table), 0);
     assert_int_equal(table_recover(&rig.table, false), 0);
+    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
     clients_adopt(rig.clients, &none);
+}
+
+static void restart(void)
+{
+    another_worker();
     settle();
 }
 
@@ -798,6 +809,133 @@ static void one_connection_is_one_session(void **state)
     assert_int_equal(rig.stories[0].stream.records, 1);
 }
 
+/* --- Anything --- */
+
+/* True when something comes back to S: its turn, its end in the batch, or what its client does. */
+static bool is_cared_for(const struct session *s)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    if (table_list_has(s, LIST_RUN) || table_list_has(s, LIST_ENDING))
+        return true;
+    return epoll_ctl(rig.clients->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 && errno == EEXIST;
+}
+
+static void all_are_cared_for(void)
+{
+    uint32_t sessions = 0;
+
+    for (uint32_t i = 0; i < rig.table.header->used; i++) {
+        const struct session *s = &rig.table.sessions[i];
+
+        assert_true(s->state == SESSION_FREE || is_cared_for(s));
+        sessions += s->state != SESSION_FREE;
+    }
+    assert_int_equal(sessions, rig.clients->sessions);
+}
+
+static void client_does_anything(size_t i)
+{
+    static uint8_t data[READ_MAX];
+    struct linger now = {.l_onoff = 1};
+
+    if (rig.fds[i] < 0) {
+        client_connects(i, 0);
+        return;
+    }
+    switch (random_below(8)) {
+    case 0:
+        (void)shutdown(rig.fds[i], SHUT_WR);
+        break;
+    case 1:
+        (void)setsockopt(rig.fds[i], SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+        close_fd(&rig.fds[i]);
+        break;
+    case 2:
+        close_fd(&rig.fds[i]);
+        break;
+    default:
+        random_stream(data, sizeof(data), 100);
+        (void)send(rig.fds[i], data, random_below(random_below(2) ? 100 : sizeof(data)),
+                   MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+}
+
+static void journal_does_anything(void)
+{
+    switch (random_below(3)) {
+    case 0:
+        sink_close(&rig.sink);
+        break;
+    case 1:
+        sink_close(&rig.sink);
+        sink_open(&rig.sink);
+        break;
+    default:
+        while (rig.sink.fd >= 0 && random_below(8) && sink_take(&rig.sink))
+            ;
+    }
+}
+
+static void worker_does_anything(void)
+{
+    switch (random_below(12)) {
+    case 0:
+        another_worker();
+        break;
+    case 1:
+        clients_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + random_below(3) * USEC_PER_SEC);
+        break;
+    case 2:
+    case 3:
+        assert_int_equal(clients_accept(rig.clients, 0, 3), 0);
+        break;
+    default:
+        if (clients_is_held(rig.clients))
+            clients_retry(rig.clients);
+        else if (random_below(2))
+            clients_find_ready(rig.clients);
+        else
+            clients_run(rig.clients);
+    }
+}
+
+/* Whatever happens, and in whatever order: each session has a turn or is watched until it ends. */
+static void nobody_is_forgotten(void **state)
+{
+    struct listener_config *own = &rig.table.header->listeners[0].settings;
+    const size_t clients = 12;
+
+    (void)state;
+    own->sessions_max = 8;
+    own->idle_timeout = (uint32_t)random_below(2);
+    own->framing = random_below(2) ? FRAMING_LINE : FRAMING_RAW;
+    rig.table.header->config.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
+    for (int n = random_rounds(10000); n > 0; n--) {
+        if (random_below(3) == 0)
+            client_does_anything(random_below(clients));
+        else if (random_below(4) == 0)
+            journal_does_anything();
+        else
+            worker_does_anything();
+        all_are_cared_for();
+    }
+    if (random_below(2))
+        clients_stop(rig.clients);
+    for (size_t i = 0; i < clients; i++)
+        close_fd(&rig.fds[i]);
+    sink_close(&rig.sink);
+    sink_open(&rig.sink);
+    do {
+        assert_int_equal(clients_accept(rig.clients, 0, CLIENTS_MAX), 0);
+        clients_find_ready(rig.clients);
+        clients_run(rig.clients);
+        journal_takes_all();
+        all_are_cared_for();
+    } while (clients_have_work(rig.clients) || rig.clients->sessions > 0);
+    assert_int_equal(rig.table.header->open, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -827,7 +965,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_is_forgotten, setup, teardown),
     };
+
+    random_begin();
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
