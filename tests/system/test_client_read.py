@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from box import wait_for
+from box import SOURCE, wait_for
 from fake_events import BOOT, START, Journal, session_id, stream
 
 A, B, C = (session_id(n) for n in (1, 2, 3))  # c4ca4238..., c81e728d..., eccbc87e...
@@ -484,6 +484,29 @@ def test_show_as_json(box, directory):
     text = client(box, "show", "-D", directory, A).stdout
     assert "data crlf resent gr\\xc3" in text
     assert "error (Connection reset by peer), 1 record, 8 bytes" in text
+
+
+def json_keys(value):
+    """The keys of all objects in VALUE."""
+    if isinstance(value, dict):
+        return set(value).union(*map(json_keys, value.values()))
+    return set().union(*map(json_keys, value)) if isinstance(value, list) else set()
+
+
+def test_the_manual_has_the_keys_of_json(box, directory):
+    journal = Journal(step=SECOND)
+    journal.connect(A)
+    journal.data(A, b"\xff", "crlf", NETD_RESENT="1")
+    journal.disconnect(A, 1, 3, reason="error", ERRNO="104")
+    journal.write(box, f"{directory}/a.journal")
+    keys = json_keys([objects(client(box, *command, "--json", "-D", directory))
+                      for command in (["sessions"], ["show", A], ["follow", A], ["verify"])])
+    section = (SOURCE / "man/netd-client.1").read_text(encoding="utf-8")
+    section = re.search(r"^\.Ss JSON\n(.*?)^\.S[sh] ", section, re.M | re.S)[1]
+    named = [line.split()[1:] for line in section.replace(".It Va", ".Va").splitlines()
+             if line.startswith(".Va ")]
+    verdicts = {"ok", "repeats", "gap", "surplus", "no-beginning", "no-end", "open"}
+    assert ({word for words in named for word in words} - {",", "Va"}) | verdicts == keys
 
 
 # --- Which session ---
@@ -980,6 +1003,7 @@ def test_no_rights(box, directory):
     (["follow", "a", "b"], "follow: too many arguments"),
     (["-o", "json", "sessions"], "'-o' is not an option, see --help"),
     (["--json=x", "sessions"], "--json: takes no value"),
+    (["sessions", "-D", ""], "--directory: it is empty"),
     (["cat", "a", "--json"], "--json: not an option of 'cat'"),
     (["show", "a", "--open"], "--open: not an option of 'show'"),
     (["verify", "--since", "today"], "--since: not an option of 'verify'"),
