@@ -176,6 +176,8 @@ static int options_take(struct options *options, int letter)
         options->verbose = true;
         break;
     case 'D':
+        if (*optarg == '\0')
+            return client_fail(STATUS_USAGE, "--directory: it is empty");
         options->directory = optarg;
         break;
     case 'N':

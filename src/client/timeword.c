@@ -15,6 +15,8 @@
 #define WORD_MAX 128 /* bytes of the longest text that is looked at */
 #define ZONES    "/usr/share/zoneinfo/"
 
+#define OFFSET_MAX 86400 /* seconds, a day: further from UTC is no place */
+
 #define MINUTE (60 * USEC_PER_SEC)
 #define HOUR   (60 * MINUTE)
 #define DAY    (24 * HOUR)
@@ -297,7 +299,7 @@ static bool parse_offset(const char *text, struct zone *ret)
     struct tm tm = {0};
     const char *rest = *text == '+' || *text == '-' ? strptime(text, "%z", &tm) : NULL;
 
-    if (!rest || *rest)
+    if (!rest || *rest || labs(tm.tm_gmtoff) > OFFSET_MAX)
         return false;
     *ret = (struct zone){.utc = true, .offset = tm.tm_gmtoff};
     return true;

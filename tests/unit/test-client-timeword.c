@@ -235,6 +235,8 @@ static void anything_else_is_no_time(void **state)
         "08:00 /etc/localtime",
         "08:00 ../zoneinfo/UTC",
         "08:00 +x",
+        "08:00 +25:00",
+        "08:00-24:01",
         "08:00 +01:00 UTC",
         "08:00 UTC UTC",
         "+01:00",
