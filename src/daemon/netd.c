@@ -34,6 +34,15 @@ static void netd_help(FILE *f)
                "See netd(8) and netd.conf(5).\n");
 }
 
+/* Says whether what was asked for was written. */
+static int netd_finish_output(void)
+{
+    if (fflush(stdout) == 0)
+        return EXIT_SUCCESS;
+    log_error("standard output: %s", strerror(errno));
+    return EXIT_FAILED;
+}
+
 static int netd_usage_error(const char *word, const char *what)
 {
     char shown[80];
@@ -132,10 +141,10 @@ int main(int argc, char **argv)
             break;
         case 'V':
             puts("netd " NETD_VERSION);
-            return EXIT_SUCCESS;
+            return netd_finish_output();
         case 'h':
             netd_help(stdout);
-            return EXIT_SUCCESS;
+            return netd_finish_output();
         default:
             return netd_option_error(argv, c);
         }

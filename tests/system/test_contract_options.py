@@ -32,6 +32,14 @@ def test_version(box):
         assert re.fullmatch(r"netd \d+\.\d+\.\d+\n", result.stdout) and result.stderr == ""
 
 
+@pytest.mark.parametrize("redirection, error", [(">&-", "Bad file descriptor"),
+                                                (">/dev/full", "No space left on device")])
+def test_help_and_version_that_nobody_can_read(box, redirection, error):
+    for word in "-h", "-V":
+        result = box.run("bash", "-c", f"netd {word} {redirection}", check=False)
+        assert (result.returncode, result.stderr) == (1, f"netd: standard output: {error}\n")
+
+
 USAGE = [  # and the thing that the line names
     (["-x"], "-x"), (["-xt"], "-x"), (["-t", "-x"], "-x"), (["--nonsense"], "--nonsense"),
     (["argument"], "argument"), (["-t", "more"], "more"), (["-c"], "-c"), (["--port"], "--port"),
