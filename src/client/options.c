@@ -121,10 +121,11 @@ static int options_time(int letter, const char *text, uint64_t *ret)
 {
     int r = timeword_parse(text, now_usec(CLOCK_REALTIME), ret);
 
-    if (r == -ENOMEM)
-        return client_fail(STATUS_FAILED, "--%s: %s", options_name(letter), strerror(-r));
-    if (r < 0)
+    if (r == -EINVAL)
         return client_fail(STATUS_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
+    if (r < 0)
+        return client_fail(STATUS_FAILED, "--%s: '%s': %s", options_name(letter), text,
+                           strerror(-r));
     return -1;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WORD_MAX 128 /* bytes of the longest text that is looked at */
 #define ZONES    "/usr/share/zoneinfo/"
@@ -330,8 +331,8 @@ static bool zone_is_local(const char *name, struct zone *ret)
     return false;
 }
 
-/* tzfile(5) of that name, which may lie in no other folder. */
-static bool zone_is_known(const char *name)
+/* Whether there is a tzfile(5) of that name, which may lie in no other folder. */
+static int zone_is_known(const char *name)
 {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-_/";
@@ -341,25 +342,24 @@ static bool zone_is_known(const char *name)
     if (*name == '/' || name[strspn(name, letters)])
         return false;
     snprintf(path, sizeof(path), ZONES "%s", name);
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    if (stat(path, &st) < 0)
+        return errno == ENOENT || errno == ENOTDIR ? false : -errno;
+    return S_ISREG(st.st_mode);
 }
 
 /* As date_parse() with the clock of a place. */
 static int date_parse_at(const char *word, uint64_t now, const char *place, uint64_t *ret)
 {
     static const struct zone there = {.dst = -1};
-    const char *before = getenv("TZ");
-    CLEANUP(free_pointer) char *kept = before ? strdup(before) : NULL;
+    char tz[sizeof("TZ=") + WORD_MAX];
+    char *environment[] = {tz, NULL}, **kept = environ;
     int r;
 
-    if (before && !kept)
-        return -ENOMEM;
-    if (setenv("TZ", place, true) < 0)
-        return -errno;
+    snprintf(tz, sizeof(tz), "TZ=%s", place);
+    environ = environment;
     tzset();
     r = date_parse(word, now, &there, ret);
-    if (kept ? setenv("TZ", kept, true) < 0 : unsetenv("TZ") < 0)
-        return -errno;
+    environ = kept;
     tzset();
     return r;
 }
@@ -369,6 +369,7 @@ static int zoned_parse(char *word, uint64_t now, uint64_t *ret)
 {
     struct zone zone = {.dst = -1};
     char *last;
+    int r;
 
     if (cut_suffix(word, "Z")) {
         zone.utc = true;
@@ -378,9 +379,9 @@ static int zoned_parse(char *word, uint64_t now, uint64_t *ret)
         zone.utc = strcmp(name, "UTC") == 0;
         if (zone.utc || parse_offset(name, &zone) || zone_is_local(name, &zone)) {
             *last = '\0';
-        } else if (zone_is_known(name)) {
+        } else if ((r = zone_is_known(name)) != 0) {
             *last = '\0';
-            return date_parse_at(word, now, name, ret);
+            return r < 0 ? r : date_parse_at(word, now, name, ret);
         }
     }
     return date_parse(word, now, &zone, ret);

@@ -6,7 +6,7 @@
  *   now   today   yesterday   tomorrow   @1795334400   -1h30min   +2 days   1h ago   5min left
  * A date is in the zone of localtime(3), or that at its end:
  *   ... UTC   ...Z   ... +01:00   ...-0330   ... CET (as local time is called)   ... Asia/Tokyo
- * Pure but for these; with a place's name, TZ in the environment is another one for a moment.
+ * With a place's name, the environment is another one for a moment.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 
 /*
  * Reads TEXT; NOW and *RET are microseconds since the epoch. What would lie before the epoch is the
- * epoch. Returns 0, -EINVAL when TEXT is no such time, or none that fits, or -ENOMEM; *RET is
- * untouched then.
+ * epoch. Returns 0, -EINVAL when TEXT is no such time, or none that fits, or another negative errno
+ * where a place cannot be looked up; *RET is untouched then.
  */
 int timeword_parse(const char *text, uint64_t now, uint64_t *ret);
