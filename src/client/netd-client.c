@@ -3,7 +3,6 @@
 #include "client/client.h"
 #include "client/options.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
@@ -81,10 +80,12 @@ static void main_occupy_descriptors(void)
 /* What was said may still be in the buffer, and a full disk or a closed pipe show only now. */
 static int main_finish_output(int status)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    int r = flush_standard_output();
+
+    if (r == 0)
         return status;
     return client_fail(status == STATUS_OK ? STATUS_FAILED : status, "standard output: %s",
-                       strerror(errno));
+                       strerror(-r));
 }
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,13 @@ void free_pointer(void *pointer)
 
     free(*p);
     *p = NULL;
+}
+
+int flush_standard_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    return errno > 0 ? -errno : -EIO;
 }
 
 int parse_u64(const char *text, uint64_t max, uint64_t *ret)

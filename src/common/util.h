@@ -71,6 +71,10 @@ void close_fd(int *fd);
 /* Frees *POINTER, a pointer to malloc()ed memory. For CLEANUP(). */
 void free_pointer(void *pointer);
 
+/* Writes out what stdio(3) still has for standard output. Returns 0, or a negative errno where any
+ * of what was written there before did not get out either. */
+int flush_standard_output(void);
+
 /*
  * Reads TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no leading zero
  * (it means another base elsewhere), at least one digit. Returns 0, -EINVAL (not such a number) or

@@ -37,9 +37,11 @@ static void netd_help(FILE *f)
 /* Says whether what was asked for was written. */
 static int netd_finish_output(void)
 {
-    if (fflush(stdout) == 0)
+    int r = flush_standard_output();
+
+    if (r == 0)
         return EXIT_SUCCESS;
-    log_error("standard output: %s", strerror(errno));
+    log_error("standard output: %s", strerror(-r));
     return EXIT_FAILED;
 }
 

@@ -42,6 +42,7 @@ def idle_sessions(box):
     it takes where a process may not have so many descriptors."""
     processes = measure.Processes(box)
     limit = int(box.sh("ulimit -Hn"))
+    # Room for netd's own, and for the kernel to share them out unevenly.
     instances = math.ceil(IDLE_SESSIONS / (limit - 2000))
     count = math.ceil(IDLE_SESSIONS / instances)
     row = rows.instances(instances)
@@ -55,7 +56,8 @@ def idle_sessions(box):
     try:
         start_row(box, row)
         before, table_before = memory()
-        loads = [Load(box, row, (), 0, 100) for _ in range(instances)]
+        for _ in range(instances):
+            loads.append(Load(box, row, (), 0, 100))
         measure.wait_until_quiet(processes, row.processes, "systemd-journald@")
         after, table_after = memory()
         for load in loads:

@@ -56,8 +56,8 @@ def table_of_sessions(data):
         lines += [f"{NAMES[release]}: sessions", ""]
         idle = part["idle"]
         lines.append(f"  {idle['sessions']:,} idle sessions of {idle['instances']} instances: "
-                     f"{idle['bytes_per_session']:.0f} bytes each ({idle['memory_before'] / 1e6:.1f} MB to "
-                     f"{idle['memory'] / 1e6:.1f} MB)")
+                     f"{idle['bytes_per_session']:.0f} bytes each "
+                     f"({idle['memory_before'] / 1e6:.1f} MB to {idle['memory'] / 1e6:.1f} MB)")
         for name, runs in part["short"].items():
             rate, least, most = spread(runs, "records_per_second")
             lines.append(f"  connect, one record, disconnect, {name}: {rate:,.0f} sessions/s "

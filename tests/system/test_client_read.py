@@ -467,12 +467,17 @@ def test_show(box, directory):
 """
 
 
-def test_show_as_json(box, directory):
+def failed_session():
+    """One that has every field there is."""
     journal = Journal(step=SECOND)
     journal.connect(A)
     journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="1")
     journal.disconnect(A, 1, 8, reason="error", ERRNO="104")
-    journal.write(box, f"{directory}/a.journal")
+    return journal
+
+
+def test_show_as_json(box, directory):
+    failed_session().write(box, f"{directory}/a.journal")
     connect, data, disconnect = objects(client(box, "show", "--json", "-D", directory, A))
     common = {"session": A, "peer": "192.0.2.1:4711"}
     assert connect == common | {"time": START + SECOND, "event": "connect",
@@ -494,11 +499,7 @@ def json_keys(value):
 
 
 def test_the_manual_has_the_keys_of_json(box, directory):
-    journal = Journal(step=SECOND)
-    journal.connect(A)
-    journal.data(A, b"\xff", "crlf", NETD_RESENT="1")
-    journal.disconnect(A, 1, 3, reason="error", ERRNO="104")
-    journal.write(box, f"{directory}/a.journal")
+    failed_session().write(box, f"{directory}/a.journal")
     keys = json_keys([objects(client(box, *command, "--json", "-D", directory))
                       for command in (["sessions"], ["show", A], ["follow", A], ["verify"])])
     section = (SOURCE / "man/netd-client.1").read_text(encoding="utf-8")
