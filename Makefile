@@ -65,36 +65,36 @@ Q = $(if $(V),,@)
 SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
 SAY = $(if $(V)$(SILENT),,@printf '  %-6s %s\n' $(1) $(2))
 
-MAINS := src/daemon/netd.c src/client/netd-client.c
-PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard $(MAINS))))
+# Each program is a folder with a main.c, and everything below it.
+PROGRAMS := $(BUILD)/netd $(BUILD)/netd-client
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test-*.c))
-objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MAINS),$(wildcard $(1)/*.c)))
+objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c $(1)/*/*.c)))
 
 all: $(PROGRAMS)
 
-$(BUILD)/netd: $(BUILD)/src/daemon/netd.o $(BUILD)/daemon.a $(BUILD)/common.a
+$(BUILD)/netd: $(BUILD)/src/netd/main.o $(BUILD)/libnetd.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
 
-$(BUILD)/netd-client: $(BUILD)/src/client/netd-client.o $(BUILD)/client.a $(BUILD)/common.a
+$(BUILD)/netd-client: $(BUILD)/src/netd-client/main.o $(BUILD)/libclient.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(LDLIBS)
 
-$(UNIT_TESTS): %: %.o $(BUILD)/daemon.a $(BUILD)/client.a $(BUILD)/common.a
+$(UNIT_TESTS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(UNIT_LIBS) $(LDLIBS)
 
 # It has them fail.
 $(BUILD)/tests/unit/test-client-repeats: LDLIBS += -Wl,--wrap=reallocarray
 
-$(FUZZERS): %: %.o $(BUILD)/daemon.a $(BUILD)/client.a $(BUILD)/common.a
+$(FUZZERS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(NETD_LIBS) $(CLIENT_LIBS) $(LDLIBS)
 
-$(BUILD)/daemon.a: $(call objects,src/daemon)
-$(BUILD)/client.a: $(call objects,src/client)
-$(BUILD)/common.a: $(call objects,src/common)
+$(BUILD)/libnetd.a: $(call objects,src/netd)
+$(BUILD)/libclient.a: $(call objects,src/netd-client)
+$(BUILD)/libcommon.a: $(call objects,src/common)
 $(BUILD)/%.a:
 	$(call SAY,AR,$@)
 	$(Q)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
@@ -118,7 +118,7 @@ unit: $(UNIT_TESTS)
 
 BENCH_TOOLS := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 
-$(BENCH_TOOLS): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/daemon.a $(BUILD)/common.a
+$(BENCH_TOOLS): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libnetd.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
 
@@ -253,13 +253,13 @@ uninstall:
 	@$(LIVE) systemctl daemon-reload
 	@$(LIVE) journalctl --update-catalog
 
-LINT_CC := $(wildcard src/*/*.c)
+LINT_CC := $(wildcard src/*/*.c src/*/*/*.c)
 LINT_FLAGS = -std=gnu11 $(filter-out -MMD -MP,$(OUR_CPPFLAGS))
 
 lint: lint-format lint-cppcheck lint-shell lint-man $(LINT_CC:%=lint-tidy/%) lint-analyzer
 
 lint-format:
-	$(Q)clang-format --dry-run --Werror $(wildcard src/*/*.[ch] tests/*/*.[ch])
+	$(Q)clang-format --dry-run --Werror $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*/*.[ch])
 
 # Not memleak: it does not know __attribute__((cleanup)). Not uninit*: the compilers know better.
 lint-cppcheck:
@@ -281,7 +281,7 @@ lint-tidy/%:
 # All that gcc's analyser looks for, but in list.c, where it does not know that tsearch(3) keeps what
 # it is given.
 lint-analyzer: $(LINT_CC:%=lint-analyzer/%)
-lint-analyzer/src/client/list.c: ANALYZER = -Wno-analyzer-malloc-leak
+lint-analyzer/src/netd-client/list.c: ANALYZER = -Wno-analyzer-malloc-leak
 lint-analyzer/%:
 	$(Q)gcc $(LINT_FLAGS) $(PKG_CFLAGS) -O2 -fanalyzer $(ANALYZER) -Werror -c -o /dev/null $*
 

@@ -88,7 +88,7 @@ PARTS = {"unit": run_unit, "lives": run_lives, "system": run_system}
 def sources():
     """File to the checksum of what stands in it."""
     return {str(file.relative_to(TOP)): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(TOP.glob("src/*/*.[ch]"))}
+            for file in sorted(TOP.glob("src/**/*.[ch]"))}
 
 
 def gcovr(*words):
@@ -182,7 +182,7 @@ def explain(files):
 def gone():
     """The reasons that are for no line of the source."""
     left = read_reasons()
-    for path in TOP.glob("src/*/*.[ch]"):
+    for path in TOP.glob("src/**/*.[ch]"):
         file = str(path.relative_to(TOP))
         text = path.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(text, 1):

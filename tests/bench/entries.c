@@ -14,7 +14,7 @@
 
 #include "common/names.h"
 #include "common/util.h"
-#include "daemon/event.h"
+#include "netd/output/event.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -11,9 +11,9 @@
 #include "lines.h"
 
 #include "common/util.h"
-#include "daemon/clients.h"
-#include "daemon/listener.h"
-#include "daemon/table.h"
+#include "netd/session/table.h"
+#include "netd/worker/listener.h"
+#include "netd/worker/scheduler.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

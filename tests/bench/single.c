@@ -5,10 +5,10 @@
  */
 #include "lines.h"
 
-#include "daemon/config.h"
-#include "daemon/journal.h"
-#include "daemon/listener.h"
-#include "daemon/server.h"
+#include "netd/config/config.h"
+#include "netd/output/journal.h"
+#include "netd/worker/listener.h"
+#include "netd/worker/worker.h"
 
 #include <signal.h>
 

@@ -4,7 +4,7 @@
  * byte for byte; so do connect, disconnect and refused with any addresses and numbers. As text each
  * is one line.
  */
-#include "daemon/event.h"
+#include "netd/output/event.h"
 
 #include "common/util.h"
 

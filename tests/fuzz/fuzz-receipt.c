@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Only what netd would have written is a receipt: what is read, written again, is the same. */
-#include "client/receipt.h"
+#include "netd-client/receipt.h"
 
 #include "fuzz.h"
 

@@ -4,7 +4,7 @@
  * are entries as always; every session comes to an end; and a session next to the damage loses no
  * byte.
  */
-#include "daemon/clients.h"
+#include "netd/worker/scheduler.h"
 
 #include "common/names.h"
 #include "common/util.h"

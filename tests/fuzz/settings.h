@@ -2,7 +2,7 @@
 /* What config_load() may give, whatever it was given. */
 #pragma once
 
-#include "daemon/config.h"
+#include "netd/config/config.h"
 
 #include "fuzz.h"
 

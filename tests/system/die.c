@@ -17,7 +17,7 @@
  * how many workers died; where not all of them, whether the other one came to that many stops at
  * all.
  */
-#include "daemon/table.h"
+#include "netd/session/table.h"
 
 #include <dirent.h>
 #include <errno.h>

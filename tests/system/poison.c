@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Linked into a netd of its own with -Wl,--wrap=framer_next: a record that crashes the worker. */
-#include "daemon/framer.h"
+#include "netd/protocol/framing.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "daemon/framer.h"
+#include "netd/protocol/framing.h"
 
 #include <stdlib.h>
 #include <string.h>

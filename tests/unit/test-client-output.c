@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/output.h"
 #include "common/util.h"
+#include "netd-client/output.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/receipt.h"
 #include "common/util.h"
+#include "netd-client/receipt.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/repeats.h"
 #include "common/util.h"
+#include "netd-client/repeats.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/text.h"
 #include "common/util.h"
+#include "netd-client/text.h"
 
 #include <locale.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/timeword.h"
 #include "common/util.h"
+#include "netd-client/timeword.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/config.h"
+#include "netd/config/config.h"
 
 #include "common/names.h"
 #include "common/util.h"
-#include "daemon/config-text.h"
+#include "netd/config/preprocess.h"
 
 #include <ctype.h>
 #include <errno.h>

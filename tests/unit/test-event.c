@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/event.h"
+#include "netd/output/event.h"
 
 #include "common/names.h"
 #include "common/util.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/handover.h"
+#include "netd/supervisor/handover.h"
 
 #include "common/util.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/journal.h"
+#include "netd/output/journal.h"
 
 #include "common/util.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/listener.h"
+#include "netd/worker/listener.h"
 
 #include "common/util.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/session.h"
+#include "netd/session/session.h"
 
 #include "common/names.h"
 #include "common/util.h"
-#include "daemon/table.h"
+#include "netd/session/table.h"
 
 #include "entry.h"
 #include "framing.h"

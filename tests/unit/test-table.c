@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/table.h"
+#include "netd/session/table.h"
 
 #include "common/util.h"
 

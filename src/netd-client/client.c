@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd-client/client.h"
+
+#include "netd-client/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Longest error line; what users can put into one (a path, a name) fits in half of it. */
+#define LINE_MAX_BYTES 8192
+
+int client_fail(int status, const char *format, ...)
+{
+    char line[LINE_MAX_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    fflush(stdout);
+    fputs("netd-client: ", stderr);
+    text_write(stderr, line, strlen(line));
+    fputc('\n', stderr);
+    return status;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd-client/connect.h"
+
+#include "common/address.h"
+#include "common/names.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FAILURES_MAX 1024 /* bytes of the error line that say what each address answered */
+
+struct target {
+    const char *host;
+    uint16_t port;
+};
+
+/* Checks VALUE, which ORIGIN (an option or a variable) gave. Returns -1 or STATUS_USAGE. */
+static int target_host(struct target *target, const char *origin, const char *value)
+{
+    if (*value == '\0')
+        return client_fail(STATUS_USAGE, "%s: it is empty", origin);
+    if (strlen(value) > HOST_MAX)
+        return client_fail(STATUS_USAGE, "%s: longer than %d bytes", origin, HOST_MAX);
+    if (strcmp(value, "*") == 0)
+        return client_fail(STATUS_USAGE, "%s: '*' is for netd; a client needs one address", origin);
+    target->host = value;
+    return -1;
+}
+
+static int target_port(struct target *target, const char *origin, const char *value)
+{
+    uint64_t port;
+    int r = parse_u64(value, UINT16_MAX, &port);
+
+    if (r == -EINVAL)
+        return client_fail(STATUS_USAGE, "%s: '%.64s' is not a number", origin, value);
+    if (r < 0 || port == 0)
+        return client_fail(STATUS_USAGE, "%s: %.64s is not between 1 and %d", origin, value,
+                           UINT16_MAX);
+    target->port = (uint16_t)port;
+    return -1;
+}
+
+/* Default, environment, option. Returns -1 or STATUS_USAGE. */
+static int target_find(struct target *target, const struct options *options)
+{
+    const char *host = getenv("SERVER_HOST"), *port = getenv("SERVER_PORT");
+    int r = -1;
+
+    *target = (struct target){.host = DEFAULT_HOST, .port = DEFAULT_PORT};
+    if (options->host)
+        r = target_host(target, "--host", options->host);
+    else if (host)
+        r = target_host(target, "SERVER_HOST", host);
+    if (r >= 0)
+        return r;
+    if (options->port)
+        r = target_port(target, "--port", options->port);
+    else if (port)
+        r = target_port(target, "SERVER_PORT", port);
+    return r;
+}
+
+/* Waits until the connection attempt of FD is over. TIMEOUT: microseconds, 0: the kernel's own. */
+static int connect_wait(int fd, uint64_t timeout)
+{
+    uint64_t now = now_usec(CLOCK_MONOTONIC), end = now + timeout;
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    socklen_t length = sizeof(int);
+    int error = 0, n;
+
+    do {
+        now = now_usec(CLOCK_MONOTONIC);
+        if (timeout > 0 && now >= end)
+            return -ETIMEDOUT;
+        n = poll(&p, 1, timeout > 0 ? (int)min_u64((end - now) / 1000 + 1, INT32_MAX) : -1);
+    } while (n == 0 || (n < 0 && errno == EINTR));
+    if (n < 0)
+        return -errno;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+        return -errno;
+    return -error;
+}
+
+/* Returns a connected socket or a negative errno. */
+static int connect_address(const struct addrinfo *address, uint64_t timeout)
+{
+    CLEANUP(close_fd) int fd = -1;
+    int r = 0, connected;
+
+    fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, address->ai_addr, address->ai_addrlen) < 0)
+        r = errno == EINPROGRESS || errno == EINTR ? connect_wait(fd, timeout) : -errno;
+    if (r < 0)
+        return r;
+    connected = fd;
+    fd = -1;
+    return connected;
+}
+
+/* Adds ", [::1]:3000: Connection refused" to what the error line will say. */
+static void connect_note_failure(char failures[static FAILURES_MAX], const struct addrinfo *address,
+                                 int error)
+{
+    struct sockaddr_storage sa = {0};
+    struct endpoint endpoint;
+    char text[ENDPOINT_TEXT_MAX];
+    size_t used = strlen(failures);
+
+    memcpy(&sa, address->ai_addr, min_size(sizeof(sa), address->ai_addrlen));
+    endpoint_from_sockaddr(&endpoint, &sa, address->ai_addrlen);
+    endpoint_format(&endpoint, text);
+    snprintf(failures + used, FAILURES_MAX - used, "%s%s: %s", used > 0 ? ", " : "", text,
+             strerror(error));
+}
+
+int connect_to_netd(const struct options *options, int *ret)
+{
+    char failures[FAILURES_MAX] = "";
+    struct addrinfo *addresses;
+    struct target target;
+    int fd = -1, r;
+
+    r = target_find(&target, options);
+    if (r >= 0)
+        return r;
+    r = address_resolve(target.host, target.port, false, &addresses);
+    if (r != 0)
+        return client_fail(STATUS_NO_CONNECTION, "%s: %s", target.host,
+                           r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
+    for (const struct addrinfo *a = addresses; a && fd < 0; a = a->ai_next) {
+        fd = connect_address(a, options->timeout);
+        if (fd < 0)
+            connect_note_failure(failures, a, -fd);
+    }
+    freeaddrinfo(addresses);
+    if (fd < 0)
+        return client_fail(STATUS_NO_CONNECTION, "no connection: %s", failures);
+    *ret = fd;
+    return -1;
+}

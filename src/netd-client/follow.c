@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* follow: events as they come, after the last few that came. */
+#include "netd-client/output.h"
+#include "netd-client/session.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINES_DEFAULT 10 /* as journalctl -f */
+
+/* Shows what there is. Returns 1 when SESSION has ended, 0 when there may be more to come. */
+static int follow_rest(const struct output *output, struct reader *reader, bool json,
+                       const char *session)
+{
+    struct event event;
+    int r;
+
+    while ((r = reader_next(reader, &event)) > 0) {
+        if (json)
+            r = output_json(event_json(&event));
+        else
+            output_event(output, &event, !session);
+        if (r < 0)
+            return r;
+        if (session && event.kind == KIND_DISCONNECT)
+            return 1;
+    }
+    return r;
+}
+
+/* Returns 1 when SESSION gets no more events, 0 when it may, or a negative errno. */
+static int follow_is_over(struct reader *reader, const struct options *options, const char *session)
+{
+    struct event event;
+    int r;
+
+    r = reader_filter(reader, session, KIND_SESSION);
+    if (r >= 0)
+        r = reader_last(reader, &event);
+    if (r <= 0 || event.kind == KIND_DISCONNECT)
+        return r;
+    if (session_life(&event) != LIFE_DIED)
+        return 0;
+    if (!options->quiet)
+        client_fail(0, "session %s has no end, and nobody will log one", session);
+    return 1;
+}
+
+/* SESSION: NULL for all. */
+static int follow_events(const struct output *output, struct reader *reader,
+                         const struct options *options, const char *session)
+{
+    uint64_t lines = options->lines == UINT64_MAX ? LINES_DEFAULT : options->lines;
+    int over = session ? follow_is_over(reader, options, session) : 0, r = over;
+
+    if (r >= 0)
+        r = reader_filter(reader, session, KIND_ANY);
+    if (r >= 0)
+        r = reader_seek_last(reader, lines);
+    while (r == 0 && (r = follow_rest(output, reader, options->json, session)) == 0 && !over) {
+        if (fflush(stdout) != 0)
+            return 0; /* main says why */
+        r = reader_wait(reader, STDOUT_FILENO);
+    }
+    return r;
+}
+
+int follow_run(const struct options *options, char **arguments, int count)
+{
+    struct reader *reader CLEANUP(reader_freep) = NULL;
+    char id[SESSION_ID_HEX + 1] = "";
+    struct output output;
+    int r;
+
+    r = count > 0 ? session_open(options, arguments[0], &reader, id)
+                  : reader_open(options, &reader);
+    if (r >= 0)
+        return r;
+    output_open(&output, options, false);
+    r = follow_events(&output, reader, options, count > 0 ? id : NULL);
+    return r < 0 ? session_fail_journal(r) : STATUS_OK;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* netd-client(1): the command table and main. */
+#include "netd-client/client.h"
+#include "netd-client/options.h"
+
+#include <fcntl.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The options beside the general ones are letters of options.c. */
+#define WHERE "DN"
+
+static const struct command commands[] = {
+    {
+        .name = "send",
+        .arguments = "[MESSAGE...]",
+        .help = "send messages, or standard input",
+        .options = "",
+        .arguments_max = -1,
+        .run = send_run,
+    },
+    {
+        .name = "sessions",
+        .arguments = "",
+        .help = "list sessions, newest last",
+        .options = WHERE "juPoaSUn",
+        .run = sessions_run,
+    },
+    {
+        .name = "show",
+        .arguments = "SESSION",
+        .help = "show one session's events",
+        .options = WHERE "juP",
+        .arguments_max = 1,
+        .argument_needed = true,
+        .run = show_run,
+    },
+    {
+        .name = "cat",
+        .arguments = "SESSION",
+        .help = "write what the client sent, byte for byte",
+        .options = WHERE,
+        .arguments_max = 1,
+        .argument_needed = true,
+        .run = cat_run,
+    },
+    {
+        .name = "follow",
+        .arguments = "[SESSION]",
+        .help = "show events as they come",
+        .options = WHERE "jun",
+        .arguments_max = 1,
+        .run = follow_run,
+    },
+    {
+        .name = "verify",
+        .arguments = "[SESSION...]",
+        .help = "check that nothing is missing",
+        .options = WHERE "jP",
+        .arguments_max = -1,
+        .run = verify_run,
+    },
+};
+
+/*
+ * A descriptor 0 to 2 that the caller left closed would become the connection or the journal.
+ * O_PATH occupies its place, and still reads and writes fail.
+ */
+static void main_occupy_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_PATH | O_CLOEXEC);
+    while (fd >= 0 && fd <= 2);
+    close_fd(&fd);
+}
+
+/* What was said may still be in the buffer, and a full disk or a closed pipe show only now. */
+static int main_finish_output(int status)
+{
+    int r = flush_standard_output();
+
+    if (r == 0)
+        return status;
+    return client_fail(status == STATUS_OK ? STATUS_FAILED : status, "standard output: %s",
+                       strerror(-r));
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *command;
+    struct options options;
+    char **arguments;
+    int status;
+
+    main_occupy_descriptors();
+    setlocale(LC_CTYPE, "");
+    status =
+        options_parse(argc, argv, commands, ARRAY_SIZE(commands), &options, &command, &arguments);
+    if (status < 0)
+        status = command->run(&options, arguments, argc - (int)(arguments - argv));
+    return main_finish_output(status);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd-client/output.h"
+
+#include "netd-client/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <langinfo.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#define COLUMNS_DEFAULT 80
+#define SESSION_SHORT   8 /* digits of a session's id where there is little room */
+
+/* --- Terminal, colour, pager --- */
+
+static unsigned terminal_columns(void)
+{
+    const char *variable = getenv("COLUMNS");
+    struct winsize size;
+    uint64_t columns;
+
+    if (variable && parse_u64(variable, UINT16_MAX, &columns) == 0 && columns > 0)
+        return (unsigned)columns;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return COLUMNS_DEFAULT;
+}
+
+static bool terminal_is_dumb(void)
+{
+    const char *terminal = getenv("TERM");
+
+    return !terminal || strcmp(terminal, "dumb") == 0;
+}
+
+/* The pager's command for sh(1), or NULL when there is to be none. */
+static const char *pager_command(void)
+{
+    const char *command = getenv("SYSTEMD_PAGER");
+
+    if (!command)
+        command = getenv("PAGER");
+    if (!command)
+        return "command -v less >/dev/null && exec less; command -v more >/dev/null && exec more; "
+               "exec cat";
+    return *command && strcmp(command, "cat") != 0 ? command : NULL;
+}
+
+static FILE *pager_open(void)
+{
+    const char *command = pager_command(), *less = getenv("SYSTEMD_LESS");
+    FILE *pager;
+
+    if (!command)
+        return NULL;
+    setenv("LESS", less ? less : "FRSXMK", 1);
+    /* What is shown may be read with more rights than the one who looks has otherwise. */
+    setenv("LESSSECURE", "1", 1);
+    if (strcmp(nl_langinfo(CODESET), "UTF-8") == 0)
+        setenv("LESSCHARSET", "utf-8", 1);
+    fflush(stdout);
+    pager = popen(command, "we");
+    if (!pager)
+        return NULL;
+    dup2(fileno(pager), STDOUT_FILENO);
+    signal(SIGINT, SIG_IGN); /* it is the pager's */
+    return pager;
+}
+
+void output_open(struct output *ret, const struct options *options, bool paged)
+{
+    const char *no_color = getenv("NO_COLOR");
+    bool terminal = isatty(STDOUT_FILENO);
+
+    *ret = (struct output){.utc = options->utc};
+    if (!terminal)
+        return;
+    ret->columns = terminal_columns();
+    ret->color = !terminal_is_dumb() && !(no_color && *no_color);
+    if (paged && !options->no_pager && !terminal_is_dumb())
+        ret->pager = pager_open();
+}
+
+void output_close(struct output *output)
+{
+    if (!output->pager)
+        return;
+    fflush(stdout);
+    close(STDOUT_FILENO);
+    pclose(output->pager);
+    output->pager = NULL;
+}
+
+const char *output_color(const struct output *output, enum color color)
+{
+    static const char *const sequences[] = {
+        [COLOR_NONE] = "",           [COLOR_HEAD] = "\033[1m",   [COLOR_DIM] = "\033[2m",
+        [COLOR_GOOD] = "\033[0;32m", [COLOR_BAD] = "\033[0;31m",
+    };
+
+    return output->color ? sequences[color] : "";
+}
+
+const char *output_plain(const struct output *output, enum color color)
+{
+    return output->color && color != COLOR_NONE ? "\033[0m" : "";
+}
+
+/* --- Times --- */
+
+void output_time(const struct output *output, uint64_t usec, bool micro,
+                 char ret[static TIME_TEXT_MAX])
+{
+    time_t seconds = (time_t)(usec / USEC_PER_SEC);
+    struct tm tm = {0};
+    size_t n;
+
+    if (output->utc)
+        gmtime_r(&seconds, &tm);
+    else
+        localtime_r(&seconds, &tm);
+    n = strftime(ret, TIME_TEXT_MAX, "%Y-%m-%d %H:%M:%S", &tm);
+    if (micro)
+        snprintf(ret + n, TIME_TEXT_MAX - n, ".%06u", (unsigned)(usec % USEC_PER_SEC));
+}
+
+void output_duration(uint64_t usec, char ret[static DURATION_TEXT_MAX])
+{
+    uint64_t ms = usec / USEC_PER_MSEC, s = ms / 1000, min = s / 60, h = min / 60;
+
+    if (s == 0)
+        snprintf(ret, DURATION_TEXT_MAX, "%" PRIu64 "ms", ms);
+    else if (min == 0)
+        snprintf(ret, DURATION_TEXT_MAX, "%" PRIu64 ".%03us", s, (unsigned)(ms % 1000));
+    else if (h == 0)
+        snprintf(ret, DURATION_TEXT_MAX, "%" PRIu64 "min %us", min, (unsigned)(s % 60));
+    else if (h < 24)
+        snprintf(ret, DURATION_TEXT_MAX, "%" PRIu64 "h %umin", h, (unsigned)(min % 60));
+    else
+        snprintf(ret, DURATION_TEXT_MAX, "%" PRIu64 "d %uh", h / 24, (unsigned)(h % 24));
+}
+
+void output_count(uint64_t count, const char *thing, char ret[static COUNT_TEXT_MAX])
+{
+    snprintf(ret, COUNT_TEXT_MAX, "%" PRIu64 " %s%s", count, thing, count == 1 ? "" : "s");
+}
+
+/* --- Events --- */
+
+static void output_value(const struct value *value)
+{
+    if (value->text)
+        text_write(stdout, value->text, value->length);
+}
+
+/* The event's name, and of data what its text does not show. Nothing that a client sends can stand
+ * in this column. */
+static void output_event_name(const struct event *event)
+{
+    const struct value *terminator = &event->fields[EVENT_TERMINATOR];
+    char name[64], safe[sizeof(name) * TEXT_GROWTH + 1];
+
+    snprintf(name, sizeof(name), "%s%s%s%s", event->fields[EVENT_NAME].text,
+             terminator->text ? " " : "", terminator->text ? terminator->text : "",
+             event->fields[EVENT_RESENT].text ? " resent" : "");
+    text_escape(safe, name, strlen(name));
+    printf("%-15s", safe);
+}
+
+static void output_disconnect(const struct event *event)
+{
+    const struct value *error = &event->fields[EVENT_ERRNO];
+    struct totals totals = event_totals(event);
+    char duration[DURATION_TEXT_MAX], records[COUNT_TEXT_MAX], bytes[COUNT_TEXT_MAX];
+
+    output_duration(totals.duration, duration);
+    output_count(totals.records, "record", records);
+    output_count(totals.bytes, "byte", bytes);
+    output_value(&event->fields[EVENT_REASON]);
+    if (error->text)
+        printf(" (%s)", strerror((int)value_number(error)));
+    printf(", %s, %s, %s", records, bytes, duration);
+}
+
+static void output_event_text(const struct event *event)
+{
+    switch (event->kind) {
+    case KIND_CONNECT:
+        output_value(&event->fields[EVENT_PEER]);
+        fputs(" to ", stdout);
+        output_value(&event->fields[EVENT_LOCAL]);
+        break;
+    case KIND_REFUSED:
+        output_value(&event->fields[EVENT_PEER]);
+        fputs(": ", stdout);
+        output_value(&event->fields[EVENT_REASON]);
+        break;
+    case KIND_DISCONNECT:
+        output_disconnect(event);
+        break;
+    default:
+        output_value(&event->fields[EVENT_MESSAGE]);
+    }
+}
+
+void output_event(const struct output *output, const struct event *event, bool with_session)
+{
+    enum color color = event->kind == KIND_DATA      ? COLOR_NONE
+                       : event->kind == KIND_REFUSED ? COLOR_BAD
+                                                     : COLOR_HEAD;
+    char time[TIME_TEXT_MAX];
+
+    output_time(output, event->time, true, time);
+    printf("%s%s%s ", output_color(output, COLOR_DIM), time, output_plain(output, COLOR_DIM));
+    if (with_session)
+        printf("%.*s ", SESSION_SHORT, event->fields[EVENT_SESSION].text);
+    fputs(output_color(output, color), stdout);
+    output_event_name(event);
+    putchar(' ');
+    output_event_text(event);
+    fputs(output_plain(output, color), stdout);
+    putchar('\n');
+}
+
+/* --- JSON --- */
+
+static json_t *bytes_json(const struct value *value)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; array && i < value->length; i++)
+        if (json_array_append_new(array, json_integer((uint8_t)value->text[i])) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    return array;
+}
+
+json_t *value_json(const struct value *value)
+{
+    int before = errno;
+    json_t *text;
+
+    errno = 0;
+    text = json_stringn(value->text, value->length);
+    if (!text && errno == ENOMEM)
+        return NULL;
+    /* Otherwise it is not UTF-8. */
+    errno = before;
+    return text ? text : bytes_json(value);
+}
+
+static json_t *field_json(enum event_field field, const struct value *value)
+{
+    switch (field) {
+    case EVENT_DATA_BYTES:
+        return bytes_json(value);
+    case EVENT_RESENT:
+        return json_true();
+    case EVENT_RECORDS:
+    case EVENT_BYTES:
+    case EVENT_DURATION:
+    case EVENT_ERRNO:
+        return json_integer((json_int_t)value_number(value));
+    default:
+        return value_json(value);
+    }
+}
+
+json_t *event_json(const struct event *event)
+{
+    static const struct {
+        const char *key;
+        enum event_field field;
+    } keys[] = {
+        {"session", EVENT_SESSION},   {"event", EVENT_NAME},
+        {"peer", EVENT_PEER},         {"local", EVENT_LOCAL},
+        {"message", EVENT_MESSAGE},   {"data", EVENT_DATA_BYTES},
+        {"resent", EVENT_RESENT},     {"terminator", EVENT_TERMINATOR},
+        {"reason", EVENT_REASON},     {"errno", EVENT_ERRNO},
+        {"records", EVENT_RECORDS},   {"bytes", EVENT_BYTES},
+        {"duration", EVENT_DURATION},
+    };
+    json_t *object = json_pack("{sI}", "time", (json_int_t)event->time);
+
+    for (size_t i = 0; object && i < ARRAY_SIZE(keys); i++) {
+        const struct value *value = &event->fields[keys[i].field];
+
+        if (value->text &&
+            json_object_set_new(object, keys[i].key, field_json(keys[i].field, value)) < 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+json_t *json_whole(json_t *object)
+{
+    if (errno != ENOMEM)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+int output_json(json_t *object)
+{
+    int r;
+
+    if (!object)
+        return -ENOMEM;
+    r = json_dumpf(object, stdout, JSON_COMPACT);
+    json_decref(object);
+    if (r < 0 && !ferror(stdout)) /* what cannot be written is said in the end */
+        return -ENOMEM;
+    putchar('\n');
+    return 0;
+}

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd-client/reader.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-journal.h>
+
+struct reader {
+    sd_journal *journal;
+    char *text; /* the values of the event at hand, each with a NUL */
+    size_t size, used;
+    bool watched; /* whether changes are noticed */
+};
+
+#define FIELD(name)            \
+    {                          \
+        name, sizeof(name) - 1 \
+    }
+
+static const struct {
+    const char *name;
+    size_t length;
+} fields[EVENT_FIELDS] = {
+    [EVENT_NAME] = FIELD(FIELD_EVENT),
+    [EVENT_SESSION] = FIELD(FIELD_SESSION_ID),
+    [EVENT_PEER] = FIELD(FIELD_PEER),
+    [EVENT_LOCAL] = FIELD(FIELD_LOCAL),
+    [EVENT_REASON] = FIELD(FIELD_REASON),
+    [EVENT_RECORDS] = FIELD(FIELD_RECORDS),
+    [EVENT_BYTES] = FIELD(FIELD_BYTES),
+    [EVENT_DURATION] = FIELD(FIELD_DURATION_USEC),
+    [EVENT_ERRNO] = FIELD("ERRNO"),
+    [EVENT_TERMINATOR] = FIELD(FIELD_TERMINATOR),
+    [EVENT_RESENT] = FIELD(FIELD_RESENT),
+    [EVENT_MESSAGE] = FIELD("MESSAGE"),
+    [EVENT_DATA_BYTES] = FIELD(FIELD_DATA),
+    [EVENT_MACHINE] = FIELD("_MACHINE_ID"),
+    [EVENT_BOOT] = FIELD("_BOOT_ID"),
+    [EVENT_INVOCATION] = FIELD("_SYSTEMD_INVOCATION_ID"),
+    [EVENT_UNIT] = FIELD("_SYSTEMD_UNIT"),
+    [EVENT_USER_UNIT] = FIELD("_SYSTEMD_USER_UNIT"),
+    [EVENT_OWNER] = FIELD("_SYSTEMD_OWNER_UID"),
+    [EVENT_PID] = FIELD("_PID"),
+    [EVENT_COMM] = FIELD("_COMM"),
+};
+
+static const struct {
+    enum event_kind kind;
+    const char *name, *match;
+} kinds_known[] = {
+    {KIND_CONNECT, EVENT_CONNECT, "MESSAGE_ID=" ID_CONNECT},
+    {KIND_DATA, EVENT_DATA, "MESSAGE_ID=" ID_DATA},
+    {KIND_DISCONNECT, EVENT_DISCONNECT, "MESSAGE_ID=" ID_DISCONNECT},
+    {KIND_REFUSED, EVENT_REFUSED, "MESSAGE_ID=" ID_REFUSED},
+};
+
+/* --- Opening --- */
+
+/* True when a file that PATTERN fits is there and may not be read. */
+static bool reader_is_forbidden(const char *pattern)
+{
+    bool forbidden = false;
+    glob_t found = {0};
+
+    if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc && !forbidden; i++)
+            forbidden = access(found.gl_pathv[i], R_OK) < 0 && errno == EACCES;
+    globfree(&found);
+    return forbidden;
+}
+
+/* True when there is more than can be read. libsystemd passes over such files in silence. */
+static bool reader_is_curtained(const char *directory)
+{
+    static const char *const usual[] = {
+        "/var/log/journal/*",
+        "/var/log/journal/*/system*.journal",
+        "/run/log/journal/*",
+        "/run/log/journal/*/system*.journal",
+    };
+    char pattern[4096];
+
+    for (size_t i = 0; !directory && i < ARRAY_SIZE(usual); i++)
+        if (reader_is_forbidden(usual[i]))
+            return true;
+    if (!directory)
+        return false;
+    snprintf(pattern, sizeof(pattern), "%s/.", directory); /* of a file, ENOTDIR */
+    if (access(pattern, R_OK) < 0 && errno == EACCES)
+        return true;
+    snprintf(pattern, sizeof(pattern), "%s/*.journal", directory);
+    if (reader_is_forbidden(pattern))
+        return true;
+    snprintf(pattern, sizeof(pattern), "%s/*/*.journal", directory);
+    return reader_is_forbidden(pattern);
+}
+
+static int reader_open_journal(sd_journal **ret, const struct options *options)
+{
+    const char *space = options->name_space;
+    int flags = SD_JOURNAL_LOCAL_ONLY;
+
+    if (options->directory)
+        return sd_journal_open_directory(ret, options->directory, 0);
+    if (!space || !*space)
+        return sd_journal_open(ret, flags);
+    if (strcmp(space, "*") == 0)
+        return sd_journal_open_namespace(ret, NULL, flags | SD_JOURNAL_ALL_NAMESPACES);
+    if (*space == '+')
+        return sd_journal_open_namespace(ret, space + 1,
+                                         flags | SD_JOURNAL_INCLUDE_DEFAULT_NAMESPACE);
+    return sd_journal_open_namespace(ret, space, flags);
+}
+
+static int reader_fail_open(const struct options *options, int error)
+{
+    const char *directory = options->directory;
+
+    if (reader_is_curtained(directory))
+        return client_fail(STATUS_NO_CONNECTION,
+                           "no rights to the journal: members of the groups systemd-journal and "
+                           "adm may read it");
+    if (error < 0)
+        return client_fail(STATUS_NO_CONNECTION, "%s: %s", directory ? directory : "journal",
+                           strerror(-error));
+    if (directory)
+        return client_fail(STATUS_NO_CONNECTION, "%s: no journal to read", directory);
+    if (options->name_space)
+        return client_fail(STATUS_NO_CONNECTION, "no journal to read in namespace '%s'",
+                           options->name_space);
+    return client_fail(STATUS_NO_CONNECTION, "no journal to read");
+}
+
+int reader_open(const struct options *options, struct reader **ret)
+{
+    struct reader *reader CLEANUP(reader_freep) = calloc(1, sizeof(*reader));
+    int r;
+
+    if (!reader)
+        return client_fail(STATUS_FAILED, "%s", strerror(ENOMEM));
+    r = reader_open_journal(&reader->journal, options);
+    if (r >= 0)
+        r = sd_journal_set_data_threshold(reader->journal, 0);
+    if (r >= 0)
+        r = sd_journal_seek_head(reader->journal);
+    if (r >= 0)
+        r = sd_journal_next(reader->journal);
+    if (r <= 0)
+        return reader_fail_open(options, r);
+    if (!options->quiet && reader_is_curtained(options->directory))
+        client_fail(0, "this is not the whole journal: members of the groups systemd-journal and "
+                       "adm may read all of it");
+    *ret = reader;
+    reader = NULL;
+    return -1;
+}
+
+struct reader *reader_free(struct reader *reader)
+{
+    if (reader) {
+        sd_journal_close(reader->journal);
+        free(reader->text);
+        free(reader);
+    }
+    return NULL;
+}
+
+void reader_freep(struct reader **reader)
+{
+    *reader = reader_free(*reader);
+}
+
+/* --- What to look at --- */
+
+static int reader_match(struct reader *reader, const char *name, const char *value)
+{
+    char match[128];
+
+    snprintf(match, sizeof(match), "%s=%s", name, value);
+    return sd_journal_add_match(reader->journal, match, 0);
+}
+
+int reader_filter(struct reader *reader, const char *session, unsigned kinds)
+{
+    int r = 0;
+
+    sd_journal_flush_matches(reader->journal);
+    if (session)
+        r = reader_match(reader, FIELD_SESSION_ID, session);
+    for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(kinds_known); i++)
+        if (kinds & kinds_known[i].kind)
+            r = sd_journal_add_match(reader->journal, kinds_known[i].match, 0);
+    return r < 0 ? r : 0;
+}
+
+int reader_filter_resent(struct reader *reader, const char *session)
+{
+    int r = reader_filter(reader, session, KIND_DATA);
+
+    return r < 0 ? r : reader_match(reader, FIELD_RESENT, "1");
+}
+
+int reader_seek_head(struct reader *reader)
+{
+    return sd_journal_seek_head(reader->journal);
+}
+
+int reader_seek_tail(struct reader *reader)
+{
+    return sd_journal_seek_tail(reader->journal);
+}
+
+int reader_begin(struct reader *reader, const char *session, unsigned kinds)
+{
+    int r = reader_filter(reader, session, kinds);
+
+    return r < 0 ? r : reader_seek_head(reader);
+}
+
+/* --- Events --- */
+
+/* Makes room for SIZE more bytes of values. */
+static int reader_reserve(struct reader *reader, size_t size)
+{
+    size_t larger = reader->size ? reader->size : 4096;
+    char *text;
+
+    while (larger - reader->used < size)
+        if (__builtin_mul_overflow(larger, 2, &larger))
+            return -ENOMEM;
+    if (larger == reader->size)
+        return 0;
+    text = realloc(reader->text, larger);
+    if (!text)
+        return -ENOMEM;
+    reader->text = text;
+    reader->size = larger;
+    return 0;
+}
+
+/* Which of our fields DATA, "NAME=value", holds; EVENT_FIELDS: none. */
+static size_t reader_which_field(const char *data, size_t length)
+{
+    size_t i;
+
+    for (i = 0; i < EVENT_FIELDS; i++)
+        if (length > fields[i].length && data[fields[i].length] == '=' &&
+            memcmp(data, fields[i].name, fields[i].length) == 0)
+            break;
+    return i;
+}
+
+/* Keeps a copy of the value: libsystemd's memory is good for one field at a time only. */
+static int reader_keep(struct reader *reader, struct value *value, const char *text, size_t length)
+{
+    int r = reader_reserve(reader, length + 1);
+
+    if (r < 0)
+        return r;
+    memcpy(reader->text + reader->used, text, length);
+    reader->text[reader->used + length] = '\0';
+    reader->used += length + 1;
+    value->length = length;
+    return 0;
+}
+
+/* Copies our fields of the entry at hand. */
+static int reader_load_fields(struct reader *reader, struct event *event)
+{
+    size_t offsets[EVENT_FIELDS];
+    bool present[EVENT_FIELDS] = {false};
+    const void *data;
+    size_t length;
+    int r;
+
+    reader->used = 0;
+    sd_journal_restart_data(reader->journal);
+    while ((r = sd_journal_enumerate_available_data(reader->journal, &data, &length)) > 0) {
+        size_t i = reader_which_field(data, length);
+
+        if (i == EVENT_FIELDS || present[i])
+            continue;
+        offsets[i] = reader->used;
+        present[i] = true;
+        r = reader_keep(reader, &event->fields[i], (const char *)data + fields[i].length + 1,
+                        length - fields[i].length - 1);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < EVENT_FIELDS; i++)
+        if (present[i])
+            event->fields[i].text = reader->text + offsets[i];
+    return r;
+}
+
+static bool event_has_id(const struct event *event)
+{
+    const struct value *id = &event->fields[EVENT_SESSION];
+
+    return id->length == SESSION_ID_HEX && strspn(id->text, "0123456789abcdef") == SESSION_ID_HEX;
+}
+
+/* Reads the entry at hand. Returns 1, 0 when it is none of netd's events, or a negative errno. */
+static int reader_load(struct reader *reader, struct event *ret)
+{
+    struct event event = {0};
+    int r;
+
+    r = sd_journal_get_realtime_usec(reader->journal, &event.time);
+    if (r >= 0)
+        r = reader_load_fields(reader, &event);
+    if (r == -EBADMSG)
+        return 0; /* damaged; that a session lacks it will show in its sums */
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds_known); i++)
+        if (value_is(&event.fields[EVENT_NAME], kinds_known[i].name))
+            event.kind = kinds_known[i].kind;
+    if (!event.kind || !event_has_id(&event))
+        return 0;
+    *ret = event;
+    return 1;
+}
+
+static int reader_move(struct reader *reader, struct event *ret, int (*move)(sd_journal *))
+{
+    int r;
+
+    do {
+        r = move(reader->journal);
+        if (r <= 0)
+            return r;
+        r = reader_load(reader, ret);
+    } while (r == 0);
+    return r;
+}
+
+int reader_next(struct reader *reader, struct event *ret)
+{
+    return reader_move(reader, ret, sd_journal_next);
+}
+
+int reader_previous(struct reader *reader, struct event *ret)
+{
+    return reader_move(reader, ret, sd_journal_previous);
+}
+
+int reader_last(struct reader *reader, struct event *ret)
+{
+    int r = reader_seek_tail(reader);
+
+    return r < 0 ? r : reader_previous(reader, ret);
+}
+
+int reader_seek_last(struct reader *reader, uint64_t count)
+{
+    int r = sd_journal_seek_tail(reader->journal);
+
+    if (r >= 0)
+        r = sd_journal_previous_skip(reader->journal, count + 1);
+    if (r < 0)
+        return r;
+    return (uint64_t)r <= count ? sd_journal_seek_head(reader->journal) : 0;
+}
+
+/* What poll(2) may wait: where inotify(7) says nothing, libsystemd looks from time to time. */
+static int reader_timeout(struct reader *reader)
+{
+    uint64_t until = UINT64_MAX, now = now_usec(CLOCK_MONOTONIC);
+
+    if (sd_journal_get_timeout(reader->journal, &until) < 0 || until == UINT64_MAX)
+        return -1;
+    return until <= now ? 0 : (int)min_u64((until - now) / USEC_PER_MSEC + 1, INT32_MAX);
+}
+
+int reader_wait(struct reader *reader, int output)
+{
+    struct pollfd fds[] = {{.events = POLLIN}, {.fd = output}};
+    int r;
+
+    if (!reader->watched) {
+        /* Begins to watch, and does not wait: there may be more since we looked. */
+        reader->watched = true;
+        r = sd_journal_wait(reader->journal, 0);
+        return r < 0 ? r : 0;
+    }
+    fds[0].fd = sd_journal_get_fd(reader->journal);
+    if (fds[0].fd < 0)
+        return fds[0].fd;
+    if (poll(fds, ARRAY_SIZE(fds), reader_timeout(reader)) < 0 && errno != EINTR)
+        return -errno;
+    if (fds[1].revents)
+        return 1;
+    /* NOP, APPEND, INVALIDATE: in each case the next step is to look for more; libsystemd has
+     * taken new files in and kept the position. */
+    r = sd_journal_process(reader->journal);
+    return r < 0 ? r : 0;
+}
+
+int reader_each_session(struct reader *reader, const char *prefix,
+                        int (*each)(void *userdata, const char *session), void *userdata)
+{
+    const size_t name = sizeof(FIELD_SESSION_ID); /* with '=' */
+    size_t length, prefix_length = strlen(prefix);
+    char id[SESSION_ID_HEX + 1] = "";
+    const void *data;
+    int r;
+
+    r = sd_journal_query_unique(reader->journal, FIELD_SESSION_ID);
+    if (r < 0)
+        return r;
+    while ((r = sd_journal_enumerate_available_unique(reader->journal, &data, &length)) > 0) {
+        if (length != name + SESSION_ID_HEX ||
+            memcmp((const char *)data + name, prefix, min_size(prefix_length, SESSION_ID_HEX)) != 0)
+            continue;
+        memcpy(id, (const char *)data + name, SESSION_ID_HEX);
+        r = each(userdata, id);
+        if (r != 0)
+            return r;
+    }
+    return r;
+}
+
+/* --- Values --- */
+
+uint64_t value_number(const struct value *value)
+{
+    uint64_t number = 0;
+
+    if (value->text)
+        (void)parse_u64(value->text, UINT64_MAX, &number);
+    return number;
+}
+
+bool value_is(const struct value *value, const char *text)
+{
+    return value->text && strcmp(value->text, text) == 0;
+}
+
+struct totals event_totals(const struct event *event)
+{
+    return (struct totals){
+        .records = value_number(&event->fields[EVENT_RECORDS]),
+        .bytes = value_number(&event->fields[EVENT_BYTES]),
+        .duration = value_number(&event->fields[EVENT_DURATION]),
+    };
+}
+
+struct value event_payload(const struct event *event)
+{
+    const struct value *data = &event->fields[EVENT_DATA_BYTES];
+    const struct value *message = &event->fields[EVENT_MESSAGE];
+
+    if (data->text)
+        return *data;
+    return message->text ? *message : (struct value){.text = ""};
+}
+
+const char *event_ending(const struct event *event)
+{
+    const struct value *terminator = &event->fields[EVENT_TERMINATOR];
+
+    if (!terminator->text)
+        return "\n";
+    return value_is(terminator, TERMINATOR_CRLF) ? "\r\n" : "";
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/* sessions: one line for each, aligned, as much as the terminal is wide. */
+#include "netd-client/list.h"
+#include "netd-client/output.h"
+#include "netd-client/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_SHORTEST 8 /* digits that are shown at least */
+
+enum column { COL_ID, COL_BEGIN, COL_DURATION, COL_PEER, COL_RECORDS, COL_BYTES, COL_END, COLUMNS };
+
+static const struct {
+    const char *title;
+    bool right;
+} columns[COLUMNS] = {
+    [COL_ID] = {"SESSION", false},       [COL_BEGIN] = {"BEGIN", false},
+    [COL_DURATION] = {"DURATION", true}, [COL_PEER] = {"PEER", false},
+    [COL_RECORDS] = {"RECORDS", true},   [COL_BYTES] = {"BYTES", true},
+    [COL_END] = {"END", false},
+};
+
+/* What goes first when the terminal is too narrow. */
+static const enum column spare[] = {COL_DURATION, COL_RECORDS, COL_BYTES, COL_PEER};
+
+struct table {
+    const struct output *output;
+    uint64_t now;
+    size_t widths[COLUMNS]; /* 0: not shown */
+    size_t id_length;
+    size_t gap; /* blanks between columns */
+};
+
+struct row {
+    char cells[COLUMNS][ENDPOINT_TEXT_MAX * TEXT_GROWTH + 1];
+};
+
+/* --- Rows --- */
+
+static void cell_text(char ret[static ENDPOINT_TEXT_MAX * TEXT_GROWTH + 1], const char *text)
+{
+    text_escape(ret, text, min_size(strlen(text), ENDPOINT_TEXT_MAX));
+}
+
+static void cell_number(char *ret, const struct session *s, uint64_t number)
+{
+    if (s->ended)
+        snprintf(ret, 24, "%" PRIu64, number);
+    else
+        strcpy(ret, "-");
+}
+
+/* "~" marks a beginning that is worked out from the end, because it is not in the journal. */
+static void cell_begin(char *ret, const struct table *t, const struct session *s)
+{
+    char time[TIME_TEXT_MAX];
+
+    output_time(t->output, s->begin, false, time);
+    if (s->begin == 0)
+        strcpy(ret, "-");
+    else
+        snprintf(ret, TIME_TEXT_MAX + 1, "%s%s", s->begun ? "" : "~", time);
+}
+
+static void cell_duration(char *ret, const struct table *t, const struct session *s)
+{
+    bool running = s->begin > 0 && s->begin <= t->now && s->life == LIFE_OPEN;
+
+    if (s->ended)
+        output_duration(s->totals.duration, ret);
+    else if (running)
+        output_duration(t->now - s->begin, ret);
+    else
+        strcpy(ret, "-");
+}
+
+static void row_fill(struct row *row, const struct table *t, const struct session *s)
+{
+    snprintf(row->cells[COL_ID], sizeof(row->cells[COL_ID]), "%.*s", (int)t->id_length, s->id);
+    cell_begin(row->cells[COL_BEGIN], t, s);
+    cell_duration(row->cells[COL_DURATION], t, s);
+    cell_text(row->cells[COL_PEER], s->peer);
+    cell_number(row->cells[COL_RECORDS], s, s->totals.records);
+    cell_number(row->cells[COL_BYTES], s, s->totals.bytes);
+    cell_text(row->cells[COL_END], s->ended ? s->reason : session_life_word(s->life));
+}
+
+static void row_titles(struct row *row, const struct table *t)
+{
+    for (size_t i = 0; i < COLUMNS; i++)
+        strcpy(row->cells[i], columns[i].title);
+    if (t->output->utc)
+        strcpy(row->cells[COL_BEGIN], "BEGIN (UTC)");
+}
+
+static void row_print(const struct row *row, const struct table *t, enum color color)
+{
+    for (size_t i = 0; i < COLUMNS; i++) {
+        int width = (int)t->widths[i];
+        const char *gap = i == COL_END ? "\n" : t->gap > 1 ? "  " : " ";
+
+        if (width == 0)
+            continue;
+        if (i == COL_END || color == COLOR_HEAD)
+            fputs(output_color(t->output, color), stdout);
+        printf("%*s", i == COL_END ? 0 : columns[i].right ? width : -width, row->cells[i]);
+        if (i == COL_END || color == COLOR_HEAD)
+            fputs(output_plain(t->output, color), stdout);
+        fputs(gap, stdout);
+    }
+}
+
+/* --- Widths --- */
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp((*(const struct session *const *)a)->id, (*(const struct session *const *)b)->id);
+}
+
+static size_t common_length(const char *a, const char *b)
+{
+    size_t n = 0;
+
+    while (a[n] && a[n] == b[n])
+        n++;
+    return n;
+}
+
+/* How many digits tell the listed sessions apart. All of them where there is no memory to sort. */
+static size_t shortest_ids(const struct list *list)
+{
+    CLEANUP(free_pointer) struct session **sorted = NULL;
+    size_t longest = ID_SHORTEST;
+
+    sorted = reallocarray(NULL, list->count + 1, sizeof(struct session *));
+    if (!sorted)
+        return SESSION_ID_HEX;
+    memcpy(sorted, list->sessions, list->count * sizeof(struct session *));
+    qsort(sorted, list->count, sizeof(struct session *), compare_ids);
+    for (size_t i = 1; i < list->count; i++) {
+        size_t n = common_length(sorted[i - 1]->id, sorted[i]->id) + 1;
+
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+static size_t table_width(const struct table *t)
+{
+    size_t sum = 0;
+
+    for (size_t i = 0; i < COLUMNS; i++)
+        if (t->widths[i] > 0)
+            sum += t->widths[i] + (i == COL_END ? 0 : t->gap);
+    return sum;
+}
+
+static void table_measure(struct table *t, const struct row *row)
+{
+    for (size_t i = 0; i < COLUMNS; i++) {
+        size_t n = strlen(row->cells[i]);
+
+        t->widths[i] = n > t->widths[i] ? n : t->widths[i];
+    }
+}
+
+/* Makes the table fit a terminal: shorter ids, smaller gaps, fewer columns. */
+static void table_fit(struct table *t, const struct list *list)
+{
+    unsigned room = t->output->columns;
+
+    if (room == 0 || table_width(t) <= room)
+        return;
+    t->id_length = t->widths[COL_ID] = shortest_ids(list);
+    if (table_width(t) > room)
+        t->gap = 1;
+    for (size_t i = 0; i < ARRAY_SIZE(spare) && table_width(t) > room; i++)
+        t->widths[spare[i]] = 0;
+}
+
+static void table_print(const struct output *output, const struct list *list)
+{
+    struct table table = {
+        .output = output,
+        .now = now_usec(CLOCK_REALTIME),
+        .id_length = SESSION_ID_HEX,
+        .gap = 2,
+    };
+    struct row titles, row;
+
+    row_titles(&titles, &table);
+    table_measure(&table, &titles);
+    for (size_t i = 0; i < list->count; i++) {
+        row_fill(&row, &table, list->sessions[i]);
+        table_measure(&table, &row);
+    }
+    table_fit(&table, list);
+    row_print(&titles, &table, COLOR_HEAD);
+    for (size_t i = 0; i < list->count; i++) {
+        const struct session *s = list->sessions[i];
+
+        row_fill(&row, &table, s);
+        row_print(&row, &table,
+                  s->ended               ? COLOR_NONE
+                  : s->life == LIFE_OPEN ? COLOR_GOOD
+                                         : COLOR_BAD);
+    }
+}
+
+/* --- JSON --- */
+
+static json_t *text_json(const char *text)
+{
+    struct value value = {.text = text, .length = strlen(text)};
+
+    return *text ? value_json(&value) : NULL;
+}
+
+static json_t *time_json(uint64_t usec)
+{
+    return usec > 0 ? json_integer((json_int_t)usec) : NULL;
+}
+
+static json_t *session_json(const struct session *s)
+{
+    json_t *object;
+
+    errno = 0;
+    object =
+        json_pack("{ss so? sb so? so? so* ss so*}", "session", s->id, "begin", time_json(s->begin),
+                  "begin_logged", (int)s->begun, "end", s->ended ? time_json(s->end) : NULL, "peer",
+                  text_json(s->peer), "local", text_json(s->local), "state",
+                  s->ended ? "ended" : session_life_word(s->life), "reason", text_json(s->reason));
+
+    if (object && s->ended) {
+        json_object_set_new(object, "duration", json_integer((json_int_t)s->totals.duration));
+        json_object_set_new(object, "records", json_integer((json_int_t)s->totals.records));
+        json_object_set_new(object, "bytes", json_integer((json_int_t)s->totals.bytes));
+    }
+    return json_whole(object);
+}
+
+/* --- The command --- */
+
+static int sessions_print(const struct output *output, const struct list *list,
+                          const struct options *options)
+{
+    int r = 0;
+
+    if (!options->json && !options->quiet)
+        table_print(output, list);
+    for (size_t i = 0; r >= 0 && i < list->count; i++) {
+        if (options->json)
+            r = output_json(session_json(list->sessions[i]));
+        else if (options->quiet)
+            puts(list->sessions[i]->id);
+    }
+    return r;
+}
+
+int sessions_run(const struct options *options, char **arguments, int count)
+{
+    struct reader *reader CLEANUP(reader_freep) = NULL;
+    struct list list CLEANUP(list_free) = {0};
+    struct output output;
+    int r;
+
+    (void)arguments;
+    (void)count;
+    r = reader_open(options, &reader);
+    if (r >= 0)
+        return r;
+    r = list_collect(&list, reader, options);
+    if (r < 0)
+        return session_fail_journal(r);
+    if (list.count == 0)
+        return options->quiet ? STATUS_FAILED
+                              : client_fail(STATUS_FAILED, "no sessions in the journal match");
+    output_open(&output, options, !options->json && !options->quiet);
+    r = sessions_print(&output, &list, options);
+    output_close(&output);
+    return r < 0 ? session_fail_journal(r) : STATUS_OK;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* netd(8): options, configuration, run. */
+#include "common/names.h"
+#include "common/util.h"
+#include "netd/config/child.h"
+#include "netd/log.h"
+#include "netd/supervisor/handover.h"
+#include "netd/supervisor/supervisor.h"
+#include "netd/worker/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static void netd_help(FILE *f)
+{
+    fprintf(f, "Usage: netd [OPTION]...\n"
+               "Accept TCP clients and write what they send to the systemd journal.\n"
+               "\n"
+               "  -c, --config=FILE    configuration (default " DEFAULT_CONF ")\n"
+               "  -H, --host=HOST      address to listen on: IPv4, IPv6, a name, or * for all\n"
+               "  -p, --port=PORT      port to listen on, 0 for a free one\n"
+               "  -o, --output=OUTPUT  auto, journal, text or export\n"
+               "  -t, --check          check the configuration, print nothing when it is good\n"
+               "  -V, --version        show the version\n"
+               "  -h, --help           show this help\n"
+               "\n"
+               "SERVER_HOST and SERVER_PORT in the environment override the configuration;\n"
+               "options override both. Sockets passed by systemd replace the address altogether.\n"
+               "See netd(8) and netd.conf(5).\n");
+}
+
+/* Says whether what was asked for was written. */
+static int netd_finish_output(void)
+{
+    int r = flush_standard_output();
+
+    if (r == 0)
+        return EXIT_SUCCESS;
+    log_error("standard output: %s", strerror(-r));
+    return EXIT_FAILED;
+}
+
+static int netd_usage_error(const char *word, const char *what)
+{
+    char shown[80];
+
+    printable_copy(shown, sizeof(shown), word);
+    log_error("'%s' %s, see --help", shown, what);
+    return EXIT_USAGE;
+}
+
+/* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
+static int netd_option_error(char **argv, int result)
+{
+    char letter[] = {'-', (char)optopt, '\0'};
+
+    if (result == ':')
+        return netd_usage_error(argv[optind - 1], "needs a value");
+    if (optopt == 0)
+        return netd_usage_error(argv[optind - 1], "is not an option");
+    if (strchr("tVh", optopt)) /* known, so it was a long one, with '=' */
+        return netd_usage_error(argv[optind - 1], "takes no value");
+    return netd_usage_error(letter, "is not an option");
+}
+
+/* Whoever started us without 0, 1 or 2 gets no client's connection in their place. What is written
+ * to them fails instead of being taken for written. */
+static int netd_fill_standard_fds(void)
+{
+    /* open(2) takes the lowest free number, which this one is. */
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
+            return -errno;
+    return 0;
+}
+
+/* As many descriptors as we may have; sessions.max counts on them. */
+static void netd_raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* "netd -t": also tells a reload whether this program understands the table of the one that asks.
+ */
+static int netd_check(const struct config *config)
+{
+    char error[LISTENER_ERROR_MAX];
+
+    if (listeners_check(&config->listener, error) < 0) {
+        log_error("%s", error);
+        return EXIT_CONFIG;
+    }
+    return handover_layout_matches() ? EXIT_SUCCESS : EXIT_LAYOUT;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"host", required_argument, NULL, 'H'},
+        {"port", required_argument, NULL, 'p'},   {"output", required_argument, NULL, 'o'},
+        {"check", no_argument, NULL, 't'},        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},         {0},
+    };
+    static char error[CONFIG_ERROR_MAX];
+    static struct config config;
+    struct config_input input = {.env_host = getenv("SERVER_HOST"),
+                                 .env_port = getenv("SERVER_PORT")};
+    bool check = false;
+    int c, r;
+
+    log_init();
+    r = netd_fill_standard_fds();
+    if (r < 0) {
+        log_error("/dev/null: %s", strerror(-r));
+        return EXIT_FAILED;
+    }
+    while ((c = getopt_long(argc, argv, ":c:H:p:o:tVh", options, NULL)) >= 0) {
+        switch (c) {
+        case 'c':
+            input.file = optarg;
+            break;
+        case 'H':
+            input.option_host = optarg;
+            break;
+        case 'p':
+            input.option_port = optarg;
+            break;
+        case 'o':
+            input.option_output = optarg;
+            break;
+        case 't':
+            check = true;
+            break;
+        case 'V':
+            puts("netd " NETD_VERSION);
+            return netd_finish_output();
+        case 'h':
+            netd_help(stdout);
+            return netd_finish_output();
+        default:
+            return netd_option_error(argv, c);
+        }
+    }
+    if (optind < argc)
+        return netd_usage_error(argv[optind], "is no option");
+
+    r = config_load_apart(&config, &input, error);
+    if (r < 0) {
+        log_error("%s", error);
+        /* It was good when the reload began; the sessions shall not suffer. */
+        if (handover_is_due())
+            return supervisor_run(NULL, argv);
+        return r == -EBADMSG ? EXIT_USAGE : r == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
+    }
+    if (check)
+        return netd_check(&config);
+    netd_raise_limit();
+    return supervisor_run(&config, argv);
+}

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/output/event.h"
+
+#include "common/names.h"
+#include "common/util.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* Longest text of a lifecycle event or a prefix: fixed names and a few addresses. */
+#define EVENT_TEXT_MAX 2048
+
+_Static_assert(EVENT_ARENA_SIZE >= EVENT_ESCAPED_MAX + (size_t)4 * EVENT_TEXT_MAX,
+               "an entry may not fit");
+
+/* --- What may stand in MESSAGE --- */
+
+/* Bytes that are looked at together. */
+#define PLAIN_WORD  sizeof(uint64_t)
+#define PLAIN_BLOCK (4 * PLAIN_WORD)
+
+/* True where SIZE bytes at TEXT, some words, are nothing but printable ASCII. */
+static inline bool event_is_plain(const uint8_t *text, size_t size)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t word, odd = 0;
+
+    /* The top bit of a byte that is not ASCII, is below space, or is DEL. Borrows and carries may
+     * set more of them, but only beside a true one. */
+    for (size_t i = 0; i < size; i += sizeof(word)) {
+        memcpy(&word, text + i, sizeof(word));
+        odd |= word | (word - ones * 0x20) | (word + ones);
+    }
+    return (odd & ones * 0x80) == 0;
+}
+
+static bool event_is_continuation(uint8_t byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
+
+/* C1 controls and the characters that turn a line's reading direction around. */
+static bool event_is_forbidden(uint32_t c)
+{
+    return (c >= 0x80 && c <= 0x9f) || is_bidi_control(c);
+}
+
+/* Length of the valid, allowed character of more than one byte at TEXT, or 0. */
+static size_t event_multibyte(const uint8_t *text, size_t length)
+{
+    uint8_t lead = text[0];
+    size_t n = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    uint32_t c;
+
+    if (lead < 0xc2 || lead > 0xf4 || length < n)
+        return 0;
+    c = lead & (0x7fu >> n);
+    for (size_t i = 1; i < n; i++) {
+        if (!event_is_continuation(text[i]))
+            return 0;
+        c = c << 6 | (text[i] & 0x3f);
+    }
+    if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff)))
+        return 0; /* overlong, or beyond Unicode */
+    if ((c >= 0xd800 && c <= 0xdfff) || event_is_forbidden(c))
+        return 0;
+    return n;
+}
+
+/* Length of the allowed character at TEXT, or 0. */
+static size_t event_character(const uint8_t *text, size_t length)
+{
+    if (text[0] >= 0x80)
+        return event_multibyte(text, length);
+    return (text[0] >= 0x20 && text[0] != 0x7f) || text[0] == '\t';
+}
+
+size_t event_clean_length(const uint8_t *text, size_t length)
+{
+    size_t i = 0;
+
+    while (i < length) {
+        if (length - i >= PLAIN_BLOCK && event_is_plain(text + i, PLAIN_BLOCK)) {
+            i += PLAIN_BLOCK;
+            continue;
+        }
+        if (length - i >= PLAIN_WORD && event_is_plain(text + i, PLAIN_WORD)) {
+            i += PLAIN_WORD;
+            continue;
+        }
+        for (size_t n, end = min_size(i + PLAIN_WORD, length); i < end; i += n) {
+            n = event_character(text + i, length - i);
+            if (n == 0)
+                return i;
+        }
+    }
+    return i;
+}
+
+size_t event_escape(uint8_t *ret, const uint8_t *text, size_t length)
+{
+    char *out = (char *)ret;
+
+    for (size_t i = 0; i < length;) {
+        size_t clean = event_clean_length(text + i, length - i);
+
+        memcpy(out, text + i, clean);
+        out += clean;
+        i += clean;
+        if (i < length)
+            out = put_escape(out, text[i++]);
+    }
+    return (size_t)(out - (char *)ret);
+}
+
+/* --- Text in an arena --- */
+
+static uint8_t *arena_take(struct arena *arena, size_t size)
+{
+    uint8_t *p = arena->base + arena->used;
+
+    if (arena->size - arena->used < size)
+        return NULL;
+    arena->used += size;
+    return p;
+}
+
+/* A text under construction at the arena's end; nothing is taken before text_finish(). */
+struct text {
+    char *at;
+    size_t length;
+};
+
+static int text_begin(struct text *text, const struct arena *arena)
+{
+    if (arena->size - arena->used < EVENT_TEXT_MAX)
+        return -ENOBUFS;
+    *text = (struct text){.at = (char *)arena->base + arena->used};
+    return 0;
+}
+
+static void text_add(struct text *text, const char *format, ...) PRINTF(2, 3);
+static void text_add(struct text *text, const char *format, ...)
+{
+    size_t room = EVENT_TEXT_MAX - text->length;
+    va_list arguments;
+    int n;
+
+    va_start(arguments, format);
+    n = vsnprintf(text->at + text->length, room, format, arguments);
+    va_end(arguments);
+    text->length += min_size((size_t)n, room - 1);
+}
+
+/* The same without printf(3)'s work: these stand in every entry. */
+static void text_put(struct text *text, const char *string)
+{
+    size_t length = min_size(strlen(string), EVENT_TEXT_MAX - text->length);
+
+    memcpy(text->at + text->length, string, length);
+    text->length += length;
+}
+
+static void text_field(struct text *text, const char *name, const char *value)
+{
+    text_put(text, name);
+    text_put(text, "=");
+    text_put(text, value);
+    text_put(text, "\n");
+}
+
+static void text_number(struct text *text, const char *name, uint64_t value)
+{
+    char digits[NUMBER_MAX + 1];
+
+    *put_number(digits, value) = '\0';
+    text_field(text, name, digits);
+}
+
+static struct iovec text_finish(const struct text *text, struct arena *arena)
+{
+    return (struct iovec){.iov_base = arena_take(arena, text->length), .iov_len = text->length};
+}
+
+static void entry_add(struct entry *entry, const void *base, size_t length)
+{
+    /* writev(2) and sendmsg(2) only read; struct iovec has no const. */
+    entry->pieces[entry->count++] =
+        (struct iovec){.iov_base = (void *)(uintptr_t)base, .iov_len = length};
+    entry->size += length;
+}
+
+/* --- The parts that entries share --- */
+
+static const char *event_boot_id(void)
+{
+    static char id[33];
+    char text[64] = "";
+    size_t n = 0;
+    FILE *f;
+
+    if (id[0])
+        return id;
+    f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (f) {
+        if (!fgets(text, sizeof(text), f))
+            text[0] = '\0';
+        fclose(f);
+    }
+    for (const char *p = text; *p && n < 32; p++)
+        if (*p != '-' && *p != '\n')
+            id[n++] = *p;
+    return id;
+}
+
+/* "2026-11-22T13:14:15.123456+01:00 " (RFC 3339), for a person. */
+static void event_add_time(struct text *text)
+{
+    uint64_t now = now_usec(CLOCK_REALTIME);
+    time_t seconds = (time_t)(now / USEC_PER_SEC);
+    char date[32] = "", zone[8] = "";
+    struct tm tm;
+
+    if (localtime_r(&seconds, &tm)) {
+        strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+        strftime(zone, sizeof(zone), "%z", &tm);
+    }
+    text_add(text, "%s.%06u%.3s:%s ", date, (unsigned)(now % USEC_PER_SEC), zone,
+             zone[0] ? zone + 3 : "");
+}
+
+/* What stands in front of every entry's own fields. */
+static void event_add_common(struct text *text, const struct event_source *source, const char *peer,
+                             const char *event, const char *message_id)
+{
+    if (source->output == OUTPUT_TEXT) {
+        event_add_time(text);
+        text_add(text, "%s %s ", source->id, event);
+        return;
+    }
+    if (source->output == OUTPUT_EXPORT) {
+        text_add(text, "__REALTIME_TIMESTAMP=%" PRIu64 "\n__MONOTONIC_TIMESTAMP=%" PRIu64 "\n",
+                 now_usec(CLOCK_REALTIME), now_usec(CLOCK_MONOTONIC));
+        /* Where /proc has nothing but processes (ProcSubset=) it is not known; an empty one makes
+         * systemd-journal-remote refuse the entry. */
+        if (event_boot_id()[0])
+            text_field(text, "_BOOT_ID", event_boot_id());
+    }
+    text_field(text, "MESSAGE_ID", message_id);
+    text_number(text, "PRIORITY", (uint64_t)source->priority);
+    text_field(text, "SYSLOG_IDENTIFIER", "netd");
+    text_field(text, FIELD_EVENT, event);
+    text_field(text, FIELD_SESSION_ID, source->id);
+    text_field(text, FIELD_PEER, peer);
+}
+
+/* Begins a lifecycle event, whose peer it also writes to PEER. Returns 0 or -ENOBUFS. */
+static int event_begin(struct text *text, const struct arena *arena,
+                       const struct event_source *source, char peer[static ENDPOINT_TEXT_MAX],
+                       const char *event, const char *message_id)
+{
+    int r;
+
+    r = text_begin(text, arena);
+    if (r < 0)
+        return r;
+    endpoint_format(source->peer, peer);
+    event_add_common(text, source, peer, event, message_id);
+    return 0;
+}
+
+/* The fields of connect, disconnect and refused that say who talks to whom. */
+static void event_add_addresses(struct text *text, const struct event_source *source)
+{
+    char address[ENDPOINT_ADDRESS_MAX], local[ENDPOINT_TEXT_MAX];
+
+    endpoint_address(source->peer, address);
+    endpoint_format(source->local, local);
+    text_field(text, FIELD_PEER_ADDRESS, address);
+    if (source->peer->family != AF_UNIX)
+        text_number(text, FIELD_PEER_PORT, source->peer->port);
+    text_field(text, FIELD_LOCAL, source->local_path ? source->local_path : local);
+}
+
+static void event_finish(struct entry *ret, struct arena *arena, struct text *text,
+                         const struct event_source *source)
+{
+    struct iovec piece;
+
+    if (source->output == OUTPUT_EXPORT)
+        text_add(text, "\n"); /* an empty line ends an entry */
+    piece = text_finish(text, arena);
+    *ret = (struct entry){0};
+    entry_add(ret, piece.iov_base, piece.iov_len);
+}
+
+/* --- The events --- */
+
+int event_connect(struct entry *ret, struct arena *arena, const struct event_source *source)
+{
+    char peer[ENDPOINT_TEXT_MAX];
+    struct text text;
+    int r;
+
+    r = event_begin(&text, arena, source, peer, EVENT_CONNECT, ID_CONNECT);
+    if (r < 0)
+        return r;
+    if (source->output == OUTPUT_TEXT) {
+        text_add(&text, "%s\n", peer);
+    } else {
+        event_add_addresses(&text, source);
+        text_put(&text, "MESSAGE=");
+        text_put(&text, peer);
+        text_put(&text, " connected\n");
+    }
+    event_finish(ret, arena, &text, source);
+    return 0;
+}
+
+int event_disconnect(struct entry *ret, struct arena *arena, const struct event_source *source,
+                     const struct event_totals *totals)
+{
+    char peer[ENDPOINT_TEXT_MAX], error[128] = "";
+    struct text text;
+    int r;
+
+    r = event_begin(&text, arena, source, peer, EVENT_DISCONNECT, ID_DISCONNECT);
+    if (r < 0)
+        return r;
+    if (totals->error > 0)
+        snprintf(error, sizeof(error), " (%s)", strerror(totals->error));
+    if (source->output != OUTPUT_TEXT) {
+        event_add_addresses(&text, source);
+        text_field(&text, FIELD_REASON, totals->reason);
+        text_number(&text, FIELD_RECORDS, totals->records);
+        text_number(&text, FIELD_BYTES, totals->bytes);
+        text_number(&text, FIELD_DURATION_USEC, totals->duration_usec);
+        if (totals->error > 0)
+            text_number(&text, "ERRNO", (uint64_t)totals->error);
+        text_put(&text, "MESSAGE=");
+    }
+    text_add(&text,
+             "%s disconnected: %s%s, %" PRIu64 " record%s, %" PRIu64 " byte%s in %" PRIu64
+             ".%03u s\n",
+             peer, totals->reason, error, totals->records, totals->records == 1 ? "" : "s",
+             totals->bytes, totals->bytes == 1 ? "" : "s", totals->duration_usec / USEC_PER_SEC,
+             (unsigned)(totals->duration_usec % USEC_PER_SEC / USEC_PER_MSEC));
+    event_finish(ret, arena, &text, source);
+    return 0;
+}
+
+int event_refused(struct entry *ret, struct arena *arena, const struct event_source *source,
+                  const char *reason)
+{
+    char peer[ENDPOINT_TEXT_MAX];
+    struct text text;
+    int r;
+
+    r = event_begin(&text, arena, source, peer, EVENT_REFUSED, ID_REFUSED);
+    if (r < 0)
+        return r;
+    if (source->output != OUTPUT_TEXT) {
+        event_add_addresses(&text, source);
+        text_add(&text, FIELD_REASON "=%s\nMESSAGE=", reason);
+    }
+    text_add(&text, "%s refused: %s\n", peer, reason);
+    event_finish(ret, arena, &text, source);
+    return 0;
+}
+
+int event_data_prefix(struct event_prefix *ret, struct arena *arena,
+                      const struct event_source *source)
+{
+    char peer[ENDPOINT_TEXT_MAX];
+    struct text text;
+    int r;
+
+    r = event_begin(&text, arena, source, peer, EVENT_DATA, ID_DATA);
+    if (r < 0)
+        return r;
+    if (source->output != OUTPUT_TEXT)
+        text_put(&text, "MESSAGE=");
+    *ret = (struct event_prefix){.text = text_finish(&text, arena), .output = source->output};
+    return 0;
+}
+
+static const char *event_terminator_field(enum terminator terminator)
+{
+    switch (terminator) {
+    case TERM_CRLF:
+        return "\n" FIELD_TERMINATOR "=" TERMINATOR_CRLF "\n";
+    case TERM_NONE:
+        return "\n" FIELD_TERMINATOR "=" TERMINATOR_NONE "\n";
+    case TERM_CONTINUED:
+        return "\n" FIELD_TERMINATOR "=" TERMINATOR_CONTINUED "\n";
+    case TERM_LF:
+        break;
+    }
+    return "\n";
+}
+
+/* NETD_DATA in the length-prefixed form: name, LF, 64 bit little-endian length, bytes, LF. */
+static int event_add_binary(struct entry *ret, struct arena *arena, const struct record *record)
+{
+    static const char name[] = FIELD_DATA "\n";
+    uint64_t length = htole64(record->length);
+    uint8_t *head = arena_take(arena, sizeof(name) - 1 + sizeof(length));
+
+    if (!head)
+        return -ENOBUFS;
+    memcpy(head, name, sizeof(name) - 1);
+    memcpy(head + sizeof(name) - 1, &length, sizeof(length));
+    entry_add(ret, head, sizeof(name) - 1 + sizeof(length));
+    entry_add(ret, record->data, record->length);
+    return 0;
+}
+
+/* MESSAGE's value; 1 when it had to be escaped. */
+static int event_add_message(struct entry *ret, struct arena *arena, const struct record *record)
+{
+    uint8_t *escaped;
+    size_t length;
+
+    if (event_clean_length(record->data, record->length) == record->length) {
+        entry_add(ret, record->data, record->length);
+        return 0;
+    }
+    escaped = arena_take(arena, record->length * 4);
+    if (!escaped)
+        return -ENOBUFS;
+    length = event_escape(escaped, record->data, record->length);
+    arena->used -= record->length * 4 - length;
+    entry_add(ret, escaped, length);
+    return 1;
+}
+
+/* What follows MESSAGE's value: its line end, the other fields, the entry's end. */
+static int event_add_tail(struct entry *ret, struct arena *arena, enum output output,
+                          const struct record *record, bool escaped, bool resent)
+{
+    const char *field = output == OUTPUT_TEXT ? "" : event_terminator_field(record->terminator);
+    bool binary = escaped && output != OUTPUT_TEXT;
+    struct text text;
+    int r;
+
+    if (!binary && !resent && output == OUTPUT_JOURNAL) {
+        entry_add(ret, field, strlen(field)); /* as good as every record */
+        return 0;
+    }
+
+    r = text_begin(&text, arena);
+    if (r < 0)
+        return r;
+    text_add(&text, "%s", field);
+    if (resent)
+        text_add(&text, output == OUTPUT_TEXT ? " (resent)" : FIELD_RESENT "=1\n");
+    if (binary) {
+        struct iovec piece = text_finish(&text, arena);
+
+        entry_add(ret, piece.iov_base, piece.iov_len);
+        r = event_add_binary(ret, arena, record);
+        if (r < 0)
+            return r;
+        r = text_begin(&text, arena);
+        if (r < 0)
+            return r;
+    }
+    if (binary || output == OUTPUT_TEXT)
+        text_add(&text, "\n");
+    if (output == OUTPUT_EXPORT)
+        text_add(&text, "\n");
+    if (text.length > 0) {
+        struct iovec piece = text_finish(&text, arena);
+
+        entry_add(ret, piece.iov_base, piece.iov_len);
+    }
+    return 0;
+}
+
+int event_data(struct entry *ret, struct arena *arena, const struct event_prefix *prefix,
+               const struct record *record, bool resent)
+{
+    size_t used = arena->used;
+    struct entry entry = {0};
+    int r;
+
+    entry_add(&entry, prefix->text.iov_base, prefix->text.iov_len);
+    r = event_add_message(&entry, arena, record);
+    if (r >= 0)
+        r = event_add_tail(&entry, arena, prefix->output, record, r > 0, resent);
+    if (r < 0) {
+        arena->used = used;
+        return r;
+    }
+    *ret = entry;
+    return 0;
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/session/session.h"
+
+#include "common/names.h"
+#include "common/util.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Reads of one turn of draining, and bytes of each. */
+#define DRAIN_READS 4
+#define DRAIN_BYTES 16384
+
+_Static_assert(REGION_SIZE >= (size_t)2 * MAX_RECORD_HIGH + READ_MAX + 2, "a region is too small");
+_Static_assert(sizeof(struct session) <= 256, "a session costs more memory than promised");
+
+const char *session_reason_name(enum session_reason reason)
+{
+    static const char *const names[] = {
+        [REASON_NONE] = "none",
+        [REASON_EOF] = "eof",
+        [REASON_RESET] = "reset",
+        [REASON_TIMEOUT] = "timeout",
+        [REASON_IDLE] = "idle",
+        [REASON_SHUTDOWN] = "shutdown",
+        [REASON_ERROR] = "error",
+        [REASON_SESSION_LIMIT] = "session-limit",
+        [REASON_ADDRESS_LIMIT] = "address-limit",
+    };
+
+    return (size_t)reason < ARRAY_SIZE(names) ? names[reason] : "error";
+}
+
+void session_adopt(struct session *s)
+{
+    s->framed = window_start(s->window);
+    s->scanned = 0;
+    s->batch_records = s->records;
+    s->batch_bytes = s->bytes;
+    s->batch_connect = s->connect_taken;
+    s->batch_end = s->end_taken;
+    s->batch_continued = s->continued;
+    s->stop_bytes = UINT32_MAX;
+    s->watched = false;
+}
+
+uint32_t session_pending(const struct session *s)
+{
+    return window_end(s->window) - window_start(s->window);
+}
+
+bool session_is_framed(const struct session *s)
+{
+    return s->framed + s->scanned >= window_end(s->window);
+}
+
+void session_end(struct session *s, enum session_reason reason, int error)
+{
+    if (s->reason != REASON_NONE)
+        return;
+    s->error = reason == REASON_ERROR ? error : 0;
+    s->end_usec = now_usec(CLOCK_MONOTONIC);
+    __atomic_store_n(&s->reason, (uint8_t)reason, __ATOMIC_RELEASE);
+}
+
+/* --- Receiving --- */
+
+/* The reason for which recv(2) failed with ERROR. */
+static enum session_reason session_reason_of(int error)
+{
+    switch (error) {
+    case ECONNRESET:
+    case EPIPE:
+        return REASON_RESET;
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return REASON_TIMEOUT;
+    default:
+        return REASON_ERROR;
+    }
+}
+
+void session_compact(struct session *s, uint8_t *region)
+{
+    uint32_t start = window_start(s->window), rest = session_pending(s);
+
+    /* The last piece of an ended session may be in the batch and have no bytes. */
+    if (s->reason != REASON_NONE || start == 0 || rest > start || s->framed != start)
+        return;
+    memcpy(region, region + start, rest);
+    __atomic_store_n(&s->window, window_make(0, rest), __ATOMIC_RELEASE);
+    /* After the window: a mark too many does no harm. */
+    __atomic_store_n(&s->resent_end, s->resent_end - (uint32_t)min_size(s->resent_end, start),
+                     __ATOMIC_RELEASE);
+    s->framed = 0;
+}
+
+void session_apply_receive(struct session *s, const struct transfer *transfer)
+{
+    uint32_t n = transfer->message.msg_len;
+
+    if (n == NOT_TAKEN || n == 0)
+        return;
+    __atomic_store_n(&s->window, window_make(window_start(s->window), transfer->base + n),
+                     __ATOMIC_RELEASE);
+}
+
+/* Marks the beginning of a system call whose result belongs to session NUMBER. */
+static void transfer_begin(struct transfer *t, uint32_t number, uint32_t base, struct iovec *piece)
+{
+    t->base = base;
+    t->message = (struct mmsghdr){
+        .msg_hdr.msg_iov = piece,
+        .msg_hdr.msg_iovlen = 1,
+        .msg_len = NOT_TAKEN,
+    };
+    __atomic_store_n(&t->session, number, __ATOMIC_RELEASE);
+}
+
+static void transfer_finish(struct transfer *t)
+{
+    __atomic_store_n(&t->session, NO_SESSION, __ATOMIC_RELEASE);
+}
+
+/* Takes at most WANT bytes behind the window. Returns how many, or a negative errno. */
+static int session_take_bytes(struct session *s, const struct session_context *c,
+                              struct transfer *transfer, uint32_t want)
+{
+    uint32_t end = window_end(s->window);
+    struct iovec piece = {.iov_base = c->region + end, .iov_len = want};
+    int r;
+
+    transfer_begin(transfer, c->number, end, &piece);
+    r = recvmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT, NULL) < 0 ? -errno : 0;
+    session_apply_receive(s, transfer);
+    transfer_finish(transfer);
+    return r < 0 ? r : (int)transfer->message.msg_len;
+}
+
+/* Why the stream is over. A connection that has no peer any more did not end in order, and the
+ * worker that was told so may have died of something else before it could write it down. */
+static enum session_reason session_reason_at_end(const struct session *s)
+{
+    struct sockaddr_storage sa;
+    socklen_t length = sizeof(sa);
+
+    if (s->broken)
+        return s->broken;
+    return getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0 ? REASON_RESET : REASON_EOF;
+}
+
+uint32_t session_receive(struct session *s, const struct session_context *c,
+                         struct transfer *transfer, uint32_t limit)
+{
+    bool raw = c->settings->framing == FRAMING_RAW;
+    uint32_t want = raw ? c->settings->max_record : READ_MAX;
+    int n;
+
+    if (s->reason != REASON_NONE)
+        return 0;
+    session_compact(s, c->region);
+    want = (uint32_t)min_size(want, limit);
+    if ((raw && session_pending(s) > 0) || want > REGION_SIZE - window_end(s->window))
+        return 0; /* the journal has to take something first */
+
+    n = session_take_bytes(s, c, transfer, want);
+    if (n < 0 && session_reason_of(-n) != REASON_ERROR && !s->broken) {
+        /* Unlike recv(2), recvmmsg(2) says so, once, before the bytes that came first. */
+        s->broken = (uint8_t)session_reason_of(-n);
+        n = session_take_bytes(s, c, transfer, want);
+    }
+    if (n == -EAGAIN || n == -EINTR)
+        return 0;
+    if (n < 0)
+        session_end(s, session_reason_of(-n), -n);
+    else if (n == 0)
+        session_end(s, session_reason_at_end(s), 0);
+    return n < 0 ? 0 : (uint32_t)n;
+}
+
+/* --- Logging --- */
+
+static struct event_source session_source(const struct session *s, const struct session_context *c,
+                                          const char *id)
+{
+    return (struct event_source){
+        .id = id,
+        .peer = &s->peer,
+        .local = &s->local,
+        .local_path = c->local_path,
+        .priority = c->settings->priority,
+        .output = c->journal->output,
+    };
+}
+
+static bool session_log_connect(struct session *s, const struct session_context *c,
+                                const struct event_source *source)
+{
+    struct item item = {.session = c->number, .kind = ITEM_CONNECT};
+    struct entry entry;
+
+    if (!journal_has_room(c->journal) || event_connect(&entry, &c->journal->arena, source) < 0)
+        return false;
+    journal_push(c->journal, &entry, &item);
+    s->batch_connect = true;
+    return true;
+}
+
+static bool session_log_end(struct session *s, const struct session_context *c,
+                            const struct event_source *source)
+{
+    struct item item = {.session = c->number, .kind = ITEM_END};
+    struct event_totals totals = {
+        .reason = session_reason_name(s->reason),
+        .error = s->error,
+        .records = s->batch_records,
+        .bytes = s->batch_bytes + (s->poisoned ? session_pending(s) : 0),
+        .duration_usec = s->end_usec - s->begin_usec,
+    };
+    struct entry entry;
+    int r;
+
+    if (!journal_has_room(c->journal))
+        return false;
+    if (s->state == SESSION_REFUSED)
+        r = event_refused(&entry, &c->journal->arena, source, totals.reason);
+    else
+        r = event_disconnect(&entry, &c->journal->arena, source, &totals);
+    if (r < 0)
+        return false;
+    journal_push(c->journal, &entry, &item);
+    s->batch_end = true;
+    return true;
+}
+
+static bool session_log_record(struct session *s, const struct session_context *c,
+                               const struct event_prefix *prefix, const struct record *record)
+{
+    struct item item = {
+        .session = c->number,
+        .kind = ITEM_DATA,
+        .continued = record->terminator == TERM_CONTINUED,
+        .end = s->framed + (uint32_t)record->consumed,
+        .bytes = s->batch_bytes + record->consumed,
+    };
+    struct entry entry;
+
+    item.records = s->batch_records + !item.continued;
+    if (!journal_has_room(c->journal) ||
+        event_data(&entry, &c->journal->arena, prefix, record, s->framed < s->resent_end) < 0)
+        return false;
+    journal_push(c->journal, &entry, &item);
+    s->framed = item.end;
+    s->scanned = 0;
+    s->batch_records = item.records;
+    s->batch_bytes = item.bytes;
+    s->batch_continued = item.continued;
+    return true;
+}
+
+static int session_next_record(struct session *s, const struct session_context *c,
+                               struct record *ret)
+{
+    struct framer framer = {.framing = c->settings->framing, .max_record = c->settings->max_record};
+    size_t scanned = s->scanned;
+    int r;
+
+    r = framer_next(&framer, c->region + s->framed, window_end(s->window) - s->framed,
+                    s->reason != REASON_NONE, s->batch_continued, &scanned, ret);
+    s->scanned = (uint32_t)scanned;
+    return r;
+}
+
+static enum session_progress session_log_records(struct session *s, const struct session_context *c,
+                                                 const struct event_source *source)
+{
+    struct event_prefix prefix;
+    struct record record;
+
+    for (unsigned n = 0; session_next_record(s, c, &record) > 0; n++) {
+        if (n == TURN_RECORDS)
+            return SESSION_RUNS;
+        if (n == 0 && event_data_prefix(&prefix, &c->journal->arena, source) < 0)
+            return SESSION_BLOCKED;
+        if (!session_log_record(s, c, &prefix, &record))
+            return SESSION_BLOCKED;
+    }
+    return SESSION_WAITS;
+}
+
+enum session_progress session_log(struct session *s, const struct session_context *c)
+{
+    enum session_progress progress;
+    struct event_source source;
+    char id[33];
+
+    hex_id(s->id, id);
+    source = session_source(s, c, id);
+
+    if (s->state == SESSION_OPEN) {
+        if (!s->batch_connect && !session_log_connect(s, c, &source))
+            return SESSION_BLOCKED;
+        progress = s->poisoned ? SESSION_WAITS : session_log_records(s, c, &source);
+        if (progress != SESSION_WAITS)
+            return progress;
+    }
+    if (s->reason != REASON_NONE && !s->batch_end && !session_log_end(s, c, &source))
+        return SESSION_BLOCKED;
+    return SESSION_WAITS;
+}
+
+enum session_progress session_cut(struct session *s, const struct session_context *c)
+{
+    struct event_source source;
+    struct event_prefix prefix;
+    struct record record;
+    char id[33];
+
+    if (framer_cut(c->region + s->framed, window_end(s->window) - s->framed, &record) == 0)
+        return SESSION_WAITS;
+    hex_id(s->id, id);
+    source = session_source(s, c, id);
+    if (event_data_prefix(&prefix, &c->journal->arena, &source) < 0 ||
+        !session_log_record(s, c, &prefix, &record))
+        return SESSION_BLOCKED;
+    s->scanned = window_end(s->window) - s->framed; /* a CR at most, and no LF */
+    return SESSION_WAITS;
+}
+
+void session_apply(struct session *s, const struct item *item)
+{
+    switch ((enum item_kind)item->kind) {
+    case ITEM_CONNECT:
+        s->connect_taken = true;
+        break;
+    case ITEM_DATA:
+        s->records = item->records;
+        s->bytes = item->bytes;
+        s->continued = item->continued;
+        __atomic_store_n(&s->window, window_make(item->end, window_end(s->window)),
+                         __ATOMIC_RELEASE);
+        break;
+    case ITEM_END:
+        s->end_taken = true;
+        break;
+    }
+}
+
+/* --- The end --- */
+
+void session_apply_answer(struct session *s, const struct transfer *transfer)
+{
+    if (transfer->message.msg_len != NOT_TAKEN)
+        s->answered = true;
+}
+
+/* Writes what the client is told; returns 0 when that is nothing. */
+static size_t session_answer_text(const struct session *s, const struct session_context *c,
+                                  char ret[static RECEIPT_MAX])
+{
+    const char *reason = session_reason_name(s->reason);
+    char id[33];
+    int n;
+
+    if (s->state == SESSION_REFUSED) {
+        n = snprintf(ret, RECEIPT_MAX, REFUSAL_FORMAT, reason);
+        return (size_t)n;
+    }
+    if (!c->settings->receipt ||
+        (s->reason != REASON_EOF && s->reason != REASON_IDLE && s->reason != REASON_SHUTDOWN))
+        return 0;
+    hex_id(s->id, id);
+    n = snprintf(ret, RECEIPT_MAX, RECEIPT_FORMAT, id, s->records, s->bytes, reason);
+    return (size_t)n;
+}
+
+uint64_t session_cookie(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t length = sizeof(cookie);
+
+    (void)getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length);
+    return cookie;
+}
+
+bool session_has_connection(const struct session *s)
+{
+    uint64_t cookie = 0;
+    socklen_t length = sizeof(cookie);
+
+    if (s->fd < 0 || s->cookie == 0)
+        return false;
+    if (getsockopt(s->fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0)
+        return errno != EBADF && errno != ENOTSOCK;
+    return cookie == s->cookie;
+}
+
+void session_reset_at_close(const struct session *s)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+    (void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+bool session_answer(struct session *s, const struct session_context *c, struct transfer *transfer)
+{
+    bool heard =
+        s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
+    char text[RECEIPT_MAX];
+    struct iovec piece = {.iov_base = text};
+
+    if (!s->answered) {
+        piece.iov_len = session_answer_text(s, c, text);
+        if (piece.iov_len > 0) {
+            transfer_begin(transfer, c->number, 0, &piece);
+            /* It cannot fail for want of room: nothing was ever written to this socket. And the end
+             * of the stream, which follows at once, goes in the same segment. */
+            (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+            session_apply_answer(s, transfer);
+            transfer_finish(transfer);
+        }
+        s->answered = true;
+    }
+    if (!heard)
+        session_reset_at_close(s);
+    if (!heard || s->reason == REASON_EOF)
+        return false;
+    return shutdown(s->fd, SHUT_WR) == 0;
+}
+
+bool session_drain(struct session *s)
+{
+    static char nowhere[DRAIN_BYTES];
+
+    for (int i = 0; i < DRAIN_READS; i++) {
+        ssize_t n = recv(s->fd, nowhere, sizeof(nowhere), MSG_DONTWAIT);
+
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            return true;
+        if (n < 0)
+            return false;
+    }
+    return false;
+}

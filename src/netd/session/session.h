@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One client: its bytes are received into its region, become records, and become entries in the
+ * batch; in the end comes its disconnect, and the client's receipt.
+ *
+ * A session is plain data in memory that outlives the process that works on it (table.h). Each step
+ * that cannot be repeated leaves its result there in one store, and the results of the system calls
+ * that matter are written there by the kernel itself (recvmmsg and sendmmsg fill in msg_len), so
+ * that a process killed between any two instructions leaves nothing to guess:
+ *
+ *   bytes taken from the socket   struct transfer, applied by session_apply_receive()
+ *   entries the journal took      struct batch, applied by session_apply()
+ *   the receipt                   struct transfer, applied by session_apply_answer()
+ *
+ * Each apply function may run any number of times over the same result. table.c says for each step
+ * what is found when it was the last.
+ */
+#pragma once
+
+#include "common/address.h"
+#include "netd/output/journal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* Bytes that one turn reads in line framing. */
+#define READ_MAX 32768
+
+/* Records that one turn puts in the batch: what makes a firehose wait for the others. */
+#define TURN_RECORDS 128
+
+/* A region holds an unfinished record twice (it moves to the front without overlap) and a read;
+ * with the rest it is a multiple of every page size. */
+#define REGION_SIZE ((size_t)320 * 1024)
+
+#define NO_SESSION UINT32_MAX
+
+enum session_state {
+    SESSION_FREE,
+    SESSION_OPEN,
+    SESSION_REFUSED, /* over a limit: gets its event and its line, and no session */
+};
+
+/* Why it ends: NETD_REASON. The order is part of the table's layout. */
+enum session_reason {
+    REASON_NONE, /* it goes on */
+    REASON_EOF,
+    REASON_RESET,
+    REASON_TIMEOUT,
+    REASON_IDLE,
+    REASON_SHUTDOWN,
+    REASON_ERROR,
+    REASON_SESSION_LIMIT, /* these two: refused */
+    REASON_ADDRESS_LIMIT,
+};
+
+/* Membership in a list of sessions: neighbours' numbers. */
+struct session_link {
+    uint32_t previous, next;
+};
+
+enum session_list {
+    LIST_RUN,    /* has something to do: the queue for a turn */
+    LIST_WARM,   /* its region has pages, which it may not need; may be free; the table's own */
+    LIST_ENDING, /* its end is in the batch, in the batch's order */
+    LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
+    LISTS,
+};
+
+struct session {
+    uint32_t state; /* enum session_state; the store that publishes a new session, and the one that
+                       frees */
+    int32_t fd;
+    uint64_t cookie; /* SO_COOKIE: tells whether FD is still this connection */
+    uint8_t id[16];
+    struct endpoint peer, local;
+    uint32_t listener;    /* number of the listener it came from, whose settings it has */
+    uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
+    uint64_t end_usec;    /* valid with a reason */
+    uint64_t active_usec; /* of the last byte, or the answer */
+
+    /* What the journal has. */
+    uint64_t records, bytes;
+    uint8_t connect_taken;
+    uint8_t continued; /* its last record has more pieces to come */
+    uint8_t end_taken; /* disconnect or refused */
+    uint8_t answered;  /* the receipt was handed over, or will never be */
+
+    uint8_t reason;   /* enum session_reason, once not REASON_NONE it stays */
+    uint8_t crashes;  /* in a row, of workers that were at this session's bytes */
+    uint8_t poisoned; /* its bytes killed workers: they are not looked at again */
+    uint8_t broken;   /* enum session_reason: how it will end when its last bytes are read */
+    int32_t error;    /* errno for REASON_ERROR */
+
+    /* Bytes received and not taken by the journal: offsets in the region, the first in the low half
+     * and the one behind the last in the high half, so that one store changes both. */
+    uint64_t window;
+    uint32_t resent_end; /* records that begin before this offset may be in the output already */
+
+    /* The worker's own, made anew by session_adopt() and table_recover(). */
+    uint32_t framed;                     /* offset behind the last record in the batch */
+    uint32_t scanned;                    /* bytes behind FRAMED known to hold no LF */
+    uint32_t touched;                    /* bytes of the region that have pages */
+    uint64_t batch_records, batch_bytes; /* as they will be when the batch is taken */
+    uint32_t stop_bytes;                 /* what may still be read while netd stops */
+    uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
+    uint8_t listed;                                    /* a bit for each list it is in */
+    uint8_t watched;                                   /* the worker's epoll has its connection */
+    uint32_t address; /* number of its address's count, see table.c */
+    struct session_link links[LISTS];
+};
+
+/* A system call on one session whose result the kernel writes where the next worker finds it. */
+struct transfer {
+    uint32_t session; /* NO_SESSION: none is going on */
+    uint32_t base;    /* receive: the window's end before */
+    struct mmsghdr message;
+};
+
+/* Settings of a session's listener and what surrounds the session, for the calls below. */
+struct session_context {
+    const struct listener_config *settings;
+    const char *local_path; /* see struct event_source */
+    struct journal *journal;
+    uint8_t *region;
+    uint32_t number; /* the session's */
+};
+
+static inline uint32_t window_start(uint64_t window)
+{
+    return (uint32_t)window;
+}
+
+static inline uint32_t window_end(uint64_t window)
+{
+    return (uint32_t)(window >> 32);
+}
+
+static inline uint64_t window_make(uint32_t start, uint32_t end)
+{
+    return (uint64_t)end << 32 | start;
+}
+
+/* The word of NETD_REASON and the receipt. */
+const char *session_reason_name(enum session_reason reason);
+
+/* Sets the worker's own fields from what the journal has. */
+void session_adopt(struct session *s);
+
+/* Bytes of the region that hold something unfinished or not yet taken. */
+uint32_t session_pending(const struct session *s);
+
+/* True when every byte received was looked at: what is not in the batch is an unfinished record. */
+bool session_is_framed(const struct session *s);
+
+/* Moves the unfinished rest to the front of REGION, the session's, where nothing of it is in the
+ * batch and no byte of it is overwritten: until the window is stored it is valid where it was. */
+void session_compact(struct session *s, uint8_t *region);
+
+/*
+ * Receives once, if the session goes on and has no bytes left to frame; the end of the stream and
+ * errors end the session with their reason. LIMIT is the most bytes to take. Returns the bytes
+ * received, 0 when nothing was to be had. TRANSFER is where the kernel writes the result.
+ */
+uint32_t session_receive(struct session *s, const struct session_context *c,
+                         struct transfer *transfer, uint32_t limit);
+
+/* What session_log() came to. */
+enum session_progress {
+    SESSION_WAITS,   /* for bytes, or for its end to be taken */
+    SESSION_RUNS,    /* its turn is over, there is more */
+    SESSION_BLOCKED, /* the batch or its text has no room: send it, then call again */
+};
+
+/*
+ * Puts what is due in the batch: connect, at most TURN_RECORDS records, and after the last one of
+ * an ended session the disconnect.
+ */
+enum session_progress session_log(struct session *s, const struct session_context *c);
+
+/* Puts the unfinished record in the batch as a continued piece, to have its memory back. */
+enum session_progress session_cut(struct session *s, const struct session_context *c);
+
+/* Ends the session: the one place that sets a reason. Only the first call counts. */
+void session_end(struct session *s, enum session_reason reason, int error);
+
+/* Makes true what ITEM says. */
+void session_apply(struct session *s, const struct item *item);
+
+/* Counts the bytes that TRANSFER says were received. */
+void session_apply_receive(struct session *s, const struct transfer *transfer);
+
+/*
+ * Sends the receipt or the refusal where the client can still hear it, and says that nothing more
+ * comes. TRANSFER as for session_receive(). Returns true when the connection must linger: the
+ * client may be sending, and closing now could destroy the answer.
+ */
+bool session_answer(struct session *s, const struct session_context *c, struct transfer *transfer);
+
+/* Remembers that TRANSFER's answer is out. */
+void session_apply_answer(struct session *s, const struct transfer *transfer);
+
+/* Has the connection end with a reset when it is closed: the client is told that not all is well.
+ */
+void session_reset_at_close(const struct session *s);
+
+/* The kernel's name for the socket FD, which no other socket ever has (SO_COOKIE, socket(7)); 0
+ * where FD is none. */
+uint64_t session_cookie(int fd);
+
+/* True when FD is still the connection that S had, or the kernel cannot say: then nobody else has
+ * it either. */
+bool session_has_connection(const struct session *s);
+
+/* Throws away what the client sends after its end, a bounded amount. Returns true when nothing more
+ * can come and the connection may be closed. */
+bool session_drain(struct session *s);

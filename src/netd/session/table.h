@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The session table: every session, what surrounds them, and the regions with their bytes, in two
+ * memfds. Plain data, fixed size, numbers instead of pointers: a process that maps the table knows
+ * everything about every session. That makes crash recovery, reload and upgrade the same code,
+ * table_recover().
+ *
+ * The first memfd holds struct table_header and the sessions, the second their regions. Pages that
+ * nobody touched take no memory. Nothing is allocated after table_attach().
+ */
+#pragma once
+
+#include "netd/session/session.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Goes up with every change of what a struct below, or in session.h, journal.h or config.h, means.
+ * A change of their sizes makes another TABLE_LAYOUT by itself. */
+#define TABLE_VERSION 1
+#define TABLE_MAGIC                                                               \
+    UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
+                                  */
+
+#define LISTENERS_MAX 16
+
+/* Ended and refused sessions whose clients still have their answer to read, above sessions.max. */
+#define TABLE_LINGERING 256
+
+/* What the supervisor wants of the worker. */
+enum table_command {
+    COMMAND_RUN,
+    COMMAND_YIELD, /* finish the batch and exit; another one goes on */
+    COMMAND_STOP,  /* end all sessions and exit */
+};
+
+/* A listening socket. Its number stays as long as a session names it. */
+struct table_listener {
+    int32_t fd;       /* -1: closed, or never used */
+    uint32_t closing; /* to be emptied and closed by the worker */
+    uint32_t passed;  /* by systemd: not ours to open, close or compare with the settings */
+    struct endpoint requested; /* as configured; port 0 asks for a free one */
+    struct endpoint bound;     /* as the kernel has it */
+    char path[108]; /* of an AF_UNIX socket, "@" in front of an abstract name, else empty */
+    struct listener_config settings;
+};
+
+struct table_header {
+    uint64_t magic;
+    uint32_t layout;
+    uint32_t capacity; /* sessions in the table */
+    uint32_t used;     /* numbers from here on were never used */
+
+    /* Between supervisor and worker. */
+    uint32_t command;   /* enum table_command */
+    uint32_t ready;     /* the worker has adopted everything */
+    uint32_t crashed;   /* the last worker ended by its own fault */
+    uint64_t heartbeat; /* goes up while the worker's loop turns */
+
+    /* For STATUS=. */
+    uint32_t open; /* sessions going on */
+    int32_t held;  /* 0, or the errno why the journal takes nothing */
+    uint64_t records_total;
+
+    /* What the worker is at; looked at by the one after it. */
+    uint32_t working; /* the session whose bytes are looked at, or NO_SESSION */
+    struct transfer receive, answer;
+    struct batch batch;
+
+    uint32_t output;      /* enum output, decided */
+    struct config config; /* in force; its listener part is the template for new listeners */
+    struct table_listener listeners[LISTENERS_MAX];
+};
+
+/* Who does not know a table of this layout does not touch it. */
+#define TABLE_LAYOUT \
+    ((TABLE_VERSION << 24) + (int)(sizeof(struct table_header) + sizeof(struct session)))
+
+struct table_list {
+    uint32_t first, last, count;
+};
+
+struct address_count;
+
+struct table {
+    int header_fd, regions_fd;
+    struct table_header *header;
+    struct session *sessions;
+    uint32_t capacity;  /* sessions mapped: the header may say anything */
+    size_t header_size; /* bytes mapped */
+
+    /* The worker's own. */
+    uint8_t *regions;
+    size_t regions_size; /* bytes mapped */
+    struct table_list lists[LISTS];
+    uint32_t free;    /* first of the free numbers below header->used, chained by LIST_RUN's link */
+    uint64_t touched; /* bytes of all regions that have pages */
+    struct address_count *addresses;
+    uint32_t *buckets;
+    uint32_t bucket_mask;
+};
+
+/* Makes an empty table for CAPACITY sessions in new memfds. Returns 0 or a negative errno. */
+int table_create(struct table *ret, uint32_t capacity);
+
+/*
+ * Takes over the table in HEADER_FD and REGIONS_FD, whose owner it becomes on success. Returns 0,
+ * -EPROTONOSUPPORT where it is of another layout or not a table at all, or another negative errno.
+ */
+int table_open(struct table *ret, int header_fd, int regions_fd);
+
+/* Makes room for CAPACITY sessions; a table never shrinks. Returns 0 or a negative errno. */
+int table_grow(struct table *t, uint32_t capacity);
+
+/* Unmaps and closes; NULL-safe for what was not made. */
+void table_deinit(struct table *t);
+
+/* Maps the regions and allocates the worker's own part. Returns 0 or a negative errno. */
+int table_attach(struct table *t);
+
+/*
+ * Makes true what the last worker left half done: applies the results that the kernel wrote for its
+ * system calls. RESENT: the output does not say what it took (standard output), so the entry that
+ * was being written is marked as one that may repeat. Call after table_attach(), before anything
+ * else.
+ *
+ * A worker that crashed may have written anywhere. A session that cannot be as it stands there is
+ * ended with the reason error. Returns 0, or -EUCLEAN where the listeners cannot be, without which
+ * nothing can go on.
+ */
+int table_recover(struct table *t, bool resent);
+
+/* A session's number, and its region. */
+static inline uint32_t table_number(const struct table *t, const struct session *s)
+{
+    return (uint32_t)(s - t->sessions);
+}
+
+static inline uint8_t *table_region(const struct table *t, const struct session *s)
+{
+    return t->regions + (size_t)table_number(t, s) * REGION_SIZE;
+}
+
+/* True when there is a free session. */
+bool table_has_room(const struct table *t);
+
+/* Takes a free session: zeroed, not published yet, with what pages its region still has. NULL when
+ * there is none. */
+struct session *table_take(struct table *t);
+
+/* Makes a session that table_take() gave and the caller filled in visible to whoever maps the
+ * table. */
+void table_publish(struct session *s, enum session_state state);
+
+/* Frees the session and its list memberships; pages of its region stay until they are trimmed or
+ * the next session has them. Its descriptor is the caller's. */
+void table_free(struct table *t, struct session *s);
+
+/* Lists: adding what is in already moves it to the end; removing what is not in does nothing. */
+void table_list_append(struct table *t, enum session_list list, struct session *s);
+void table_list_remove(struct table *t, enum session_list list, struct session *s);
+bool table_list_has(const struct session *s, enum session_list list);
+struct session *table_list_first(const struct table *t, enum session_list list);
+
+/* Counts the pages that the window has touched; after each receive. Whoever has pages, be it free,
+ * is in LIST_WARM, and the one that was touched or trimmed last is its last. */
+void table_touch(struct table *t, struct session *s);
+
+/* Gives the pages back that the session does not need for its unfinished record. While it has any
+ * it stays in LIST_WARM: when the output takes its records it needs less, without a new byte. */
+void table_trim(struct table *t, struct session *s);
+
+/* The open session with the longest unfinished record, and no whole one that waits for its turn, or
+ * NULL where none has any. */
+struct session *table_largest(const struct table *t);
+
+/* How many open sessions come from the address of E. Counting in and out is by session. */
+uint32_t table_address_count(const struct table *t, const struct endpoint *e);
+void table_address_add(struct table *t, struct session *s);
+void table_address_remove(struct table *t, struct session *s);
+
+/* Applies the batch's taken entries to their sessions. */
+void table_commit(struct table *t);

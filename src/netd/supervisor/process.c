@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/supervisor/process.h"
+
+#include "common/util.h"
+#include "netd/log.h"
+#include "netd/worker/worker.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* Ticks without a heartbeat after which the worker counts as hanging, and ticks it gets to leave a
+ * core. Ticks and not time: a suspended machine must not look like a hanging worker. */
+#define HANG_TICKS  10
+#define ABORT_TICKS 2
+
+/* A worker that lives less than this has not got over what killed the one before it. */
+#define CRASH_ROW_USEC   USEC_PER_SEC
+#define CRASH_ROW_MAX    16
+#define CRASH_PAUSE_USEC (10 * USEC_PER_MSEC)
+#define CRASH_PAUSE_MAX  USEC_PER_SEC
+
+/* As fork(2), but both processes have one table of descriptors: what the worker accepts stays open
+ * when it dies. glibc has no wrapper that goes on where it is called (see raw_clone() of systemd).
+ */
+static pid_t clone_with_files(void)
+{
+#if defined(__s390__)
+    return (pid_t)syscall(SYS_clone, NULL, CLONE_FILES | SIGCHLD, NULL, NULL, NULL);
+#else
+    return (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+#endif
+}
+
+void worker_start(struct worker *w, struct table *table, enum output output)
+{
+    struct orphans orphans = {0};
+    pid_t self = getpid();
+    int r;
+
+    table->header->ready = false;
+    r = orphans_collect(table, &orphans);
+    if (r == 0) {
+        w->pid = clone_with_files();
+        r = w->pid < 0 ? -errno : 0;
+    }
+    if (r == 0 && w->pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != self)
+            _exit(EXIT_FAILURE);
+        exit(server_run(table, output, JOURNAL_SOCKET, &orphans));
+    }
+    free(orphans.fds);
+    w->since_usec = now_usec(CLOCK_MONOTONIC);
+    w->silent_ticks = 0;
+    if (r < 0) {
+        log_error("cannot start a worker: %s; trying again", strerror(-r));
+        w->pid = 0;
+        w->restart_usec = w->since_usec + CRASH_PAUSE_MAX;
+    }
+}
+
+void worker_start_if_due(struct worker *w, struct table *table, enum output output, uint64_t now)
+{
+    if (w->pid == 0 && w->restart_usec <= now)
+        worker_start(w, table, output);
+}
+
+void worker_command(const struct worker *w, struct table *table, enum table_command command)
+{
+    __atomic_store_n(&table->header->command, (uint32_t)command, __ATOMIC_RELEASE);
+    if (w->pid > 0)
+        (void)kill(w->pid, SIGNAL_COMMAND);
+}
+
+void worker_watch(struct worker *w, const struct table *table)
+{
+    uint64_t heartbeat = __atomic_load_n(&table->header->heartbeat, __ATOMIC_ACQUIRE);
+
+    if (w->pid == 0 || heartbeat != w->heartbeat) {
+        w->heartbeat = heartbeat;
+        w->silent_ticks = 0;
+        return;
+    }
+    w->silent_ticks++;
+    if (w->silent_ticks == HANG_TICKS) {
+        log_error("worker %d hangs; ending it", (int)w->pid);
+        (void)kill(w->pid, SIGABRT); /* leaves a core */
+        (void)kill(w->pid, SIGCONT); /* also where it was stopped */
+    } else if (w->silent_ticks == HANG_TICKS + ABORT_TICKS) {
+        (void)kill(w->pid, SIGKILL);
+    }
+}
+
+int worker_died(struct worker *w, struct table *table, int status)
+{
+    uint64_t now = now_usec(CLOCK_MONOTONIC);
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+
+    w->pid = 0;
+    if (WIFSIGNALED(status))
+        log_error("worker died of signal %d (%s); its sessions go on", WTERMSIG(status),
+                  strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) == WORKER_OUTPUT_GONE)
+        return -EPIPE; /* the worker said why */
+
+    /* Who is killed from outside has done nothing wrong. */
+    table->header->crashed = !killed;
+    w->restart_usec = now;
+    if (killed || now - w->since_usec >= CRASH_ROW_USEC) {
+        w->crash_row = 0;
+        return 0;
+    }
+    if (++w->crash_row == CRASH_ROW_MAX) {
+        log_error("the worker died %d times in a row; giving up", CRASH_ROW_MAX);
+        return -ELOOP;
+    }
+    w->restart_usec += min_u64(CRASH_PAUSE_USEC << w->crash_row, CRASH_PAUSE_MAX);
+    return 0;
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/supervisor/supervisor.h"
+
+#include "common/util.h"
+#include "netd/log.h"
+#include "netd/supervisor/handover.h"
+#include "netd/supervisor/process.h"
+#include "netd/worker/listener.h"
+#include "netd/worker/worker.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+
+#define TICK_USEC USEC_PER_SEC
+
+/* What a stop may take beyond stop_timeout, for answers to be read and processes to end. */
+#define STOP_EXTRA_USEC (5 * USEC_PER_SEC)
+
+enum reload {
+    RELOAD_NONE,
+    RELOAD_CHECKING, /* the program on disk looks at the configuration and itself */
+    RELOAD_YIELDING, /* the worker finishes its batch; its sessions go on */
+    RELOAD_ENDING, /* the worker ends its sessions: the new program does not understand the table */
+};
+
+struct supervisor {
+    struct table table;
+    enum output output;
+    struct worker worker;
+    char **argv;
+    char program[PATH_MAX];
+    sigset_t signals;
+    enum reload reload;
+    bool reload_again; /* a signal came in the middle of one */
+    pid_t checker;     /* 0: none */
+    bool ready_said;
+    bool stopping;
+    uint64_t stop_deadline;
+    uint64_t last_tick;
+};
+
+/* --- What systemd is told: sd_notify(3) --- */
+
+/* Without sd_notifyf(3), whose memory of changing sizes makes a heap grow by a page a minute until
+ * malloc(3) tidies up. */
+static void supervisor_notify(const struct supervisor *s, const char *state)
+{
+    const struct table_header *h = s->table.header;
+    int held = h->held;
+    const char *why = held == 0 ? "" : held == EAGAIN ? "its queue is full" : strerror(held);
+    char text[256];
+
+    snprintf(text, sizeof(text), "%s\nSTATUS=%u sessions, %" PRIu64 " records logged%s%s%s", state,
+             h->open, h->records_total, s->worker.pid == 0 ? "; no worker" : "",
+             held ? "; waiting for the journal: " : "", why);
+    (void)sd_notify(0, text);
+}
+
+static void supervisor_say_ready(struct supervisor *s)
+{
+    char address[128];
+
+    if (s->ready_said || !s->table.header->ready)
+        return;
+    s->ready_said = true;
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &s->table.header->listeners[i];
+
+        if (l->fd < 0 || l->closing)
+            continue;
+        listener_format(l, address);
+        log_info("listening on %s%s", address, l->passed ? " (passed by systemd)" : "");
+    }
+    supervisor_notify(s, "READY=1");
+}
+
+static void supervisor_tick(struct supervisor *s, uint64_t now)
+{
+    if (now - s->last_tick < TICK_USEC)
+        return;
+    s->last_tick = now;
+    worker_watch(&s->worker, &s->table);
+    supervisor_notify(s, "WATCHDOG=1");
+}
+
+/* --- Reload --- */
+
+static void supervisor_reload_failed(struct supervisor *s, const char *why)
+{
+    log_error("reload failed, the old configuration stays: %s", why);
+    s->reload = RELOAD_NONE;
+    supervisor_notify(s, "READY=1");
+}
+
+static void supervisor_reload(struct supervisor *s)
+{
+    pid_t pid;
+
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
+    s->reload = RELOAD_CHECKING;
+    pid = handover_check(s->program, s->argv);
+    if (pid < 0)
+        supervisor_reload_failed(s, strerror(-pid));
+    else
+        s->checker = pid;
+}
+
+static void supervisor_checked(struct supervisor *s, int status)
+{
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILED;
+
+    s->checker = 0;
+    if (s->stopping)
+        return;
+    if (code == 0) {
+        s->reload = RELOAD_YIELDING;
+        worker_command(&s->worker, &s->table, COMMAND_YIELD);
+    } else if (code == EXIT_LAYOUT) {
+        log_notice("the new program has another session table; ending all sessions");
+        s->reload = RELOAD_ENDING;
+        worker_command(&s->worker, &s->table, COMMAND_STOP);
+    } else {
+        supervisor_reload_failed(s, "the new configuration or program is not good");
+    }
+}
+
+/* The worker is gone. Whatever it left is adopted by the next one, of the new program or, where
+ * that cannot be executed, of this one. */
+static void supervisor_exec(struct supervisor *s)
+{
+    int r;
+
+    __atomic_store_n(&s->table.header->command, COMMAND_RUN, __ATOMIC_RELEASE);
+    r = handover_exec(&s->table, s->reload == RELOAD_YIELDING, s->program, s->argv);
+    supervisor_reload_failed(s, strerror(-r));
+    worker_start(&s->worker, &s->table, s->output);
+}
+
+/* --- Signals and children --- */
+
+static void supervisor_stop(struct supervisor *s)
+{
+    uint64_t timeout = s->table.header->config.stop_timeout * USEC_PER_SEC + STOP_EXTRA_USEC;
+
+    if (s->stopping)
+        return;
+    s->stopping = true;
+    s->stop_deadline = now_usec(CLOCK_MONOTONIC) + timeout;
+    (void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, timeout);
+    worker_command(&s->worker, &s->table, COMMAND_STOP);
+}
+
+/* Returns -1, or the exit status. */
+static int supervisor_worker_ended(struct supervisor *s, int status)
+{
+    bool yielded = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_YIELDED;
+    bool stopped = WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_FAILED &&
+                   s->table.header->command == COMMAND_STOP;
+
+    if (!yielded && !stopped)
+        return worker_died(&s->worker, &s->table, status) < 0 ? EXIT_FAILED : -1;
+    s->worker.pid = 0;
+    if (!s->stopping)
+        supervisor_exec(s);
+    else if (yielded) /* the stop came a moment too late for this one */
+        worker_start(&s->worker, &s->table, s->output);
+    else
+        return WEXITSTATUS(status);
+    return -1;
+}
+
+/* Looks at every child that ended. Returns -1, or the exit status. */
+static int supervisor_reap(struct supervisor *s)
+{
+    int status, r = -1;
+    pid_t pid;
+
+    while (r < 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == s->checker)
+            supervisor_checked(s, status);
+        else if (pid == s->worker.pid)
+            r = supervisor_worker_ended(s, status);
+    }
+    return r;
+}
+
+/* Waits for a signal, or until something is due. */
+static void supervisor_wait(struct supervisor *s)
+{
+    uint64_t now = now_usec(CLOCK_MONOTONIC), usec = TICK_USEC;
+    struct timespec timeout;
+
+    if (s->worker.pid == 0 && s->worker.restart_usec < now + usec)
+        usec = s->worker.restart_usec > now ? s->worker.restart_usec - now : 0;
+    timeout = (struct timespec){
+        .tv_sec = (time_t)(usec / USEC_PER_SEC),
+        .tv_nsec = (long)(usec % USEC_PER_SEC * NSEC_PER_USEC),
+    };
+    switch (sigtimedwait(&s->signals, NULL, &timeout)) {
+    case SIGTERM:
+    case SIGINT:
+        supervisor_stop(s);
+        break;
+    case SIGHUP:
+        s->reload_again = true;
+        break;
+    default: /* a child ended, the worker is ready, or time is up: looked at in any case */
+        break;
+    }
+}
+
+/* Serves until there is an exit status. */
+static int supervisor_loop(struct supervisor *s)
+{
+    for (;;) {
+        uint64_t now;
+        int r;
+
+        supervisor_wait(s);
+        r = supervisor_reap(s);
+        if (r >= 0)
+            return r;
+        now = now_usec(CLOCK_MONOTONIC);
+        worker_start_if_due(&s->worker, &s->table, s->output, now);
+        supervisor_say_ready(s);
+        if (s->reload_again && s->reload == RELOAD_NONE && s->ready_said && !s->stopping) {
+            s->reload_again = false;
+            supervisor_reload(s);
+        }
+        if (s->stopping && now >= s->stop_deadline) {
+            log_error("the worker did not stop in time");
+            return EXIT_FAILED;
+        }
+        supervisor_tick(s, now);
+    }
+}
+
+/* --- Start --- */
+
+static enum output supervisor_decide_output(enum output configured)
+{
+    if (configured != OUTPUT_AUTO)
+        return configured;
+    return access(JOURNAL_SOCKET, F_OK) == 0 ? OUTPUT_JOURNAL : OUTPUT_TEXT;
+}
+
+static uint32_t supervisor_capacity(const struct config *config)
+{
+    return config->listener.sessions_max + TABLE_LINGERING;
+}
+
+/* Says once where netd listens instead of where the configuration has it. */
+static void supervisor_compare_passed(const struct table_header *h,
+                                      const struct listener_config *settings)
+{
+    char address[128];
+
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        if (h->listeners[i].fd < 0 || listener_matches(&h->listeners[i], settings))
+            continue;
+        listener_format(&h->listeners[i], address);
+        log_notice("systemd passed a socket for %s; the configured %s port %u is not used", address,
+                   settings->host, settings->port);
+        return;
+    }
+}
+
+/* A first start: sockets from systemd or from the configuration, an empty table. Returns 0 or the
+ * exit status. */
+static int supervisor_begin(struct supervisor *s, const struct config *config)
+{
+    char error[LISTENER_ERROR_MAX] = "";
+    int passed, r;
+
+    passed = sd_listen_fds(1);
+    if (passed < 0) {
+        log_error("LISTEN_FDS: cannot take the passed sockets: %s", strerror(-passed));
+        return EXIT_CONFIG;
+    }
+    /* What else the caller left open is not ours, and must not look like a client's connection. */
+    (void)close_range((unsigned)(SD_LISTEN_FDS_START + passed), ~0U, 0);
+    r = table_create(&s->table, supervisor_capacity(config));
+    if (r < 0) {
+        log_error("cannot make the session table: %s", strerror(-r));
+        return EXIT_FAILED;
+    }
+    if (passed > 0)
+        r = listeners_adopt(&s->table, SD_LISTEN_FDS_START, passed, &config->listener, error);
+    else
+        r = listeners_configure(&s->table, &config->listener, error);
+    if (r < 0) {
+        log_error("%s", error[0] ? error : strerror(-r));
+        return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS ? EXIT_FAILED
+                                                                             : EXIT_CONFIG;
+    }
+    if (passed > 0)
+        supervisor_compare_passed(s->table.header, &config->listener);
+    s->table.header->config = *config;
+    s->table.header->output = supervisor_decide_output(config->output);
+    return 0;
+}
+
+/* A reload: puts CONFIG in force over what an earlier program left; where that cannot be done, or
+ * there is none, the old one stays. */
+static void supervisor_resume(struct supervisor *s, const struct config *config)
+{
+    struct table_header *h;
+    char error[LISTENER_ERROR_MAX] = "";
+    int r;
+
+    if (!config) {
+        log_error("reload failed, the old configuration stays");
+        return;
+    }
+    r = table_grow(&s->table, supervisor_capacity(config));
+    if (r >= 0)
+        r = listeners_configure(&s->table, &config->listener, error);
+    if (r < 0) {
+        log_error("reload failed, the old configuration stays: %s",
+                  error[0] ? error : strerror(-r));
+        return;
+    }
+    h = s->table.header;
+    /* "auto" was decided at the start: a journal that is away for a moment changes nothing. */
+    if (config->output != OUTPUT_AUTO || h->config.output != OUTPUT_AUTO)
+        h->output = supervisor_decide_output(config->output);
+    h->config = *config;
+    log_info("reloaded");
+}
+
+static void supervisor_block_signals(struct supervisor *s)
+{
+    sigemptyset(&s->signals);
+    sigaddset(&s->signals, SIGCHLD);
+    sigaddset(&s->signals, SIGTERM);
+    sigaddset(&s->signals, SIGINT);
+    sigaddset(&s->signals, SIGHUP);
+    sigaddset(&s->signals, SIGUSR1); /* SIGNAL_COMMAND */
+    (void)sigprocmask(SIG_BLOCK, &s->signals, NULL);
+    (void)signal(SIGPIPE, SIG_IGN); /* an errno says it */
+    (void)signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGCHLD, SIG_DFL);
+}
+
+int supervisor_run(const struct config *config, char **argv)
+{
+    struct supervisor s = {.argv = argv, .table = {.header_fd = -1, .regions_fd = -1}};
+    int r;
+
+    supervisor_block_signals(&s);
+    handover_find_program(s.program);
+    r = handover_receive(&s.table);
+    if (r > 0)
+        supervisor_resume(&s, config);
+    r = r < 0 ? EXIT_FAILED : r > 0 ? 0 : supervisor_begin(&s, config);
+    if (r == 0) {
+        s.output = s.table.header->output;
+        worker_start(&s.worker, &s.table, s.output);
+        r = supervisor_loop(&s);
+    }
+    table_deinit(&s.table);
+    return r;
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/worker/listener.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+
+/* Connections that the kernel completes ahead of accept(2); cut down to net.core.somaxconn. */
+#define LISTEN_BACKLOG 4096
+
+/* A peer that is silent for KEEPALIVE_IDLE is asked every KEEPALIVE_INTERVAL; after DEAD without
+ * any sign of life the connection ends with ETIMEDOUT (tcp(7), RFC 5482). */
+#define KEEPALIVE_IDLE_SEC     60
+#define KEEPALIVE_INTERVAL_SEC 10
+#define KEEPALIVE_PROBES       6
+#define DEAD_MSEC              ((KEEPALIVE_IDLE_SEC + KEEPALIVE_INTERVAL_SEC * KEEPALIVE_PROBES) * 1000)
+
+static void listener_set(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+/* Options that accepted sockets inherit. Each is refused where it does not apply (AF_UNIX), and
+ * then it is not needed. */
+static void listener_set_options(int fd)
+{
+    listener_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    listener_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SEC);
+    listener_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SEC);
+    listener_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+    listener_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, DEAD_MSEC);
+    /* Urgent data is data: a byte sent with MSG_OOB stays in its place in the stream. */
+    listener_set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+}
+
+void listener_format(const struct table_listener *l, char ret[static 128])
+{
+    char text[ENDPOINT_TEXT_MAX];
+
+    endpoint_format(&l->bound, text);
+    snprintf(ret, 128, "%s", l->path[0] ? l->path : text);
+}
+
+/* Fills in what the kernel knows of the socket FD. */
+static int listener_describe(struct table_listener *l, int fd)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t length = sizeof(sa);
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&sa;
+    size_t path;
+
+    if (getsockname(fd, (struct sockaddr *)&sa, &length) < 0)
+        return -errno;
+    endpoint_from_sockaddr(&l->bound, &sa, length);
+    if (sa.ss_family == AF_UNIX && length > offsetof(struct sockaddr_un, sun_path)) {
+        path = length - offsetof(struct sockaddr_un, sun_path);
+        memcpy(l->path, un->sun_path, min_size(path, sizeof(l->path) - 1));
+        if (l->path[0] == '\0')
+            l->path[0] = '@';
+        /* It becomes a field's value: nothing in it may end one. */
+        for (char *p = l->path; *p; p++)
+            if ((unsigned char)*p < 0x20 || *p == 0x7f)
+                *p = '?';
+    }
+    l->fd = fd;
+    return 0;
+}
+
+/* --- Binding --- */
+
+static bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
+{
+    return a->port == b->port && endpoint_same_address(a, b);
+}
+
+/* IPv4 in the clothes of IPv6, which a socket for IPv6 alone is not for: ipv6(7). */
+static bool address_is_mapped(const struct addrinfo *ai)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)ai->ai_addr;
+
+    return IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+}
+
+/* One attempt. Returns the descriptor or a negative errno. */
+static int listener_try(const struct addrinfo *ai, bool any, bool share)
+{
+    CLEANUP(close_fd) int fd = -1;
+    int r;
+
+    /* Without close-on-exec: a reload hands it over. */
+    fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    listener_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (share)
+        listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (ai->ai_family == AF_INET6)
+        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any && !address_is_mapped(ai));
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+        return -errno;
+    listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 0);
+    listener_set_options(fd);
+    r = fd;
+    fd = -1;
+    return r;
+}
+
+static void listeners_share(const struct table *t, uint16_t port, int on)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &t->header->listeners[i];
+
+        if (l->fd >= 0 && !l->passed && l->bound.port == port)
+            listener_set(l->fd, SOL_SOCKET, SO_REUSEPORT, on);
+    }
+}
+
+/* Binds AI. Where one of our own listeners stands in the way (127.0.0.1 becomes *), both have the
+ * port for a moment, so that no client finds it closed. */
+static int listener_bind(const struct table *t, const struct addrinfo *ai, bool any)
+{
+    struct endpoint wanted;
+    struct sockaddr_storage sa = {0};
+    int fd;
+
+    fd = listener_try(ai, any, false);
+    if (fd != -EADDRINUSE)
+        return fd;
+    memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
+    endpoint_from_sockaddr(&wanted, &sa, ai->ai_addrlen);
+    listeners_share(t, wanted.port, 1);
+    fd = listener_try(ai, any, true);
+    listeners_share(t, wanted.port, 0);
+    return fd;
+}
+
+/* A listener's number that neither an open socket nor a session needs, or -1. */
+static int listeners_free_number(const struct table *t)
+{
+    bool needed[LISTENERS_MAX] = {false};
+
+    for (uint32_t i = 0; i < t->header->used; i++)
+        if (t->sessions[i].state != SESSION_FREE && t->sessions[i].listener < LISTENERS_MAX)
+            needed[t->sessions[i].listener] = true;
+    for (int i = 0; i < LISTENERS_MAX; i++)
+        if (t->header->listeners[i].fd < 0 && !needed[i])
+            return i;
+    return -1;
+}
+
+static int listeners_find(const struct table *t, const struct endpoint *requested)
+{
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &t->header->listeners[i];
+
+        if (l->fd >= 0 && !l->passed && !l->closing && endpoint_same(&l->requested, requested))
+            return i;
+    }
+    return -1;
+}
+
+/* Has the listener for AI, open already or bound now. Returns its number or a negative errno. */
+static int listeners_have(struct table *t, const struct addrinfo *ai, bool any)
+{
+    struct table_listener l = {0};
+    struct sockaddr_storage sa = {0};
+    int fd, n, r;
+
+    memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
+    endpoint_from_sockaddr(&l.requested, &sa, ai->ai_addrlen);
+    n = listeners_find(t, &l.requested);
+    if (n >= 0)
+        return n;
+    n = listeners_free_number(t);
+    if (n < 0)
+        return -ENOSPC;
+    fd = listener_bind(t, ai, any);
+    if (fd < 0)
+        return fd;
+    r = listener_describe(&l, fd);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    t->header->listeners[n] = l;
+    return n;
+}
+
+/* Where a setting was said, as the beginning of a line, or nothing for the built-in default. */
+static void listener_error(char error[static LISTENER_ERROR_MAX], const char *origin,
+                           const char *what, const char *host, uint16_t port, const char *why)
+{
+    bool colon = strchr(host, ':') && host[0] != '[';
+
+    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot %s %s%s%s:%u: %s", origin,
+             origin[0] ? ": " : "", what, colon ? "[" : "", host, colon ? "]" : "", port, why);
+}
+
+static int listeners_resolve(const struct listener_config *settings, struct addrinfo **ret,
+                             char error[static LISTENER_ERROR_MAX])
+{
+    int r;
+
+    r = address_resolve(settings->host, settings->port, true, ret);
+    if (r == 0)
+        return 0;
+    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", settings->host_origin,
+             settings->host_origin[0] ? ": " : "", settings->host, gai_strerror(r));
+    return -EINVAL;
+}
+
+int listeners_check(const struct listener_config *settings, char error[static LISTENER_ERROR_MAX])
+{
+    struct addrinfo *list = NULL;
+    int r;
+
+    r = listeners_resolve(settings, &list, error);
+    if (r == 0)
+        freeaddrinfo(list);
+    return r;
+}
+
+/* Has all of SETTINGS' listeners, with a bit in *WANTED for each. */
+static int listeners_bind(struct table *t, const struct listener_config *settings, uint32_t *wanted,
+                          char error[static LISTENER_ERROR_MAX])
+{
+    bool any = strcmp(settings->host, "*") == 0, at_host;
+    struct addrinfo *list = NULL;
+    int r, first_error = 0;
+
+    r = listeners_resolve(settings, &list, error);
+    if (r < 0)
+        return r;
+    for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
+        r = listeners_have(t, ai, any);
+        if (r >= 0)
+            *wanted |= 1u << r;
+        else if (first_error == 0)
+            first_error = r;
+    }
+    freeaddrinfo(list);
+    if (*wanted == 0 && any && first_error == -EAFNOSUPPORT) {
+        /* A machine without IPv6: every address is every IPv4 address. */
+        struct sockaddr_in every = {.sin_family = AF_INET, .sin_port = htons(settings->port)};
+        struct addrinfo ai = {
+            .ai_family = AF_INET,
+            .ai_addr = (struct sockaddr *)&every,
+            .ai_addrlen = sizeof(every),
+        };
+
+        r = listeners_have(t, &ai, false);
+        if (r >= 0)
+            *wanted |= 1u << r;
+        else
+            first_error = r;
+    }
+    if (*wanted != 0)
+        return 0;
+    at_host = first_error == -EADDRNOTAVAIL || first_error == -EAFNOSUPPORT;
+    listener_error(error, at_host ? settings->host_origin : settings->port_origin, "listen on",
+                   settings->host, settings->port, strerror(-first_error));
+    return first_error;
+}
+
+int listeners_configure(struct table *t, const struct listener_config *settings,
+                        char error[static LISTENER_ERROR_MAX])
+{
+    struct table_listener *all = t->header->listeners;
+    uint32_t wanted = 0, open = 0, passed = 0;
+    int r;
+
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        open |= (uint32_t)(all[i].fd >= 0) << i;
+        passed |= (uint32_t)(all[i].fd >= 0 && all[i].passed) << i;
+    }
+    if (passed == 0) {
+        r = listeners_bind(t, settings, &wanted, error);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        if ((wanted | passed) & 1u << i)
+            all[i].settings = *settings;
+        else if (open & 1u << i)
+            all[i].closing = true;
+    }
+    return 0;
+}
+
+/* --- Passed sockets --- */
+
+int listeners_adopt(struct table *t, int first, int count, const struct listener_config *settings,
+                    char error[static LISTENER_ERROR_MAX])
+{
+    if (count > LISTENERS_MAX) {
+        snprintf(error, LISTENER_ERROR_MAX, "LISTEN_FDS: %d passed sockets are more than %d", count,
+                 LISTENERS_MAX);
+        return -EINVAL;
+    }
+    for (int i = 0; i < count; i++) {
+        struct table_listener l = {.passed = true, .settings = *settings};
+        int fd = first + i, r;
+
+        r = sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1);
+        if (r > 0)
+            r = listener_describe(&l, fd) < 0 ? -EINVAL : r;
+        if (r <= 0) {
+            snprintf(error, LISTENER_ERROR_MAX,
+                     "LISTEN_FDS: descriptor %d is not a listening stream socket", fd);
+            return -EINVAL;
+        }
+        /* sd_listen_fds(3) set close-on-exec, but a reload hands it over; accept(2) must not block.
+         */
+        if (fcntl(fd, F_SETFD, 0) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+            return -errno;
+        listener_set_options(fd);
+        l.requested = l.bound;
+        t->header->listeners[i] = l;
+    }
+    return 0;
+}
+
+bool listener_matches(const struct table_listener *l, const struct listener_config *settings)
+{
+    bool any = strcmp(settings->host, "*") == 0, found = false;
+    struct addrinfo *list = NULL;
+
+    if (address_resolve(settings->host, settings->port, true, &list) != 0)
+        return false;
+    for (const struct addrinfo *ai = list; ai && !found; ai = ai->ai_next) {
+        struct sockaddr_storage sa = {0};
+        struct endpoint e;
+
+        memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
+        endpoint_from_sockaddr(&e, &sa, ai->ai_addrlen);
+        found = endpoint_same(&l->bound, &e) || (any && l->bound.port == e.port);
+    }
+    freeaddrinfo(list);
+    return found;
+}
+
+/* --- Accepting --- */
+
+int listener_accept(const struct table_listener *l, struct endpoint *peer)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t length = sizeof(sa);
+    int fd;
+
+    fd = accept4(l->fd, (struct sockaddr *)&sa, &length, SOCK_NONBLOCK);
+    if (fd >= 0) {
+        endpoint_from_sockaddr(peer, &sa, length);
+        return fd;
+    }
+    switch (errno) {
+    case EAGAIN:
+        return -EAGAIN;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        return -EMFILE;
+    /* Errors of the connection or the network, reported here: accept(2). */
+    case ECONNABORTED:
+    case EINTR:
+    case EPERM:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return -ECONNABORTED;
+    default:
+        return -errno;
+    }
+}

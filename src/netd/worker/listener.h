@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Listening sockets: bound from the configuration or passed by systemd, and what accept(2) gives.
+ * They live in the table, so that they outlive the process that opened them.
+ */
+#pragma once
+
+#include "netd/session/table.h"
+
+/* Room for one line about a listener that cannot be had. */
+#define LISTENER_ERROR_MAX (PATH_MAX + 512)
+
+/*
+ * Makes the table's own listeners those that SETTINGS name, binding new ones before it closes old
+ * ones; one whose address stays gets the new settings. Passed ones only get the settings.
+ * Connections that wait at a closed listener are lost, so the caller accepts them first. Returns 0,
+ * or a negative errno with one line in ERROR and everything as it was. Where a name has several
+ * addresses one that can be bound is enough.
+ */
+int listeners_configure(struct table *t, const struct listener_config *settings,
+                        char error[static LISTENER_ERROR_MAX]);
+
+/*
+ * Adopts the COUNT sockets from descriptor FIRST on, which the service manager passed. Returns 0,
+ * or a negative errno with one line in ERROR where one of them is not a listening stream socket.
+ */
+int listeners_adopt(struct table *t, int first, int count, const struct listener_config *settings,
+                    char error[static LISTENER_ERROR_MAX]);
+
+/* Checks that what SETTINGS name can be resolved. Returns 0, or -EINVAL with one line in ERROR. */
+int listeners_check(const struct listener_config *settings, char error[static LISTENER_ERROR_MAX]);
+
+/* True when L is where SETTINGS would have had netd listen. */
+bool listener_matches(const struct table_listener *l, const struct listener_config *settings);
+
+/* Writes the address of L as people write it. */
+void listener_format(const struct table_listener *l, char ret[static 128]);
+
+/*
+ * Accepts one connection, non-blocking and without close-on-exec (a reload hands it over). Returns
+ * its descriptor, or -EAGAIN        none is waiting -ECONNABORTED  one was there and went away, or
+ * the network under it did: try the next -EMFILE        descriptors or memory ran out: the listener
+ * stays readable, so wait a while or another negative errno that is an error of our own.
+ */
+int listener_accept(const struct table_listener *l, struct endpoint *peer);

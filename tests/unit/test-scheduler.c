@@ -1,0 +1,974 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/worker/scheduler.h"
+
+#include "common/names.h"
+#include "common/util.h"
+#include "netd/worker/listener.h"
+
+#include "entry.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/epoll.h>
+#include <syslog.h>
+
+#include <cmocka.h>
+
+#include "random.h"
+#include "sink.h"
+
+#define CLIENTS_MAX 80 /* more than are found ready in one round */
+#define PAGE        ((size_t)4096)
+
+/* What the journal has of a session. */
+struct story {
+    char id[33];
+    struct stream stream;
+    unsigned connects, ends, refusals;
+    char reason[16], error[16];
+};
+
+/* A worker without its event loop, its clients, and who reads the journal. */
+static struct {
+    struct table table;
+    struct clients *clients;
+    struct sink sink;
+    int fds[CLIENTS_MAX]; /* the clients' ends */
+    struct story stories[CLIENTS_MAX];
+    size_t stories_count;
+} rig;
+
+static struct listener_config settings;
+
+static int setup(void **state)
+{
+    char error[LISTENER_ERROR_MAX];
+
+    (void)state;
+    memset(&rig, 0, sizeof(rig));
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        rig.fds[i] = -1;
+    settings = (struct listener_config){.host = "127.0.0.1",
+                                        .max_record = MAX_RECORD_HIGH,
+                                        .priority = LOG_INFO,
+                                        .receipt = true,
+                                        .sessions_max = CLIENTS_MAX};
+    sink_init(&rig.sink);
+    sink_open(&rig.sink);
+    assert_int_equal(table_create(&rig.table, CLIENTS_MAX), 0);
+    assert_int_equal(listeners_configure(&rig.table, &settings, error), 0);
+    rig.table.header->config.buffer_memory = CLIENTS_MAX * REGION_SIZE;
+    assert_int_equal(table_attach(&rig.table), 0);
+    rig.clients = calloc(1, sizeof(*rig.clients));
+    assert_non_null(rig.clients);
+    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < rig.table.header->used; i++)
+        if (rig.table.sessions[i].state != SESSION_FREE)
+            close_fd(&rig.table.sessions[i].fd);
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        close_fd(&rig.table.header->listeners[i].fd);
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        close_fd(&rig.fds[i]);
+        free(rig.stories[i].stream.bytes);
+    }
+    clients_deinit(rig.clients);
+    free(rig.clients);
+    table_deinit(&rig.table);
+    sink_deinit(&rig.sink);
+    return 0;
+}
+
+static void arrived(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    assert_int_equal(poll(&p, 1, -1), 1);
+}
+
+static struct sockaddr_in listening(uint32_t listener)
+{
+    struct sockaddr_in sa;
+    socklen_t length = sizeof(sa);
+
+    assert_int_equal(
+        getsockname(rig.table.header->listeners[listener].fd, (struct sockaddr *)&sa, &length), 0);
+    return sa;
+}
+
+/* Client I connects; nobody has accepted it yet. */
+static void client_connects(size_t i, uint32_t listener)
+{
+    struct sockaddr_in sa = listening(listener);
+
+    rig.fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(rig.fds[i], (struct sockaddr *)&sa, sizeof(sa)), 0);
+    arrived(rig.table.header->listeners[listener].fd);
+}
+
+/* Client I connects and is admitted; it has the session of that number where none was freed. */
+static void client_comes(size_t i)
+{
+    client_connects(i, 0);
+    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+}
+
+/* The session that client I has, or NULL. */
+static struct session *session_of(size_t i)
+{
+    struct sockaddr_in sa;
+    socklen_t length = sizeof(sa);
+
+    assert_int_equal(getsockname(rig.fds[i], (struct sockaddr *)&sa, &length), 0);
+    for (uint32_t n = 0; n < rig.table.header->used; n++)
+        if (rig.table.sessions[n].state != SESSION_FREE &&
+            rig.table.sessions[n].peer.port == ntohs(sa.sin_port))
+            return &rig.table.sessions[n];
+    return NULL;
+}
+
+static void client_sends(size_t i, const void *data, size_t length)
+{
+    assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
+    arrived(session_of(i)->fd);
+    clients_find_ready(rig.clients);
+    clients_run(rig.clients);
+}
+
+/* All that client I hears, up to its end. */
+static void client_hears(size_t i, const char *expected)
+{
+    char heard[256];
+    size_t length = 0;
+    ssize_t n;
+
+    while ((n = recv(rig.fds[i], heard + length, sizeof(heard) - 1 - length, 0)) > 0)
+        length += (size_t)n;
+    assert_int_equal(n, 0);
+    heard[length] = '\0';
+    assert_string_equal(heard, expected);
+}
+
+static struct story *story_of(const struct field *id)
+{
+    struct story *s = rig.stories;
+
+    assert_int_equal(id->length, 32);
+    for (; s < rig.stories + rig.stories_count; s++)
+        if (memcmp(s->id, id->value, 32) == 0)
+            return s;
+    assert_true(rig.stories_count++ < CLIENTS_MAX);
+    memcpy(s->id, id->value, 32);
+    return s;
+}
+
+static void copy_field(char ret[static 16], const struct field *field)
+{
+    assert_true(!field || field->length < 16);
+    snprintf(ret, 16, "%.*s", field ? (int)field->length : 0,
+             field ? (const char *)field->value : "");
+}
+
+static void read_sink(void)
+{
+    while (sink_take(&rig.sink)) {
+        struct fields f;
+        struct story *s;
+
+        assert_int_equal(entry_parse(&f, rig.sink.data, rig.sink.length, false), rig.sink.length);
+        s = story_of(fields_find(&f, "NETD_SESSION_ID"));
+        assert_int_equal(s->ends + s->refusals, 0);
+        if (fields_are(&f, "NETD_EVENT", "data")) {
+            assert_int_equal(s->connects, 1);
+            assert_true(stream_add(&s->stream, &f));
+            continue;
+        }
+        s->connects += fields_are(&f, "NETD_EVENT", "connect");
+        s->refusals += fields_are(&f, "NETD_EVENT", "refused");
+        s->ends += fields_are(&f, "NETD_EVENT", "disconnect");
+        copy_field(s->reason, fields_find(&f, "NETD_REASON"));
+        copy_field(s->error, fields_find(&f, "ERRNO"));
+    }
+}
+
+/* Goes on until nothing is left to do without a new byte. */
+static void settle(void)
+{
+    do {
+        read_sink();
+        if (clients_is_held(rig.clients))
+            clients_retry(rig.clients);
+        clients_run(rig.clients);
+        clients_find_ready(rig.clients);
+    } while (clients_is_held(rig.clients) || clients_have_work(rig.clients));
+    read_sink();
+}
+
+/* The journal takes all that waits, and no more. */
+static void journal_takes_all(void)
+{
+    do {
+        while (sink_take(&rig.sink))
+            ;
+        clients_retry(rig.clients);
+    } while (clients_is_held(rig.clients));
+}
+
+static bool is_within_memory(void)
+{
+    return rig.table.touched <= rig.table.header->config.buffer_memory;
+}
+
+/* --- Memory --- */
+
+/* Over the limit the longest unfinished record is logged as it is, not the latest one. */
+static void longest_records_are_cut(void **state)
+{
+    static char data[30000];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    rig.table.header->config.buffer_memory = 16 * PAGE;
+    for (size_t i = 0; i < 3; i++)
+        client_comes(i);
+    settle();
+    client_sends(0, data, 2 * PAGE);
+    client_sends(1, data, sizeof(data));
+    settle();
+    assert_int_equal(rig.stories[0].stream.length + rig.stories[1].stream.length, 0);
+    client_sends(2, data, 7 * PAGE);
+    settle();
+    assert_true(is_within_memory());
+    assert_int_equal(rig.stories[0].stream.length, 0);
+    assert_int_equal(rig.stories[1].stream.length, sizeof(data));
+    assert_true(rig.stories[1].stream.continued);
+    assert_int_equal(rig.stories[2].stream.length, 0);
+
+    client_sends(1, "end\n", 4);
+    settle();
+    assert_int_equal(rig.stories[1].stream.records, 1);
+    assert_int_equal(rig.stories[1].stream.length, sizeof(data) + 4);
+}
+
+/* A session that waits for its next turn has whole records; they go first. */
+static void whole_records_are_logged_before_cuts(void **state)
+{
+    static char data[2 * TURN_RECORDS];
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    rig.table.header->config.buffer_memory = 0;
+    client_comes(0);
+    settle();
+    client_sends(0, data, sizeof(data));
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, sizeof(data));
+    assert_false(rig.stories[0].stream.continued);
+    assert_int_equal(rig.table.touched, 0);
+}
+
+/* Firehoses whose whole records are all that the memory holds do not have them logged out of turn:
+ * who has little to say would wait until the last of them is. */
+static void memory_is_no_way_past_the_queue(void **state)
+{
+    static char data[READ_MAX];
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    rig.table.header->config.buffer_memory = 4 * sizeof(data);
+    for (size_t i = 0; i < 8; i++)
+        client_comes(i);
+    settle();
+    for (size_t i = 0; i < 7; i++)
+        assert_int_equal(send(rig.fds[i], data, sizeof(data), MSG_NOSIGNAL), sizeof(data));
+    client_sends(7, "polite\n", 7);
+    for (size_t i = 0; i < 8; i++) {
+        journal_takes_all();
+        clients_find_ready(rig.clients);
+        clients_run(rig.clients);
+    }
+    assert_int_equal(rig.table.sessions[7].records, 1);
+    assert_in_range(rig.table.header->records_total, 1, (size_t)8 * 9 * TURN_RECORDS);
+    assert_in_range(rig.table.touched, 1, rig.table.header->config.buffer_memory + 8 * PAGE);
+}
+
+/* What may be half a line end cannot be logged, and takes its page whatever the limit is. */
+static void half_a_line_end_stays(void **state)
+{
+    (void)state;
+    rig.table.header->config.buffer_memory = 0;
+    client_comes(0);
+    settle();
+    client_sends(0, "one\r", 4);
+    settle();
+    assert_int_equal(rig.stories[0].stream.length, 3);
+    assert_int_equal(rig.table.touched, PAGE);
+    client_sends(0, "\n", 1);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n", 5);
+    assert_int_equal(rig.table.touched, 0);
+}
+
+/* Nor does it keep the pages of what was logged in front of it. */
+static void half_a_line_end_keeps_one_page(void **state)
+{
+    static char data[5 * PAGE];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    data[sizeof(data) - 1] = '\r';
+    rig.table.header->config.buffer_memory = 2 * PAGE;
+    for (size_t i = 0; i < 2; i++) {
+        client_comes(i);
+        client_sends(i, data, sizeof(data));
+        settle();
+    }
+    assert_true(is_within_memory());
+    for (size_t i = 0; i < 2; i++) {
+        client_sends(i, "\n", 1);
+        settle();
+        assert_int_equal(rig.stories[i].stream.records, 1);
+        assert_int_equal(rig.stories[i].stream.length, sizeof(data) + 1);
+        assert_int_equal(rig.stories[i].stream.bytes[sizeof(data) - 1], '\r');
+    }
+}
+
+/* The journal goes away while memory is taken back: it is taken when the journal is there again. */
+static void cuts_wait_for_the_journal(void **state)
+{
+    static char data[3 * PAGE];
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    client_comes(0);
+    settle();
+    rig.table.header->config.buffer_memory = 0;
+    sink_close(&rig.sink);
+    client_sends(0, data, sizeof(data));
+    assert_true(clients_is_held(rig.clients));
+    assert_false(is_within_memory());
+    sink_open(&rig.sink);
+    settle();
+    assert_true(is_within_memory());
+    assert_int_equal(rig.stories[0].stream.length, sizeof(data));
+    assert_true(rig.stories[0].stream.continued);
+}
+
+/* What the journal was too slow for to be logged at once is given back when it has been. */
+static void memory_comes_back_after_a_stall(void **state)
+{
+    static char data[3 * PAGE];
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    memset(data, 'x', sizeof(data));
+    data[sizeof(data) - 1] = '\n';
+    client_comes(0);
+    settle();
+    sink_close(&rig.sink);
+    client_sends(0, data, sizeof(data));
+    clients_tick(rig.clients, s->active_usec + 2 * USEC_PER_SEC);
+    assert_true(clients_is_held(rig.clients));
+    assert_int_equal(rig.table.touched, sizeof(data));
+    sink_open(&rig.sink);
+    settle();
+    clients_tick(rig.clients, s->active_usec + 4 * USEC_PER_SEC);
+    assert_int_equal(rig.table.touched, 0);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+}
+
+/* --- Turns --- */
+
+/* Every client sends what fits: lines of LENGTH bytes. */
+static void clients_send_what_fits(size_t count, size_t length)
+{
+    static char lines[READ_MAX];
+    size_t size = sizeof(lines) / length * length;
+
+    memset(lines, 'x', size);
+    for (size_t i = length - 1; i < size; i += length)
+        lines[i] = '\n';
+    for (size_t i = 0; i < count; i++)
+        while (send(rig.fds[i], lines, size, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            ;
+}
+
+/* Whoever is ready first when the journal is full does not get the others' share. */
+static void check_shares(size_t count, size_t length)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+
+    for (size_t i = 0; i < count; i++)
+        client_comes(i);
+    for (size_t i = 0; i < 10 * count; i++) {
+        clients_send_what_fits(count, length);
+        clients_find_ready(rig.clients);
+        clients_run(rig.clients);
+        journal_takes_all();
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t records = rig.table.sessions[i].records;
+
+        least = min_u64(least, records);
+        most = records > most ? records : most;
+    }
+    assert_true(most <= 2 * least);
+}
+
+static void shares_are_alike_at_a_slow_journal(void **state)
+{
+    (void)state;
+    check_shares(10, 300); /* less than a turn to a read */
+}
+
+static void shares_of_many_are_alike(void **state)
+{
+    (void)state;
+    check_shares((size_t)random_rounds(CLIENTS_MAX), 300);
+}
+
+/* Two turns fill the batch: the third one must not be the one that gets nothing each time. */
+static void who_found_no_room_is_first(void **state)
+{
+    (void)state;
+    assert_int_equal(BATCH_MAX, 2 * TURN_RECORDS);
+    check_shares(3, 10);
+}
+
+/* --- Admission --- */
+
+/* Who only has an answer left to read makes room for who comes. */
+static void lingering_clients_make_room(void **state)
+{
+    (void)state;
+    rig.table.header->capacity = 2;
+    rig.table.header->listeners[0].settings.sessions_max = 1;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    assert_int_equal(rig.clients->sessions, 2);
+    client_comes(2);
+    settle();
+    assert_int_equal(rig.clients->sessions, 2);
+    assert_int_equal(rig.table.header->open, 1);
+    client_hears(1, "netd error=session-limit\n");
+    client_hears(2, "netd error=session-limit\n");
+    client_sends(0, "served\n", 7);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.stories[1].refusals + rig.stories[2].refusals, 2);
+}
+
+/* Who was refused and did not have its turn yet does so in a moment. */
+static void refused_clients_make_room(void **state)
+{
+    (void)state;
+    rig.table.header->capacity = 2;
+    rig.table.header->listeners[0].settings.sessions_max = 1;
+    for (size_t i = 0; i < 3; i++)
+        client_connects(i, 0);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(clients_accept(rig.clients, 0, 3), 0);
+        settle();
+    }
+    client_hears(1, "netd error=session-limit\n");
+    client_hears(2, "netd error=session-limit\n");
+}
+
+/* And where all are in the middle of something, the connection is closed: nobody may hang. */
+static void nobody_hangs_without_room(void **state)
+{
+    (void)state;
+    rig.table.header->capacity = 1;
+    client_comes(0);
+    settle();
+    client_comes(1);
+    settle();
+    assert_int_equal(rig.clients->sessions, 1);
+    client_hears(1, "");
+}
+
+static void descriptors_are_kept_back(void **state)
+{
+    (void)state;
+    rig.clients->descriptors_max = 1;
+    client_comes(0);
+    client_connects(1, 0);
+    assert_int_equal(clients_accept(rig.clients, 0, 1), -EMFILE);
+    assert_int_equal(rig.clients->sessions, 1);
+    rig.clients->descriptors_max = 2;
+    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+    assert_int_equal(rig.clients->sessions, 2);
+}
+
+/* Watching who has said all there is costs more than reading it. */
+static void short_sessions_are_not_watched(void **state)
+{
+    const struct session *s = rig.table.sessions;
+    char receipt[RECEIPT_MAX];
+
+    (void)state;
+    client_connects(0, 0);
+    assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
+    assert_int_equal(shutdown(rig.fds[0], SHUT_WR), 0);
+    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+    while (clients_have_work(rig.clients)) {
+        clients_run(rig.clients);
+        assert_false(s->watched);
+    }
+    settle();
+    snprintf(receipt, sizeof(receipt), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(1), UINT64_C(4),
+             "eof");
+    client_hears(0, receipt);
+}
+
+static void silent_sessions_are_watched(void **state)
+{
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    client_comes(0);
+    client_sends(0, "one\n", 4);
+    settle();
+    assert_true(s->watched);
+    assert_false(clients_have_work(rig.clients));
+    assert_int_equal(send(rig.fds[0], "two\n", 4, 0), 4);
+    arrived(rig.clients->epoll);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 2);
+}
+
+static void who_cannot_be_watched_is_ended(void **state)
+{
+    (void)state;
+    client_comes(0);
+    close_fd(&rig.clients->epoll);
+    clients_run(rig.clients);
+    clients_run(rig.clients);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "error");
+    assert_int_equal(atoi(rig.stories[0].error), EBADF);
+}
+
+/* --- Time --- */
+
+static void bytes_not_yet_read_are_no_idleness(void **state)
+{
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.idle_timeout = 1;
+    client_comes(0);
+    settle();
+    assert_int_equal(send(rig.fds[0], "here\n", 5, 0), 5);
+    arrived(rig.clients->epoll);
+    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    settle();
+    assert_int_equal(s->reason, REASON_NONE);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "idle");
+}
+
+/* Many short records take many turns; all the while the client cannot be read. */
+static void records_not_yet_logged_are_no_idleness(void **state)
+{
+    static char data[3 * TURN_RECORDS];
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    memset(data, '\n', sizeof(data));
+    rig.table.header->listeners[0].settings.idle_timeout = 1;
+    client_comes(0);
+    settle();
+    client_sends(0, data, sizeof(data));
+    journal_takes_all();
+    assert_int_equal(send(rig.fds[0], "more\n", 5, 0), 5);
+    for (size_t i = 0; i < 3; i++) {
+        clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+        journal_takes_all();
+        assert_int_equal(s->reason, REASON_NONE);
+        clients_run(rig.clients);
+        journal_takes_all();
+    }
+    assert_int_equal(s->records, sizeof(data) + 1);
+    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    assert_int_equal(s->reason, REASON_IDLE);
+}
+
+/* --- Stopping --- */
+
+/* What had been sent by then is read, and no more. */
+static void stops_read_what_was_sent(void **state)
+{
+    char line[RECEIPT_MAX];
+
+    (void)state;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    assert_int_equal(send(rig.fds[0], "one\ntwo", 7, 0), 7);
+    arrived(rig.clients->epoll);
+    clients_stop(rig.clients);
+    assert_int_equal(send(rig.fds[0], "late", 4, 0), 4);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "shutdown");
+    assert_string_equal(rig.stories[1].reason, "shutdown");
+    assert_int_equal(rig.stories[0].stream.length, 7);
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(2), UINT64_C(7),
+             "shutdown");
+    client_hears(0, line);
+}
+
+/* Who still waited to be accepted has his say, too. */
+static void stops_accept_who_waits(void **state)
+{
+    (void)state;
+    client_connects(0, 0);
+    client_connects(1, 0);
+    assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
+    clients_stop(rig.clients);
+    assert_int_equal(clients_accept(rig.clients, 0, 2), 0);
+    settle();
+    for (size_t i = 0; i < 2; i++)
+        assert_string_equal(rig.stories[i].reason, "shutdown");
+    assert_int_equal(rig.stories[0].stream.records + rig.stories[1].stream.records, 1);
+}
+
+/* Nobody takes what could not be logged in time for logged. */
+static void abandoned_clients_see_a_reset(void **state)
+{
+    char byte;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.sessions_max = 2;
+    for (size_t i = 0; i < 3; i++)
+        client_comes(i);
+    settle();
+    sink_close(&rig.sink);
+    client_sends(0, "one\n", 4);
+    assert_int_equal(clients_abandon(rig.clients), 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(recv(rig.fds[i], &byte, 1, 0), -1);
+        assert_int_equal(errno, ECONNRESET);
+    }
+    /* The third was told, and that is logged. */
+    (void)shutdown(rig.fds[2], SHUT_WR);
+    clients_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + 10 * USEC_PER_SEC);
+    client_hears(2, "netd error=session-limit\n");
+}
+
+/* --- Adoption --- */
+
+/* Another listener, at another address and the same port; the one between is closed. */
+#define OTHER 2
+
+static void listen_too(void)
+{
+    struct table_listener *l = &rig.table.header->listeners[OTHER];
+    struct sockaddr_in sa = listening(0);
+
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    *l = rig.table.header->listeners[0];
+    l->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    l->bound.ip[3] = 2;
+    assert_int_equal(bind(l->fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(listen(l->fd, 1), 0);
+}
+
+static int accepted(size_t i, uint32_t listener)
+{
+    int fd;
+
+    client_connects(i, listener);
+    fd = accept4(rig.table.header->listeners[listener].fd, NULL, NULL, SOCK_NONBLOCK);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* What a worker had accepted when it died: sessions of the listener that they came by. */
+static void orphans_become_sessions(void **state)
+{
+    struct linger now = {.l_onoff = 1};
+    int fds[3];
+    struct orphans orphans = {.fds = fds, .count = ARRAY_SIZE(fds)};
+
+    (void)state;
+    listen_too();
+    fds[0] = accepted(0, OTHER);
+    fds[1] = accepted(1, 0);
+    fds[2] = accepted(2, 0);
+    assert_int_equal(setsockopt(rig.fds[2], SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+    close_fd(&rig.fds[2]);
+    arrived(fds[2]);
+
+    clients_adopt(rig.clients, &orphans);
+    settle();
+    assert_int_equal(rig.table.header->open, 2);
+    assert_int_equal(rig.stories_count, 2); /* nothing was read of the third */
+    assert_int_equal(fcntl(fds[2], F_GETFD), -1);
+    assert_int_equal(rig.table.sessions[0].listener, OTHER);
+    assert_int_equal(rig.table.sessions[1].listener, 0);
+    for (size_t i = 0; i < 2; i++) {
+        client_sends(i, "one\n", 4);
+        settle();
+        assert_int_equal(rig.stories[i].stream.records, 1);
+    }
+}
+
+/* The worker starts anew: what it had is in the table. */
+static void another_worker(void)
+{
+    struct orphans none = {0};
+    struct table table;
+
+    clients_deinit(rig.clients);
+    assert_int_equal(table_open(&table, dup(rig.table.header_fd), dup(rig.table.regions_fd)), 0);
+    table_deinit(&rig.table);
+    rig.table = table;
+    assert_int_equal(table_attach(&rig.table), 0);
+    assert_int_equal(table_recover(&rig.table, false), 0);
+    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    clients_adopt(rig.clients, &none);
+}
+
+static void restart(void)
+{
+    another_worker();
+    settle();
+}
+
+/* The worker died when the journal had the end, and the client not yet its answer. */
+static void ends_that_were_taken_are_answered(void **state)
+{
+    struct session *s = rig.table.sessions;
+    char answer[128] = "";
+
+    (void)state;
+    client_comes(0);
+    client_sends(0, "one\n", 4);
+    settle();
+    s->reason = REASON_SHUTDOWN;
+    s->end_usec = s->active_usec;
+    s->end_taken = true;
+    restart();
+    assert_int_equal(rig.table.header->open, 0);
+    assert_true(recv(rig.fds[0], answer, sizeof(answer) - 1, 0) > 0);
+    assert_non_null(strstr(answer, " records=1 bytes=4 end=shutdown\n"));
+    assert_int_equal(rig.stories[0].ends, 0); /* not logged twice */
+}
+
+static void lost_connections_are_errors(void **state)
+{
+    struct session *s = rig.table.sessions;
+    int fd;
+
+    (void)state;
+    client_comes(0);
+    settle();
+    fd = s->fd;
+    close_fd(&fd);
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fd, s->fd); /* somebody else's by now */
+    restart();
+    assert_string_equal(rig.stories[0].reason, "error");
+    assert_int_equal(atoi(rig.stories[0].error), EBADF);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(rig.table.header->open, 0);
+}
+
+/* Two sessions with one connection cannot be: one of them has it, and the other one ends. */
+static void one_connection_is_one_session(void **state)
+{
+    struct session *s = rig.table.sessions;
+
+    (void)state;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    close_fd(&s[1].fd);
+    s[1].fd = s[0].fd;
+    s[1].cookie = s[0].cookie;
+    restart();
+    assert_string_equal(rig.stories[1].reason, "error");
+    assert_int_equal(atoi(rig.stories[1].error), EEXIST);
+    client_sends(0, "one\n", 4);
+    settle();
+    assert_int_equal(rig.stories[0].ends, 0);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+}
+
+/* --- Anything --- */
+
+/* True when something comes back to S: its turn, its end in the batch, or what its client does. */
+static bool is_cared_for(const struct session *s)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    if (table_list_has(s, LIST_RUN) || table_list_has(s, LIST_ENDING))
+        return true;
+    return epoll_ctl(rig.clients->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 && errno == EEXIST;
+}
+
+static void all_are_cared_for(void)
+{
+    uint32_t sessions = 0;
+
+    for (uint32_t i = 0; i < rig.table.header->used; i++) {
+        const struct session *s = &rig.table.sessions[i];
+
+        assert_true(s->state == SESSION_FREE || is_cared_for(s));
+        sessions += s->state != SESSION_FREE;
+    }
+    assert_int_equal(sessions, rig.clients->sessions);
+}
+
+static void client_does_anything(size_t i)
+{
+    static uint8_t data[READ_MAX];
+    struct linger now = {.l_onoff = 1};
+
+    if (rig.fds[i] < 0) {
+        client_connects(i, 0);
+        return;
+    }
+    switch (random_below(8)) {
+    case 0:
+        (void)shutdown(rig.fds[i], SHUT_WR);
+        break;
+    case 1:
+        (void)setsockopt(rig.fds[i], SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+        close_fd(&rig.fds[i]);
+        break;
+    case 2:
+        close_fd(&rig.fds[i]);
+        break;
+    default:
+        random_stream(data, sizeof(data), 100);
+        (void)send(rig.fds[i], data, random_below(random_below(2) ? 100 : sizeof(data)),
+                   MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+}
+
+static void journal_does_anything(void)
+{
+    switch (random_below(3)) {
+    case 0:
+        sink_close(&rig.sink);
+        break;
+    case 1:
+        sink_close(&rig.sink);
+        sink_open(&rig.sink);
+        break;
+    default:
+        while (rig.sink.fd >= 0 && random_below(8) && sink_take(&rig.sink))
+            ;
+    }
+}
+
+static void worker_does_anything(void)
+{
+    switch (random_below(12)) {
+    case 0:
+        another_worker();
+        break;
+    case 1:
+        clients_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + random_below(3) * USEC_PER_SEC);
+        break;
+    case 2:
+    case 3:
+        assert_int_equal(clients_accept(rig.clients, 0, 3), 0);
+        break;
+    default:
+        if (clients_is_held(rig.clients))
+            clients_retry(rig.clients);
+        else if (random_below(2))
+            clients_find_ready(rig.clients);
+        else
+            clients_run(rig.clients);
+    }
+}
+
+/* Whatever happens, and in whatever order: each session has a turn or is watched until it ends. */
+static void nobody_is_forgotten(void **state)
+{
+    struct listener_config *own = &rig.table.header->listeners[0].settings;
+    const size_t clients = 12;
+
+    (void)state;
+    own->sessions_max = 8;
+    own->idle_timeout = (uint32_t)random_below(2);
+    own->framing = random_below(2) ? FRAMING_LINE : FRAMING_RAW;
+    rig.table.header->config.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
+    for (int n = random_rounds(10000); n > 0; n--) {
+        if (random_below(3) == 0)
+            client_does_anything(random_below(clients));
+        else if (random_below(4) == 0)
+            journal_does_anything();
+        else
+            worker_does_anything();
+        all_are_cared_for();
+    }
+    if (random_below(2))
+        clients_stop(rig.clients);
+    for (size_t i = 0; i < clients; i++)
+        close_fd(&rig.fds[i]);
+    sink_close(&rig.sink);
+    sink_open(&rig.sink);
+    do {
+        assert_int_equal(clients_accept(rig.clients, 0, CLIENTS_MAX), 0);
+        clients_find_ready(rig.clients);
+        clients_run(rig.clients);
+        journal_takes_all();
+        all_are_cared_for();
+    } while (clients_have_work(rig.clients) || rig.clients->sessions > 0);
+    assert_int_equal(rig.table.header->open, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(longest_records_are_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(whole_records_are_logged_before_cuts, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_is_no_way_past_the_queue, setup, teardown),
+        cmocka_unit_test_setup_teardown(half_a_line_end_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(half_a_line_end_keeps_one_page, setup, teardown),
+        cmocka_unit_test_setup_teardown(cuts_wait_for_the_journal, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_comes_back_after_a_stall, setup, teardown),
+        cmocka_unit_test_setup_teardown(shares_are_alike_at_a_slow_journal, setup, teardown),
+        cmocka_unit_test_setup_teardown(shares_of_many_are_alike, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_found_no_room_is_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(refused_clients_make_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(short_sessions_are_not_watched, setup, teardown),
+        cmocka_unit_test_setup_teardown(silent_sessions_are_watched, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_cannot_be_watched_is_ended, setup, teardown),
+        cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(records_not_yet_logged_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_that_were_taken_are_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
+        cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_is_forgotten, setup, teardown),
+    };
+
+    random_begin();
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
