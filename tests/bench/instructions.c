@@ -12,8 +12,8 @@
 
 #include "common/util.h"
 #include "netd/session/table.h"
+#include "netd/worker/admission.h"
 #include "netd/worker/listener.h"
-#include "netd/worker/scheduler.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,22 +28,22 @@ struct setup {
     int journal;
     uint16_t port;
     struct table table;
-    struct clients clients;
+    struct scheduler clients;
     size_t events;
 };
 
 /* One pass of the loop: whoever wants to be accepted, whoever is readable, whatever is left over.
  */
-void measured_round(struct clients *c);
-__attribute__((noinline)) void measured_round(struct clients *c)
+void measured_round(struct scheduler *c);
+__attribute__((noinline)) void measured_round(struct scheduler *c)
 {
-    if (clients_is_held(c))
-        clients_retry(c);
-    if (!clients_is_held(c))
-        clients_accept(c, 0, 32);
-    if (!clients_is_held(c)) {
-        clients_find_ready(c);
-        clients_run(c);
+    if (scheduler_is_blocked(c))
+        scheduler_retry(c);
+    if (!scheduler_is_blocked(c))
+        admission_accept(c, 0, 32);
+    if (!scheduler_is_blocked(c)) {
+        scheduler_find_ready(c);
+        scheduler_run(c);
     }
 }
 
@@ -87,16 +87,16 @@ static void listen_somewhere(struct setup *s)
 
 static void start(struct setup *s)
 {
-    static const struct orphans none;
+    static const struct unclaimed_fds none;
 
     open_journal(s);
     if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
         die("table");
     s->table.header->config.buffer_memory = (uint64_t)1 << 30;
     listen_somewhere(s);
-    if (clients_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
+    if (scheduler_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
         die("clients");
-    clients_adopt(&s->clients, &none);
+    admission_adopt(&s->clients, &none);
 }
 
 static int connect_client(const struct setup *s)
@@ -119,7 +119,7 @@ static void work(struct setup *s)
         before = s->events;
         measured_round(&s->clients);
         empty_journal(s);
-    } while (s->events != before || clients_have_work(&s->clients));
+    } while (s->events != before || scheduler_has_work(&s->clients));
 }
 
 int main(int argc, char **argv)

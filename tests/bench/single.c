@@ -15,7 +15,7 @@
 int main(void)
 {
     static struct config config;
-    static const struct orphans none;
+    static const struct unclaimed_fds none;
     struct config_input input = {.file = "/etc/netd/netd.conf"};
     char config_error[CONFIG_ERROR_MAX] = "", listener_error[LISTENER_ERROR_MAX] = "";
     struct table table;
@@ -31,5 +31,5 @@ int main(void)
         return EXIT_FAILURE;
     }
     table.header->config = config;
-    return server_run(&table, OUTPUT_JOURNAL, JOURNAL_SOCKET, &none);
+    return worker_run(&table, OUTPUT_JOURNAL, JOURNAL_SOCKET, &none);
 }

@@ -31,7 +31,7 @@ static const char sent[] = "logged\nreceived\nand not\nfin";
 #define RECEIVED 20
 
 static struct table table;
-static struct clients clients;
+static struct scheduler clients;
 static int listener = -1, sink = -1;
 static char sink_path[64];
 static uint8_t ids[SESSIONS][16];
@@ -181,11 +181,11 @@ static void read_sink(void)
 
 static void turn(uint64_t now)
 {
-    clients_find_ready(&clients);
-    clients_run(&clients);
-    if (clients_is_held(&clients))
-        clients_retry(&clients);
-    clients_tick(&clients, now);
+    scheduler_find_ready(&clients);
+    scheduler_run(&clients);
+    if (scheduler_is_blocked(&clients))
+        scheduler_retry(&clients);
+    scheduler_tick(&clients, now);
     read_sink();
 }
 
@@ -197,7 +197,7 @@ static void serve(void)
     read_sink(); /* what the adoption wrote, which may have ended all of them */
     for (int i = 0; i < ROUNDS && clients.sessions > 0; i++) {
         if (i == ROUNDS / 2)
-            clients_stop(&clients);
+            scheduler_stop(&clients);
         turn(now + (uint64_t)i * USEC_PER_SEC);
     }
     MUST(clients.sessions == 0);
@@ -222,7 +222,7 @@ static void check_session(int i)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct orphans none;
+    static const struct unclaimed_fds none;
     struct input in = {data, size};
     bool resent = input_number(&in, 1) & 1, whole[SESSIONS], telling;
     int header_fd, regions_fd, fds[SESSIONS];
@@ -241,11 +241,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         close(regions_fd);
     } else {
         MUST(table_attach(&table) == 0);
-        if (table_recover(&table, resent) == 0) {
-            MUST(clients_init(&clients, &table, OUTPUT_JOURNAL, sink_path) == 0);
-            clients_adopt(&clients, &none);
+        if (recovery_run(&table, resent) == 0) {
+            MUST(scheduler_init(&clients, &table, OUTPUT_JOURNAL, sink_path) == 0);
+            admission_adopt(&clients, &none);
             serve();
-            clients_deinit(&clients);
+            scheduler_deinit(&clients);
             for (int i = 0; i < SESSIONS && telling; i++)
                 if (whole[i])
                     check_session(i);

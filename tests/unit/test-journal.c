@@ -108,7 +108,7 @@ static void batch_goes_out_in_order(void **state)
     }
     assert_false(batch_taken(batch));
     assert_int_equal(journal_send(journal), 0);
-    assert_int_equal(journal->held, 0);
+    assert_int_equal(journal->blocked_errno, 0);
     assert_int_equal(commit(&next), 10);
     assert_int_equal(batch->first, batch->end);
     for (uint64_t i = 0; i < 10; i++)
@@ -151,7 +151,7 @@ static void full_queue_keeps_order(void **state)
         }
         r = journal_send(journal);
         assert_true(r == 0 || r == 1);
-        assert_int_equal(journal->held, r == 0 ? 0 : EAGAIN);
+        assert_int_equal(journal->blocked_errno, r == 0 ? 0 : EAGAIN);
         (void)commit(&committed);
         if (r == 0) {
             assert_int_equal(committed, pushed);
@@ -244,7 +244,7 @@ static void missing_journal_is_waited_for(void **state)
         push(i, 100);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(journal_send(journal), 1);
-        assert_int_equal(journal->held, ENOENT);
+        assert_int_equal(journal->blocked_errno, ENOENT);
         assert_true(journal_retry_usec(journal) >= 10000);
         assert_false(batch_taken(batch));
     }
@@ -252,7 +252,7 @@ static void missing_journal_is_waited_for(void **state)
     sink_open(&sink);
     sink_close(&sink);
     assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->held, ECONNREFUSED);
+    assert_int_equal(journal->blocked_errno, ECONNREFUSED);
     assert_false(batch_taken(batch));
 
     sink_open(&sink);
@@ -280,12 +280,12 @@ static void journal_that_goes_away_is_found_again(void **state)
     for (uint64_t i = 1; i < 4; i++)
         push(i, i == 2 ? DATAGRAM_MAX + 1 : 10); /* a large one stays what it is */
     assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->held, ECONNREFUSED);
+    assert_int_equal(journal->blocked_errno, ECONNREFUSED);
     assert_int_equal(journal->fd, -1);
     assert_int_equal(commit(&next), 0);
     assert_int_equal(unlink(sink.path), 0);
     assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->held, ENOENT);
+    assert_int_equal(journal->blocked_errno, ENOENT);
     sink_open(&sink);
     assert_int_equal(journal_send(journal), 0);
     assert_int_equal(commit(&next), 3);
@@ -373,7 +373,7 @@ static void waiting_memfds_are_bounded(void **state)
     for (uint64_t i = 0; i < 30; i++)
         push(i, size);
     while (journal_send(journal) == 1) {
-        assert_int_equal(journal->held, EAGAIN);
+        assert_int_equal(journal->blocked_errno, EAGAIN);
         (void)commit(&next);
         assert_true((next - received) * size <= MEMFD_WAITING_MAX);
         assert_true(next > received);
@@ -447,7 +447,7 @@ static void names_of_sockets_have_a_limit(void **state)
     assert_int_equal(journal_init(journal, OUTPUT_JOURNAL, path, batch), 0);
     push(0, 1);
     assert_int_equal(journal_send(journal), 1);
-    assert_true(journal->held != 0);
+    assert_true(journal->blocked_errno != 0);
 }
 
 /* --- Standard output --- */
@@ -472,11 +472,11 @@ static void check_stdout(int reader, uint64_t count)
     uint64_t pushed = 0, committed = 0, received = 0;
     static uint8_t in[1024 * 1024];
     static size_t sizes[1000];
-    size_t held = 0;
+    size_t blocked_errno = 0;
 
     assert_true(count <= ARRAY_SIZE(sizes));
     while (received < count) {
-        size_t want = random_below(2) ? 1 + random_below(5000) : sizeof(in) - held;
+        size_t want = random_below(2) ? 1 + random_below(5000) : sizeof(in) - blocked_errno;
         ssize_t n;
         int r;
 
@@ -493,23 +493,23 @@ static void check_stdout(int reader, uint64_t count)
             assert_int_equal(journal->written, 0);
             journal_reset(journal);
         } else {
-            assert_int_equal(journal->held, EAGAIN);
+            assert_int_equal(journal->blocked_errno, EAGAIN);
         }
-        n = read(reader, in + held, min_size(want, sizeof(in) - held));
-        held += n > 0 ? (size_t)n : 0;
-        while (received < pushed && held >= 8 + sizes[received]) {
+        n = read(reader, in + blocked_errno, min_size(want, sizeof(in) - blocked_errno));
+        blocked_errno += n > 0 ? (size_t)n : 0;
+        while (received < pushed && blocked_errno >= 8 + sizes[received]) {
             size_t size = 8 + sizes[received];
             char digits[9];
 
             snprintf(digits, sizeof(digits), "%08u", (unsigned)received);
             assert_memory_equal(in, digits, 8);
             assert_memory_equal(in + 8, entry_text, sizes[received]);
-            memmove(in, in + size, held - size);
-            held -= size;
+            memmove(in, in + size, blocked_errno - size);
+            blocked_errno -= size;
             received++;
         }
     }
-    assert_int_equal(held, 0);
+    assert_int_equal(blocked_errno, 0);
 }
 
 static void pipe_takes_what_it_can(void **state)
@@ -590,7 +590,7 @@ static void full_device_is_waited_for(void **state)
     begin_stdout(fd, OUTPUT_TEXT);
     push(0, 100);
     assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->held, ENOSPC);
+    assert_int_equal(journal->blocked_errno, ENOSPC);
     assert_true(journal_retry_usec(journal) >= 10000);
     close(fd);
 }

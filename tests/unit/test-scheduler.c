@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "netd/worker/scheduler.h"
+#include "netd/session/recovery.h"
+#include "netd/worker/admission.h"
 
 #include "common/names.h"
 #include "common/util.h"
@@ -35,7 +36,7 @@ struct story {
 /* A worker without its event loop, its clients, and who reads the journal. */
 static struct {
     struct table table;
-    struct clients *clients;
+    struct scheduler *clients;
     struct sink sink;
     int fds[CLIENTS_MAX]; /* the clients' ends */
     struct story stories[CLIENTS_MAX];
@@ -65,7 +66,7 @@ static int setup(void **state)
     assert_int_equal(table_attach(&rig.table), 0);
     rig.clients = calloc(1, sizeof(*rig.clients));
     assert_non_null(rig.clients);
-    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
     return 0;
 }
 
@@ -81,7 +82,7 @@ static int teardown(void **state)
         close_fd(&rig.fds[i]);
         free(rig.stories[i].stream.bytes);
     }
-    clients_deinit(rig.clients);
+    scheduler_deinit(rig.clients);
     free(rig.clients);
     table_deinit(&rig.table);
     sink_deinit(&rig.sink);
@@ -119,7 +120,7 @@ static void client_connects(size_t i, uint32_t listener)
 static void client_comes(size_t i)
 {
     client_connects(i, 0);
-    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+    assert_int_equal(admission_accept(rig.clients, 0, 1), 0);
 }
 
 /* The session that client I has, or NULL. */
@@ -140,8 +141,8 @@ static void client_sends(size_t i, const void *data, size_t length)
 {
     assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
     arrived(session_of(i)->fd);
-    clients_find_ready(rig.clients);
-    clients_run(rig.clients);
+    scheduler_find_ready(rig.clients);
+    scheduler_run(rig.clients);
 }
 
 /* All that client I hears, up to its end. */
@@ -205,11 +206,11 @@ static void settle(void)
 {
     do {
         read_sink();
-        if (clients_is_held(rig.clients))
-            clients_retry(rig.clients);
-        clients_run(rig.clients);
-        clients_find_ready(rig.clients);
-    } while (clients_is_held(rig.clients) || clients_have_work(rig.clients));
+        if (scheduler_is_blocked(rig.clients))
+            scheduler_retry(rig.clients);
+        scheduler_run(rig.clients);
+        scheduler_find_ready(rig.clients);
+    } while (scheduler_is_blocked(rig.clients) || scheduler_has_work(rig.clients));
     read_sink();
 }
 
@@ -219,13 +220,13 @@ static void journal_takes_all(void)
     do {
         while (sink_take(&rig.sink))
             ;
-        clients_retry(rig.clients);
-    } while (clients_is_held(rig.clients));
+        scheduler_retry(rig.clients);
+    } while (scheduler_is_blocked(rig.clients));
 }
 
 static bool is_within_memory(void)
 {
-    return rig.table.touched <= rig.table.header->config.buffer_memory;
+    return rig.table.resident_bytes <= rig.table.header->config.buffer_memory;
 }
 
 /* --- Memory --- */
@@ -273,7 +274,7 @@ static void whole_records_are_logged_before_cuts(void **state)
     settle();
     assert_int_equal(rig.stories[0].stream.records, sizeof(data));
     assert_false(rig.stories[0].stream.continued);
-    assert_int_equal(rig.table.touched, 0);
+    assert_int_equal(rig.table.resident_bytes, 0);
 }
 
 /* Firehoses whose whole records are all that the memory holds do not have them logged out of turn:
@@ -293,12 +294,12 @@ static void memory_is_no_way_past_the_queue(void **state)
     client_sends(7, "polite\n", 7);
     for (size_t i = 0; i < 8; i++) {
         journal_takes_all();
-        clients_find_ready(rig.clients);
-        clients_run(rig.clients);
+        scheduler_find_ready(rig.clients);
+        scheduler_run(rig.clients);
     }
     assert_int_equal(rig.table.sessions[7].records, 1);
     assert_in_range(rig.table.header->records_total, 1, (size_t)8 * 9 * TURN_RECORDS);
-    assert_in_range(rig.table.touched, 1, rig.table.header->config.buffer_memory + 8 * PAGE);
+    assert_in_range(rig.table.resident_bytes, 1, rig.table.header->config.buffer_memory + 8 * PAGE);
 }
 
 /* What may be half a line end cannot be logged, and takes its page whatever the limit is. */
@@ -311,12 +312,12 @@ static void half_a_line_end_stays(void **state)
     client_sends(0, "one\r", 4);
     settle();
     assert_int_equal(rig.stories[0].stream.length, 3);
-    assert_int_equal(rig.table.touched, PAGE);
+    assert_int_equal(rig.table.resident_bytes, PAGE);
     client_sends(0, "\n", 1);
     settle();
     assert_int_equal(rig.stories[0].stream.records, 1);
     assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n", 5);
-    assert_int_equal(rig.table.touched, 0);
+    assert_int_equal(rig.table.resident_bytes, 0);
 }
 
 /* Nor does it keep the pages of what was logged in front of it. */
@@ -355,7 +356,7 @@ static void cuts_wait_for_the_journal(void **state)
     rig.table.header->config.buffer_memory = 0;
     sink_close(&rig.sink);
     client_sends(0, data, sizeof(data));
-    assert_true(clients_is_held(rig.clients));
+    assert_true(scheduler_is_blocked(rig.clients));
     assert_false(is_within_memory());
     sink_open(&rig.sink);
     settle();
@@ -377,13 +378,13 @@ static void memory_comes_back_after_a_stall(void **state)
     settle();
     sink_close(&rig.sink);
     client_sends(0, data, sizeof(data));
-    clients_tick(rig.clients, s->active_usec + 2 * USEC_PER_SEC);
-    assert_true(clients_is_held(rig.clients));
-    assert_int_equal(rig.table.touched, sizeof(data));
+    scheduler_tick(rig.clients, s->active_usec + 2 * USEC_PER_SEC);
+    assert_true(scheduler_is_blocked(rig.clients));
+    assert_int_equal(rig.table.resident_bytes, sizeof(data));
     sink_open(&rig.sink);
     settle();
-    clients_tick(rig.clients, s->active_usec + 4 * USEC_PER_SEC);
-    assert_int_equal(rig.table.touched, 0);
+    scheduler_tick(rig.clients, s->active_usec + 4 * USEC_PER_SEC);
+    assert_int_equal(rig.table.resident_bytes, 0);
     assert_int_equal(rig.stories[0].stream.records, 1);
 }
 
@@ -412,8 +413,8 @@ static void check_shares(size_t count, size_t length)
         client_comes(i);
     for (size_t i = 0; i < 10 * count; i++) {
         clients_send_what_fits(count, length);
-        clients_find_ready(rig.clients);
-        clients_run(rig.clients);
+        scheduler_find_ready(rig.clients);
+        scheduler_run(rig.clients);
         journal_takes_all();
     }
     for (size_t i = 0; i < count; i++) {
@@ -478,7 +479,7 @@ static void refused_clients_make_room(void **state)
     for (size_t i = 0; i < 3; i++)
         client_connects(i, 0);
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(clients_accept(rig.clients, 0, 3), 0);
+        assert_int_equal(admission_accept(rig.clients, 0, 3), 0);
         settle();
     }
     client_hears(1, "netd error=session-limit\n");
@@ -504,10 +505,10 @@ static void descriptors_are_kept_back(void **state)
     rig.clients->descriptors_max = 1;
     client_comes(0);
     client_connects(1, 0);
-    assert_int_equal(clients_accept(rig.clients, 0, 1), -EMFILE);
+    assert_int_equal(admission_accept(rig.clients, 0, 1), -EMFILE);
     assert_int_equal(rig.clients->sessions, 1);
     rig.clients->descriptors_max = 2;
-    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
+    assert_int_equal(admission_accept(rig.clients, 0, 1), 0);
     assert_int_equal(rig.clients->sessions, 2);
 }
 
@@ -521,9 +522,9 @@ static void short_sessions_are_not_watched(void **state)
     client_connects(0, 0);
     assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
     assert_int_equal(shutdown(rig.fds[0], SHUT_WR), 0);
-    assert_int_equal(clients_accept(rig.clients, 0, 1), 0);
-    while (clients_have_work(rig.clients)) {
-        clients_run(rig.clients);
+    assert_int_equal(admission_accept(rig.clients, 0, 1), 0);
+    while (scheduler_has_work(rig.clients)) {
+        scheduler_run(rig.clients);
         assert_false(s->watched);
     }
     settle();
@@ -541,7 +542,7 @@ static void silent_sessions_are_watched(void **state)
     client_sends(0, "one\n", 4);
     settle();
     assert_true(s->watched);
-    assert_false(clients_have_work(rig.clients));
+    assert_false(scheduler_has_work(rig.clients));
     assert_int_equal(send(rig.fds[0], "two\n", 4, 0), 4);
     arrived(rig.clients->epoll);
     settle();
@@ -553,8 +554,8 @@ static void who_cannot_be_watched_is_ended(void **state)
     (void)state;
     client_comes(0);
     close_fd(&rig.clients->epoll);
-    clients_run(rig.clients);
-    clients_run(rig.clients);
+    scheduler_run(rig.clients);
+    scheduler_run(rig.clients);
     settle();
     assert_string_equal(rig.stories[0].reason, "error");
     assert_int_equal(atoi(rig.stories[0].error), EBADF);
@@ -572,11 +573,11 @@ static void bytes_not_yet_read_are_no_idleness(void **state)
     settle();
     assert_int_equal(send(rig.fds[0], "here\n", 5, 0), 5);
     arrived(rig.clients->epoll);
-    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
     settle();
     assert_int_equal(s->reason, REASON_NONE);
     assert_int_equal(rig.stories[0].stream.records, 1);
-    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
     settle();
     assert_string_equal(rig.stories[0].reason, "idle");
 }
@@ -596,14 +597,14 @@ static void records_not_yet_logged_are_no_idleness(void **state)
     journal_takes_all();
     assert_int_equal(send(rig.fds[0], "more\n", 5, 0), 5);
     for (size_t i = 0; i < 3; i++) {
-        clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+        scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
         journal_takes_all();
         assert_int_equal(s->reason, REASON_NONE);
-        clients_run(rig.clients);
+        scheduler_run(rig.clients);
         journal_takes_all();
     }
     assert_int_equal(s->records, sizeof(data) + 1);
-    clients_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
     assert_int_equal(s->reason, REASON_IDLE);
 }
 
@@ -620,7 +621,7 @@ static void stops_read_what_was_sent(void **state)
     settle();
     assert_int_equal(send(rig.fds[0], "one\ntwo", 7, 0), 7);
     arrived(rig.clients->epoll);
-    clients_stop(rig.clients);
+    scheduler_stop(rig.clients);
     assert_int_equal(send(rig.fds[0], "late", 4, 0), 4);
     settle();
     assert_string_equal(rig.stories[0].reason, "shutdown");
@@ -638,8 +639,8 @@ static void stops_accept_who_waits(void **state)
     client_connects(0, 0);
     client_connects(1, 0);
     assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
-    clients_stop(rig.clients);
-    assert_int_equal(clients_accept(rig.clients, 0, 2), 0);
+    scheduler_stop(rig.clients);
+    assert_int_equal(admission_accept(rig.clients, 0, 2), 0);
     settle();
     for (size_t i = 0; i < 2; i++)
         assert_string_equal(rig.stories[i].reason, "shutdown");
@@ -658,14 +659,14 @@ static void abandoned_clients_see_a_reset(void **state)
     settle();
     sink_close(&rig.sink);
     client_sends(0, "one\n", 4);
-    assert_int_equal(clients_abandon(rig.clients), 2);
+    assert_int_equal(scheduler_abandon(rig.clients), 2);
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(recv(rig.fds[i], &byte, 1, 0), -1);
         assert_int_equal(errno, ECONNRESET);
     }
     /* The third was told, and that is logged. */
     (void)shutdown(rig.fds[2], SHUT_WR);
-    clients_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + 10 * USEC_PER_SEC);
+    scheduler_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + 10 * USEC_PER_SEC);
     client_hears(2, "netd error=session-limit\n");
 }
 
@@ -698,11 +699,11 @@ static int accepted(size_t i, uint32_t listener)
 }
 
 /* What a worker had accepted when it died: sessions of the listener that they came by. */
-static void orphans_become_sessions(void **state)
+static void unclaimed_connections_become_sessions(void **state)
 {
     struct linger now = {.l_onoff = 1};
     int fds[3];
-    struct orphans orphans = {.fds = fds, .count = ARRAY_SIZE(fds)};
+    struct unclaimed_fds unclaimed = {.fds = fds, .count = ARRAY_SIZE(fds)};
 
     (void)state;
     listen_too();
@@ -713,7 +714,7 @@ static void orphans_become_sessions(void **state)
     close_fd(&rig.fds[2]);
     arrived(fds[2]);
 
-    clients_adopt(rig.clients, &orphans);
+    admission_adopt(rig.clients, &unclaimed);
     settle();
     assert_int_equal(rig.table.header->open, 2);
     assert_int_equal(rig.stories_count, 2); /* nothing was read of the third */
@@ -730,17 +731,17 @@ static void orphans_become_sessions(void **state)
 /* The worker starts anew: what it had is in the table. */
 static void another_worker(void)
 {
-    struct orphans none = {0};
+    struct unclaimed_fds none = {0};
     struct table table;
 
-    clients_deinit(rig.clients);
+    scheduler_deinit(rig.clients);
     assert_int_equal(table_open(&table, dup(rig.table.header_fd), dup(rig.table.regions_fd)), 0);
     table_deinit(&rig.table);
     rig.table = table;
     assert_int_equal(table_attach(&rig.table), 0);
-    assert_int_equal(table_recover(&rig.table, false), 0);
-    assert_int_equal(clients_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
-    clients_adopt(rig.clients, &none);
+    assert_int_equal(recovery_run(&rig.table, false), 0);
+    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    admission_adopt(rig.clients, &none);
 }
 
 static void restart(void)
@@ -884,19 +885,19 @@ static void worker_does_anything(void)
         another_worker();
         break;
     case 1:
-        clients_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + random_below(3) * USEC_PER_SEC);
+        scheduler_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + random_below(3) * USEC_PER_SEC);
         break;
     case 2:
     case 3:
-        assert_int_equal(clients_accept(rig.clients, 0, 3), 0);
+        assert_int_equal(admission_accept(rig.clients, 0, 3), 0);
         break;
     default:
-        if (clients_is_held(rig.clients))
-            clients_retry(rig.clients);
+        if (scheduler_is_blocked(rig.clients))
+            scheduler_retry(rig.clients);
         else if (random_below(2))
-            clients_find_ready(rig.clients);
+            scheduler_find_ready(rig.clients);
         else
-            clients_run(rig.clients);
+            scheduler_run(rig.clients);
     }
 }
 
@@ -921,18 +922,18 @@ static void nobody_is_forgotten(void **state)
         all_are_cared_for();
     }
     if (random_below(2))
-        clients_stop(rig.clients);
+        scheduler_stop(rig.clients);
     for (size_t i = 0; i < clients; i++)
         close_fd(&rig.fds[i]);
     sink_close(&rig.sink);
     sink_open(&rig.sink);
     do {
-        assert_int_equal(clients_accept(rig.clients, 0, CLIENTS_MAX), 0);
-        clients_find_ready(rig.clients);
-        clients_run(rig.clients);
+        assert_int_equal(admission_accept(rig.clients, 0, CLIENTS_MAX), 0);
+        scheduler_find_ready(rig.clients);
+        scheduler_run(rig.clients);
         journal_takes_all();
         all_are_cared_for();
-    } while (clients_have_work(rig.clients) || rig.clients->sessions > 0);
+    } while (scheduler_has_work(rig.clients) || rig.clients->sessions > 0);
     assert_int_equal(rig.table.header->open, 0);
 }
 
@@ -963,7 +964,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_that_were_taken_are_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(orphans_become_sessions, setup, teardown),
+        cmocka_unit_test_setup_teardown(unclaimed_connections_become_sessions, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_is_forgotten, setup, teardown),
     };

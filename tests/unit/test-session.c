@@ -3,7 +3,7 @@
 
 #include "common/names.h"
 #include "common/util.h"
-#include "netd/session/table.h"
+#include "netd/session/recovery.h"
 
 #include "entry.h"
 #include "framing.h"
@@ -210,7 +210,7 @@ static bool answer(void)
 {
     struct session_context c = context();
 
-    return session_answer(rig.s, &c, &rig.table.header->answer);
+    return session_send_receipt(rig.s, &c, &rig.table.header->answer);
 }
 
 static void client_sends(const void *data, size_t length)
@@ -248,7 +248,7 @@ static void die(void)
     table_deinit(&rig.table);
     assert_int_equal(table_open(&rig.table, header, regions), 0);
     assert_int_equal(table_attach(&rig.table), 0);
-    assert_int_equal(table_recover(&rig.table, false), 0);
+    assert_int_equal(recovery_run(&rig.table, false), 0);
     assert_int_equal(
         journal_init(rig.journal, OUTPUT_JOURNAL, rig.sink.path, &rig.table.header->batch), 0);
     rig.s = &rig.table.sessions[number];
@@ -758,9 +758,9 @@ static void every_event_waits_for_room(void **state)
     assert_int_equal(rig.stream.records, 1);
     client_sends("two", 3);
     (void)receive();
-    blocks(session_cut);
+    blocks(session_flush_partial);
     c = context();
-    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS);
+    assert_int_equal(session_flush_partial(rig.s, &c), SESSION_WAITS);
     flush();
     stream_is("one\ntwo", 7);
     client_sends("\n", 1);
@@ -792,11 +792,11 @@ static void cuts_take_unfinished_records(void **state)
     log_all();
     flush();
     c = context();
-    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS); /* nothing is there */
+    assert_int_equal(session_flush_partial(rig.s, &c), SESSION_WAITS); /* nothing is there */
     client_sends("abc\r", 4);
     (void)receive();
     log_all();
-    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS);
+    assert_int_equal(session_flush_partial(rig.s, &c), SESSION_WAITS);
     flush();
     assert_int_equal(rig.s->records, 0);
     assert_int_equal(rig.s->bytes, 3);
@@ -813,7 +813,7 @@ static void cuts_take_unfinished_records(void **state)
     /* A record that ends with its cut still ends. */
     client_sends("de", 2);
     (void)receive();
-    assert_int_equal(session_cut(rig.s, &c), SESSION_WAITS);
+    assert_int_equal(session_flush_partial(rig.s, &c), SESSION_WAITS);
     flush();
     assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
     (void)receive();
@@ -959,7 +959,7 @@ static void random_step(void)
         break;
     case 3:
         if (session_log(rig.s, &c) == SESSION_WAITS)
-            (void)session_cut(rig.s, &c);
+            (void)session_flush_partial(rig.s, &c);
         break;
     case 4:
     case 5:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "netd/session/table.h"
+#include "netd/session/address-count.h"
+#include "netd/session/recovery.h"
 
 #include "common/util.h"
 
@@ -187,7 +188,7 @@ static void tables_grow(void **state)
     assert_int_equal(table.header->capacity, 500);
     assert_int_equal(table.capacity, 500);
     restart();
-    assert_int_equal(table_recover(&table, false), 0);
+    assert_int_equal(recovery_run(&table, false), 0);
     assert_memory_equal(table_region(&table, &table.sessions[0]), "abc", 3);
     for (int i = 1; i < 500; i++)
         (void)open_session(0, 0);
@@ -290,7 +291,7 @@ static void unpublished_sessions_are_free(void **state)
     s = table_take(&table);
     s->fd = 99;
     restart();
-    assert_int_equal(table_recover(&table, false), 0);
+    assert_int_equal(recovery_run(&table, false), 0);
     assert_int_equal(table.header->used, 1);
     assert_int_equal(table.sessions[0].state, SESSION_FREE);
     assert_ptr_equal(table_take(&table), &table.sessions[0]);
@@ -306,9 +307,9 @@ static void what_was_never_used_is_cleared(void **state)
     (void)open_session(0, 0);
     memset(&table.sessions[1], 0xff, sizeof(table.sessions[1]));
     restart();
-    assert_int_equal(table_recover(&table, false), 0);
+    assert_int_equal(recovery_run(&table, false), 0);
     assert_ptr_equal((s = table_take(&table)), &table.sessions[1]);
-    assert_int_equal(s->touched + s->listed + s->poisoned + s->state, 0);
+    assert_int_equal(s->resident_bytes + s->listed + s->poisoned + s->state, 0);
     table_free(&table, s);
     for (size_t i = 0; i < LISTS; i++)
         assert_int_equal(table.lists[i].count, 0);
@@ -367,9 +368,9 @@ static void lists_keep_their_order(void **state)
         if (random_below(100) == 0) {
             table_free(&table, s);
             for (size_t k = 0; k < LISTS; k++)
-                if (k != LIST_WARM)
+                if (k != LIST_RESIDENT)
                     model_remove(&models[k], n);
-            assert_int_equal(s->listed & ~(1u << LIST_WARM), 0);
+            assert_int_equal(s->listed & ~(1u << LIST_RESIDENT), 0);
             assert_ptr_equal(open_session(0, 0), s);
         } else if (random_below(2)) {
             table_list_append(&table, list, s);
@@ -422,16 +423,16 @@ static void addresses_are_counted(void **state)
         struct endpoint e = random_address();
 
         if (s->answered) {
-            table_address_remove(&table, s);
+            address_count_remove(&table, s);
             s->answered = false;
-            table_address_remove(&table, s); /* is out already */
+            address_count_remove(&table, s); /* is out already */
         } else {
             s->peer = e;
-            table_address_add(&table, s);
+            address_count_add(&table, s);
             s->answered = true;
         }
-        assert_int_equal(table_address_count(&table, &s->peer), count_slowly(&s->peer));
-        assert_int_equal(table_address_count(&table, &e), count_slowly(&e));
+        assert_int_equal(address_count_get(&table, &s->peer), count_slowly(&s->peer));
+        assert_int_equal(address_count_get(&table, &e), count_slowly(&e));
     }
 }
 
@@ -445,14 +446,14 @@ static void every_session_may_have_its_own_address(void **state)
 
             s->peer = (struct endpoint){.family = AF_INET, .ip = {10, 0, (uint8_t)round}};
             s->peer.ip[3] = (uint8_t)i;
-            table_address_add(&table, s);
+            address_count_add(&table, s);
         }
         for (uint32_t i = 0; i < CAPACITY; i++)
-            assert_int_equal(table_address_count(&table, &table.sessions[i].peer), 1);
+            assert_int_equal(address_count_get(&table, &table.sessions[i].peer), 1);
         for (uint32_t i = 0; i < CAPACITY; i++)
-            table_address_remove(&table, &table.sessions[(i * 7 + 3) % CAPACITY]);
+            address_count_remove(&table, &table.sessions[(i * 7 + 3) % CAPACITY]);
         for (uint32_t i = 0; i < CAPACITY; i++)
-            assert_int_equal(table_address_count(&table, &table.sessions[i].peer), 0);
+            assert_int_equal(address_count_get(&table, &table.sessions[i].peer), 0);
     }
 }
 
@@ -471,61 +472,61 @@ static void pages_are_counted_and_given_back(void **state)
 {
     struct session *a = NULL, *b = NULL;
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uint64_t touched;
+    uint64_t resident_bytes;
     uint8_t byte = 'x';
 
     (void)state;
     a = open_session(0, 0);
     b = open_session(0, 0);
-    assert_int_equal(table.touched, 0);
-    table_touch(&table, a);
-    assert_int_equal(table.touched, 0);
+    assert_int_equal(table.resident_bytes, 0);
+    table_note_resident(&table, a);
+    assert_int_equal(table.resident_bytes, 0);
 
     a->window = window_make(0, 100000);
     b->window = window_make(0, 1);
     memset(table_region(&table, a), 'a', 100000);
     memset(table_region(&table, b), 'b', 1);
-    table_touch(&table, a);
-    table_touch(&table, a);
-    table_touch(&table, b);
-    touched = (100000 + page - 1) / page * page + page;
-    assert_int_equal(table.touched, touched);
-    assert_int_equal(regions_memory(), touched);
+    table_note_resident(&table, a);
+    table_note_resident(&table, a);
+    table_note_resident(&table, b);
+    resident_bytes = (100000 + page - 1) / page * page + page;
+    assert_int_equal(table.resident_bytes, resident_bytes);
+    assert_int_equal(regions_memory(), resident_bytes);
 
     /* The window was moved to the front: what it does not reach goes back, what it has stays. */
     a->window = window_make(0, (uint32_t)page + 1);
     table_trim(&table, a);
-    assert_int_equal(table.touched, 3 * page);
+    assert_int_equal(table.resident_bytes, 3 * page);
     assert_int_equal(regions_memory(), 3 * page);
     for (size_t i = 0; i < page + 1; i++)
         assert_int_equal(table_region(&table, a)[i], 'a');
     assert_int_equal(pread(table.regions_fd, &byte, 1, (off_t)(2 * page)), 1);
     assert_int_equal(byte, 0);
     table_trim(&table, a);
-    assert_int_equal(table.touched, 3 * page);
+    assert_int_equal(table.resident_bytes, 3 * page);
 
     /* Nothing unfinished: nothing is kept, wherever the window stands. */
     a->window = window_make((uint32_t)page + 1, (uint32_t)page + 1);
     table_trim(&table, a);
-    assert_int_equal(table.touched, page);
+    assert_int_equal(table.resident_bytes, page);
 
     /* Free, it keeps them for the next one, and for no longer than others keep theirs. */
     table_free(&table, b);
-    assert_int_equal(table.touched, page);
-    assert_ptr_equal(table_list_first(&table, LIST_WARM), b);
+    assert_int_equal(table.resident_bytes, page);
+    assert_ptr_equal(table_list_first(&table, LIST_RESIDENT), b);
     assert_ptr_equal(table_take(&table), b);
-    assert_int_equal(b->touched, page);
-    assert_ptr_equal(table_list_first(&table, LIST_WARM), b);
-    assert_int_equal(table.lists[LIST_WARM].count, 1);
+    assert_int_equal(b->resident_bytes, page);
+    assert_ptr_equal(table_list_first(&table, LIST_RESIDENT), b);
+    assert_int_equal(table.lists[LIST_RESIDENT].count, 1);
     b->window = window_make(0, 1);
-    table_touch(&table, b);
-    assert_int_equal(table.touched, page);
+    table_note_resident(&table, b);
+    assert_int_equal(table.resident_bytes, page);
     table_free(&table, b);
     table_trim(&table, b);
-    assert_int_equal(table.touched, 0);
+    assert_int_equal(table.resident_bytes, 0);
     assert_int_equal(regions_memory(), 0);
     assert_ptr_equal(table_take(&table), b);
-    assert_int_equal(b->touched + b->listed, 0);
+    assert_int_equal(b->resident_bytes + b->listed, 0);
 }
 
 static void largest_has_the_most_pending(void **state)
@@ -553,7 +554,7 @@ static void largest_has_the_most_pending(void **state)
 static void recover(bool resent)
 {
     restart();
-    assert_int_equal(table_recover(&table, resent), 0);
+    assert_int_equal(recovery_run(&table, resent), 0);
     assert_int_equal(table.header->receive.session, NO_SESSION);
     assert_int_equal(table.header->answer.session, NO_SESSION);
     assert_int_equal(table.header->working, NO_SESSION);
@@ -787,13 +788,13 @@ static void recovery_gives_back_pages(void **state)
     table_free(&table, &table.sessions[2]);
     recover(false);
     assert_int_equal(regions_memory(), page);
-    assert_int_equal(table.touched, page);
+    assert_int_equal(table.resident_bytes, page);
     assert_int_equal(table_region(&table, &table.sessions[0])[9], 'x');
-    assert_int_equal(table.lists[LIST_WARM].count, 1);
-    assert_ptr_equal(table_list_first(&table, LIST_WARM), &table.sessions[0]);
+    assert_int_equal(table.lists[LIST_RESIDENT].count, 1);
+    assert_ptr_equal(table_list_first(&table, LIST_RESIDENT), &table.sessions[0]);
     assert_int_equal(table.sessions[1].listed + table.sessions[2].listed, 0);
-    assert_int_equal(table_address_count(&table, &table.sessions[0].peer), 0);
-    table_address_remove(&table, &table.sessions[0]); /* it is in no count yet */
+    assert_int_equal(address_count_get(&table, &table.sessions[0].peer), 0);
+    address_count_remove(&table, &table.sessions[0]); /* it is in no count yet */
 }
 
 /* --- What cannot be --- */
@@ -889,7 +890,7 @@ static void damage(struct session *s, int i)
         memset(s, 0xff, sizeof(*s));
         break;
     case 25:
-        s->broken = REASON_IDLE;
+        s->pending_reason = REASON_IDLE;
         break;
     default:
         fail();
@@ -1028,7 +1029,7 @@ static void impossible_listeners_stop_everything(void **state)
             break;
         }
         restart();
-        assert_int_equal(table_recover(&table, false), -EUCLEAN);
+        assert_int_equal(recovery_run(&table, false), -EUCLEAN);
     }
     table.header->listeners[3] = good;
     table.header->listeners[4].fd = -1;
@@ -1060,7 +1061,7 @@ static void impossible_counts_are_cut(void **state)
     (void)open_session(10, 100);
     table.header->used = UINT32_MAX;
     table.header->capacity = UINT32_MAX;
-    assert_int_equal(table_recover(&table, false), 0);
+    assert_int_equal(recovery_run(&table, false), 0);
     assert_int_equal(table.header->capacity, CAPACITY);
     assert_int_equal(table.header->used, CAPACITY);
     assert_int_equal(table.sessions[0].window, window_make(10, 100));

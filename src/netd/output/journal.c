@@ -365,7 +365,7 @@ int journal_send(struct journal *j)
     uint32_t i = batch->first;
     int n = 0;
 
-    if (j->held == EAGAIN)
+    if (j->blocked_errno == EAGAIN)
         journal_adapt_retry(j);
     while (i < batch->end) {
         n = j->output == OUTPUT_JOURNAL ? journal_send_some(j, i) : journal_write(j, i);
@@ -374,25 +374,25 @@ int journal_send(struct journal *j)
         if (n < 0)
             break;
         i += (uint32_t)n;
-        j->held_tries = 0;
+        j->blocked_tries = 0;
     }
     if (n >= 0) {
-        j->held = 0;
+        j->blocked_errno = 0;
         return 0;
     }
     if (journal_is_fatal(j, -n))
         return n;
     if (j->output == OUTPUT_JOURNAL && journal_is_disconnected(-n))
         close_fd(&j->fd);
-    j->held = -n;
-    j->held_tries++;
+    j->blocked_errno = -n;
+    j->blocked_tries++;
     j->queued = journal_queued(j);
     return 1;
 }
 
 uint64_t journal_retry_usec(const struct journal *j)
 {
-    if (j->held != EAGAIN)
+    if (j->blocked_errno != EAGAIN)
         return RETRY_GONE_USEC;
-    return j->held_tries < RETRY_PATIENCE ? j->retry_usec : RETRY_SLOW_USEC;
+    return j->blocked_tries < RETRY_PATIENCE ? j->retry_usec : RETRY_SLOW_USEC;
 }

@@ -69,8 +69,8 @@ struct journal {
     size_t written;        /* standard output: bytes of the first entry that are out */
     int memfd;             /* the first entry, where it is a large one */
     size_t memfds_waiting; /* bytes */
-    int held;              /* 0, or the errno why nothing goes out */
-    unsigned held_tries;
+    int blocked_errno;     /* 0, or the errno why nothing goes out */
+    unsigned blocked_tries;
     int queued;          /* bytes on the way to journald when its queue was found full */
     uint64_t retry_usec; /* what to wait then */
 };

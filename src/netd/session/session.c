@@ -147,8 +147,8 @@ static enum session_reason session_reason_at_end(const struct session *s)
     struct sockaddr_storage sa;
     socklen_t length = sizeof(sa);
 
-    if (s->broken)
-        return s->broken;
+    if (s->pending_reason)
+        return s->pending_reason;
     return getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0 ? REASON_RESET : REASON_EOF;
 }
 
@@ -167,9 +167,9 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
         return 0; /* the journal has to take something first */
 
     n = session_take_bytes(s, c, transfer, want);
-    if (n < 0 && session_reason_of(-n) != REASON_ERROR && !s->broken) {
+    if (n < 0 && session_reason_of(-n) != REASON_ERROR && !s->pending_reason) {
         /* Unlike recv(2), recvmmsg(2) says so, once, before the bytes that came first. */
-        s->broken = (uint8_t)session_reason_of(-n);
+        s->pending_reason = (uint8_t)session_reason_of(-n);
         n = session_take_bytes(s, c, transfer, want);
     }
     if (n == -EAGAIN || n == -EINTR)
@@ -312,7 +312,7 @@ enum session_progress session_log(struct session *s, const struct session_contex
     return SESSION_WAITS;
 }
 
-enum session_progress session_cut(struct session *s, const struct session_context *c)
+enum session_progress session_flush_partial(struct session *s, const struct session_context *c)
 {
     struct event_source source;
     struct event_prefix prefix;
@@ -358,8 +358,8 @@ void session_apply_answer(struct session *s, const struct transfer *transfer)
 }
 
 /* Writes what the client is told; returns 0 when that is nothing. */
-static size_t session_answer_text(const struct session *s, const struct session_context *c,
-                                  char ret[static RECEIPT_MAX])
+static size_t session_receipt_text(const struct session *s, const struct session_context *c,
+                                   char ret[static RECEIPT_MAX])
 {
     const char *reason = session_reason_name(s->reason);
     char id[33];
@@ -405,7 +405,8 @@ void session_reset_at_close(const struct session *s)
     (void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 }
 
-bool session_answer(struct session *s, const struct session_context *c, struct transfer *transfer)
+bool session_send_receipt(struct session *s, const struct session_context *c,
+                          struct transfer *transfer)
 {
     bool heard =
         s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
@@ -413,7 +414,7 @@ bool session_answer(struct session *s, const struct session_context *c, struct t
     struct iovec piece = {.iov_base = text};
 
     if (!s->answered) {
-        piece.iov_len = session_answer_text(s, c, text);
+        piece.iov_len = session_receipt_text(s, c, text);
         if (piece.iov_len > 0) {
             transfer_begin(transfer, c->number, 0, &piece);
             /* It cannot fail for want of room: nothing was ever written to this socket. And the end
@@ -433,10 +434,10 @@ bool session_answer(struct session *s, const struct session_context *c, struct t
 
 bool session_drain(struct session *s)
 {
-    static char nowhere[DRAIN_BYTES];
+    static char discard[DRAIN_BYTES];
 
     for (int i = 0; i < DRAIN_READS; i++) {
-        ssize_t n = recv(s->fd, nowhere, sizeof(nowhere), MSG_DONTWAIT);
+        ssize_t n = recv(s->fd, discard, sizeof(discard), MSG_DONTWAIT);
 
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             return true;

@@ -12,8 +12,8 @@
  *   entries the journal took      struct batch, applied by session_apply()
  *   the receipt                   struct transfer, applied by session_apply_answer()
  *
- * Each apply function may run any number of times over the same result. table.c says for each step
- * what is found when it was the last.
+ * Each apply function may run any number of times over the same result. recovery.c says for each
+ * step what is found when it was the last.
  */
 #pragma once
 
@@ -35,6 +35,9 @@
 #define REGION_SIZE ((size_t)320 * 1024)
 
 #define NO_SESSION UINT32_MAX
+
+/* session.address where the session is not counted. */
+#define NO_ADDRESS_COUNT UINT32_MAX
 
 enum session_state {
     SESSION_FREE,
@@ -61,10 +64,10 @@ struct session_link {
 };
 
 enum session_list {
-    LIST_RUN,    /* has something to do: the queue for a turn */
-    LIST_WARM,   /* its region has pages, which it may not need; may be free; the table's own */
-    LIST_ENDING, /* its end is in the batch, in the batch's order */
-    LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
+    LIST_RUN,      /* has something to do: the queue for a turn */
+    LIST_RESIDENT, /* its region has pages, which it may not need; may be free; the table's own */
+    LIST_ENDING,   /* its end is in the batch, in the batch's order */
+    LIST_LINGER,   /* its client may still have to read the answer, oldest answer first */
     LISTS,
 };
 
@@ -87,27 +90,27 @@ struct session {
     uint8_t end_taken; /* disconnect or refused */
     uint8_t answered;  /* the receipt was handed over, or will never be */
 
-    uint8_t reason;   /* enum session_reason, once not REASON_NONE it stays */
-    uint8_t crashes;  /* in a row, of workers that were at this session's bytes */
-    uint8_t poisoned; /* its bytes killed workers: they are not looked at again */
-    uint8_t broken;   /* enum session_reason: how it will end when its last bytes are read */
-    int32_t error;    /* errno for REASON_ERROR */
+    uint8_t reason;         /* enum session_reason, once not REASON_NONE it stays */
+    uint8_t crashes;        /* in a row, of workers that were at this session's bytes */
+    uint8_t poisoned;       /* its bytes killed workers: they are not looked at again */
+    uint8_t pending_reason; /* enum session_reason: how it will end when its last bytes are read */
+    int32_t error;          /* errno for REASON_ERROR */
 
     /* Bytes received and not taken by the journal: offsets in the region, the first in the low half
      * and the one behind the last in the high half, so that one store changes both. */
     uint64_t window;
     uint32_t resent_end; /* records that begin before this offset may be in the output already */
 
-    /* The worker's own, made anew by session_adopt() and table_recover(). */
+    /* The worker's own, made anew by session_adopt() and recovery_run(). */
     uint32_t framed;                     /* offset behind the last record in the batch */
     uint32_t scanned;                    /* bytes behind FRAMED known to hold no LF */
-    uint32_t touched;                    /* bytes of the region that have pages */
+    uint32_t resident_bytes;             /* bytes of the region that have pages */
     uint64_t batch_records, batch_bytes; /* as they will be when the batch is taken */
     uint32_t stop_bytes;                 /* what may still be read while netd stops */
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */
     uint8_t watched;                                   /* the worker's epoll has its connection */
-    uint32_t address; /* number of its address's count, see table.c */
+    uint32_t address; /* number of its address's count, see address-count.h */
     struct session_link links[LISTS];
 };
 
@@ -180,7 +183,7 @@ enum session_progress {
 enum session_progress session_log(struct session *s, const struct session_context *c);
 
 /* Puts the unfinished record in the batch as a continued piece, to have its memory back. */
-enum session_progress session_cut(struct session *s, const struct session_context *c);
+enum session_progress session_flush_partial(struct session *s, const struct session_context *c);
 
 /* Ends the session: the one place that sets a reason. Only the first call counts. */
 void session_end(struct session *s, enum session_reason reason, int error);
@@ -196,7 +199,8 @@ void session_apply_receive(struct session *s, const struct transfer *transfer);
  * comes. TRANSFER as for session_receive(). Returns true when the connection must linger: the
  * client may be sending, and closing now could destroy the answer.
  */
-bool session_answer(struct session *s, const struct session_context *c, struct transfer *transfer);
+bool session_send_receipt(struct session *s, const struct session_context *c,
+                          struct transfer *transfer);
 
 /* Remembers that TRANSFER's answer is out. */
 void session_apply_answer(struct session *s, const struct transfer *transfer);

@@ -3,7 +3,7 @@
  * The session table: every session, what surrounds them, and the regions with their bytes, in two
  * memfds. Plain data, fixed size, numbers instead of pointers: a process that maps the table knows
  * everything about every session. That makes crash recovery, reload and upgrade the same code,
- * table_recover().
+ * recovery_run().
  *
  * The first memfd holds struct table_header and the sessions, the second their regions. Pages that
  * nobody touched take no memory. Nothing is allocated after table_attach().
@@ -58,8 +58,8 @@ struct table_header {
     uint64_t heartbeat; /* goes up while the worker's loop turns */
 
     /* For STATUS=. */
-    uint32_t open; /* sessions going on */
-    int32_t held;  /* 0, or the errno why the journal takes nothing */
+    uint32_t open;         /* sessions going on */
+    int32_t blocked_errno; /* 0, or the errno why the journal takes nothing */
     uint64_t records_total;
 
     /* What the worker is at; looked at by the one after it. */
@@ -93,8 +93,8 @@ struct table {
     uint8_t *regions;
     size_t regions_size; /* bytes mapped */
     struct table_list lists[LISTS];
-    uint32_t free;    /* first of the free numbers below header->used, chained by LIST_RUN's link */
-    uint64_t touched; /* bytes of all regions that have pages */
+    uint32_t free; /* first of the free numbers below header->used, chained by LIST_RUN's link */
+    uint64_t resident_bytes; /* bytes of all regions that have pages */
     struct address_count *addresses;
     uint32_t *buckets;
     uint32_t bucket_mask;
@@ -117,18 +117,6 @@ void table_deinit(struct table *t);
 
 /* Maps the regions and allocates the worker's own part. Returns 0 or a negative errno. */
 int table_attach(struct table *t);
-
-/*
- * Makes true what the last worker left half done: applies the results that the kernel wrote for its
- * system calls. RESENT: the output does not say what it took (standard output), so the entry that
- * was being written is marked as one that may repeat. Call after table_attach(), before anything
- * else.
- *
- * A worker that crashed may have written anywhere. A session that cannot be as it stands there is
- * ended with the reason error. Returns 0, or -EUCLEAN where the listeners cannot be, without which
- * nothing can go on.
- */
-int table_recover(struct table *t, bool resent);
 
 /* A session's number, and its region. */
 static inline uint32_t table_number(const struct table *t, const struct session *s)
@@ -163,21 +151,17 @@ bool table_list_has(const struct session *s, enum session_list list);
 struct session *table_list_first(const struct table *t, enum session_list list);
 
 /* Counts the pages that the window has touched; after each receive. Whoever has pages, be it free,
- * is in LIST_WARM, and the one that was touched or trimmed last is its last. */
-void table_touch(struct table *t, struct session *s);
+ * is in LIST_RESIDENT, and the one that was touched or trimmed last is its last. */
+void table_note_resident(struct table *t, struct session *s);
 
 /* Gives the pages back that the session does not need for its unfinished record. While it has any
- * it stays in LIST_WARM: when the output takes its records it needs less, without a new byte. */
+ * it stays in LIST_RESIDENT: when the output takes its records it needs less, without a new byte.
+ */
 void table_trim(struct table *t, struct session *s);
 
 /* The open session with the longest unfinished record, and no whole one that waits for its turn, or
  * NULL where none has any. */
 struct session *table_largest(const struct table *t);
-
-/* How many open sessions come from the address of E. Counting in and out is by session. */
-uint32_t table_address_count(const struct table *t, const struct endpoint *e);
-void table_address_add(struct table *t, struct session *s);
-void table_address_remove(struct table *t, struct session *s);
 
 /* Applies the batch's taken entries to their sessions. */
 void table_commit(struct table *t);

@@ -23,7 +23,7 @@
 #define OPEN_TRIES      50
 #define OPEN_PAUSE_USEC (20 * USEC_PER_MSEC)
 
-static int setenv_int(const char *name, int value)
+static int handover_setenv(const char *name, int value)
 {
     char text[16];
 
@@ -56,7 +56,7 @@ static _Noreturn void handover_exec_check(const char *program, char **argv)
     while (argv[n])
         n++;
     more = calloc(n + 2, sizeof(*more));
-    if (!more || setenv_int(ENV_LAYOUT, TABLE_LAYOUT) < 0 || unsetenv("NOTIFY_SOCKET") < 0)
+    if (!more || handover_setenv(ENV_LAYOUT, TABLE_LAYOUT) < 0 || unsetenv("NOTIFY_SOCKET") < 0)
         _exit(EXIT_FAILURE);
     more[0] = argv[0];
     more[1] = (char *)(uintptr_t) "-t"; /* execv(3) does not write to it */
@@ -92,9 +92,9 @@ static int handover_pass_sockets(const struct table *table)
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         count += table->header->listeners[i].passed != 0;
     if (count > 0)
-        r = setenv_int("LISTEN_FDS", count);
+        r = handover_setenv("LISTEN_FDS", count);
     if (count > 0 && r == 0)
-        r = setenv_int("LISTEN_PID", (int)getpid());
+        r = handover_setenv("LISTEN_PID", (int)getpid());
     return r;
 }
 

@@ -20,15 +20,15 @@
 #define ABORT_TICKS 2
 
 /* A worker that lives less than this has not got over what killed the one before it. */
-#define CRASH_ROW_USEC   USEC_PER_SEC
-#define CRASH_ROW_MAX    16
-#define CRASH_PAUSE_USEC (10 * USEC_PER_MSEC)
-#define CRASH_PAUSE_MAX  USEC_PER_SEC
+#define CRASH_STREAK_USEC USEC_PER_SEC
+#define CRASH_STREAK_MAX  16
+#define CRASH_PAUSE_USEC  (10 * USEC_PER_MSEC)
+#define CRASH_PAUSE_MAX   USEC_PER_SEC
 
 /* As fork(2), but both processes have one table of descriptors: what the worker accepts stays open
  * when it dies. glibc has no wrapper that goes on where it is called (see raw_clone() of systemd).
  */
-static pid_t clone_with_files(void)
+static pid_t process_clone(void)
 {
 #if defined(__s390__)
     return (pid_t)syscall(SYS_clone, NULL, CLONE_FILES | SIGCHLD, NULL, NULL, NULL);
@@ -37,25 +37,25 @@ static pid_t clone_with_files(void)
 #endif
 }
 
-void worker_start(struct worker *w, struct table *table, enum output output)
+void process_start(struct process *w, struct table *table, enum output output)
 {
-    struct orphans orphans = {0};
+    struct unclaimed_fds unclaimed = {0};
     pid_t self = getpid();
     int r;
 
     table->header->ready = false;
-    r = orphans_collect(table, &orphans);
+    r = unclaimed_collect(table, &unclaimed);
     if (r == 0) {
-        w->pid = clone_with_files();
+        w->pid = process_clone();
         r = w->pid < 0 ? -errno : 0;
     }
     if (r == 0 && w->pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != self)
             _exit(EXIT_FAILURE);
-        exit(server_run(table, output, JOURNAL_SOCKET, &orphans));
+        exit(worker_run(table, output, JOURNAL_SOCKET, &unclaimed));
     }
-    free(orphans.fds);
+    free(unclaimed.fds);
     w->since_usec = now_usec(CLOCK_MONOTONIC);
     w->silent_ticks = 0;
     if (r < 0) {
@@ -65,20 +65,20 @@ void worker_start(struct worker *w, struct table *table, enum output output)
     }
 }
 
-void worker_start_if_due(struct worker *w, struct table *table, enum output output, uint64_t now)
+void process_start_if_due(struct process *w, struct table *table, enum output output, uint64_t now)
 {
     if (w->pid == 0 && w->restart_usec <= now)
-        worker_start(w, table, output);
+        process_start(w, table, output);
 }
 
-void worker_command(const struct worker *w, struct table *table, enum table_command command)
+void process_command(const struct process *w, struct table *table, enum table_command command)
 {
     __atomic_store_n(&table->header->command, (uint32_t)command, __ATOMIC_RELEASE);
     if (w->pid > 0)
         (void)kill(w->pid, SIGNAL_COMMAND);
 }
 
-void worker_watch(struct worker *w, const struct table *table)
+void process_watch(struct process *w, const struct table *table)
 {
     uint64_t heartbeat = __atomic_load_n(&table->header->heartbeat, __ATOMIC_ACQUIRE);
 
@@ -97,7 +97,7 @@ void worker_watch(struct worker *w, const struct table *table)
     }
 }
 
-int worker_died(struct worker *w, struct table *table, int status)
+int process_ended(struct process *w, struct table *table, int status)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC);
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
@@ -112,14 +112,14 @@ int worker_died(struct worker *w, struct table *table, int status)
     /* Who is killed from outside has done nothing wrong. */
     table->header->crashed = !killed;
     w->restart_usec = now;
-    if (killed || now - w->since_usec >= CRASH_ROW_USEC) {
-        w->crash_row = 0;
+    if (killed || now - w->since_usec >= CRASH_STREAK_USEC) {
+        w->crash_streak = 0;
         return 0;
     }
-    if (++w->crash_row == CRASH_ROW_MAX) {
-        log_error("the worker died %d times in a row; giving up", CRASH_ROW_MAX);
+    if (++w->crash_streak == CRASH_STREAK_MAX) {
+        log_error("the worker died %d times in a row; giving up", CRASH_STREAK_MAX);
         return -ELOOP;
     }
-    w->restart_usec += min_u64(CRASH_PAUSE_USEC << w->crash_row, CRASH_PAUSE_MAX);
+    w->restart_usec += min_u64(CRASH_PAUSE_USEC << w->crash_streak, CRASH_PAUSE_MAX);
     return 0;
 }

@@ -10,30 +10,30 @@
 
 #include <sys/types.h>
 
-struct worker {
+struct process {
     pid_t pid; /* 0: none */
     uint64_t since_usec, restart_usec;
-    unsigned crash_row;    /* workers in a row that died as soon as they began */
+    unsigned crash_streak; /* workers in a row that died as soon as they began */
     uint64_t heartbeat;    /* last seen */
     unsigned silent_ticks; /* since it changed */
 };
 
 /* Starts a worker over TABLE, which shares the caller's descriptors; where that cannot be done
  * w->restart_usec says when to try again, and a line why. */
-void worker_start(struct worker *w, struct table *table, enum output output);
+void process_start(struct process *w, struct table *table, enum output output);
 
 /* Starts one if there is none and its time has come, as of NOW (microseconds, CLOCK_MONOTONIC). */
-void worker_start_if_due(struct worker *w, struct table *table, enum output output, uint64_t now);
+void process_start_if_due(struct process *w, struct table *table, enum output output, uint64_t now);
 
 /* Writes COMMAND in the table, and has the worker look at it. */
-void worker_command(const struct worker *w, struct table *table, enum table_command command);
+void process_command(const struct process *w, struct table *table, enum table_command command);
 
 /* To be called once a second: ends a worker whose heart does not beat any more. */
-void worker_watch(struct worker *w, const struct table *table);
+void process_watch(struct process *w, const struct table *table);
 
 /*
  * Takes note that the worker ended with STATUS (waitpid(2)) without having been told to, and
  * decides when the next one starts. Returns 0, or a negative errno, said, when there is none:
  * -EPIPE where the output is gone, -ELOOP where workers die as soon as they begin.
  */
-int worker_died(struct worker *w, struct table *table, int status);
+int process_ended(struct process *w, struct table *table, int status);

@@ -31,7 +31,7 @@ enum reload {
 struct supervisor {
     struct table table;
     enum output output;
-    struct worker worker;
+    struct process worker;
     char **argv;
     char program[PATH_MAX];
     sigset_t signals;
@@ -51,13 +51,15 @@ struct supervisor {
 static void supervisor_notify(const struct supervisor *s, const char *state)
 {
     const struct table_header *h = s->table.header;
-    int held = h->held;
-    const char *why = held == 0 ? "" : held == EAGAIN ? "its queue is full" : strerror(held);
+    int blocked_errno = h->blocked_errno;
+    const char *why = blocked_errno == 0        ? ""
+                      : blocked_errno == EAGAIN ? "its queue is full"
+                                                : strerror(blocked_errno);
     char text[256];
 
     snprintf(text, sizeof(text), "%s\nSTATUS=%u sessions, %" PRIu64 " records logged%s%s%s", state,
              h->open, h->records_total, s->worker.pid == 0 ? "; no worker" : "",
-             held ? "; waiting for the journal: " : "", why);
+             blocked_errno ? "; waiting for the journal: " : "", why);
     (void)sd_notify(0, text);
 }
 
@@ -84,7 +86,7 @@ static void supervisor_tick(struct supervisor *s, uint64_t now)
     if (now - s->last_tick < TICK_USEC)
         return;
     s->last_tick = now;
-    worker_watch(&s->worker, &s->table);
+    process_watch(&s->worker, &s->table);
     supervisor_notify(s, "WATCHDOG=1");
 }
 
@@ -119,11 +121,11 @@ static void supervisor_checked(struct supervisor *s, int status)
         return;
     if (code == 0) {
         s->reload = RELOAD_YIELDING;
-        worker_command(&s->worker, &s->table, COMMAND_YIELD);
+        process_command(&s->worker, &s->table, COMMAND_YIELD);
     } else if (code == EXIT_LAYOUT) {
         log_notice("the new program has another session table; ending all sessions");
         s->reload = RELOAD_ENDING;
-        worker_command(&s->worker, &s->table, COMMAND_STOP);
+        process_command(&s->worker, &s->table, COMMAND_STOP);
     } else {
         supervisor_reload_failed(s, "the new configuration or program is not good");
     }
@@ -138,7 +140,7 @@ static void supervisor_exec(struct supervisor *s)
     __atomic_store_n(&s->table.header->command, COMMAND_RUN, __ATOMIC_RELEASE);
     r = handover_exec(&s->table, s->reload == RELOAD_YIELDING, s->program, s->argv);
     supervisor_reload_failed(s, strerror(-r));
-    worker_start(&s->worker, &s->table, s->output);
+    process_start(&s->worker, &s->table, s->output);
 }
 
 /* --- Signals and children --- */
@@ -152,7 +154,7 @@ static void supervisor_stop(struct supervisor *s)
     s->stopping = true;
     s->stop_deadline = now_usec(CLOCK_MONOTONIC) + timeout;
     (void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, timeout);
-    worker_command(&s->worker, &s->table, COMMAND_STOP);
+    process_command(&s->worker, &s->table, COMMAND_STOP);
 }
 
 /* Returns -1, or the exit status. */
@@ -163,12 +165,12 @@ static int supervisor_worker_ended(struct supervisor *s, int status)
                    s->table.header->command == COMMAND_STOP;
 
     if (!yielded && !stopped)
-        return worker_died(&s->worker, &s->table, status) < 0 ? EXIT_FAILED : -1;
+        return process_ended(&s->worker, &s->table, status) < 0 ? EXIT_FAILED : -1;
     s->worker.pid = 0;
     if (!s->stopping)
         supervisor_exec(s);
     else if (yielded) /* the stop came a moment too late for this one */
-        worker_start(&s->worker, &s->table, s->output);
+        process_start(&s->worker, &s->table, s->output);
     else
         return WEXITSTATUS(status);
     return -1;
@@ -226,7 +228,7 @@ static int supervisor_loop(struct supervisor *s)
         if (r >= 0)
             return r;
         now = now_usec(CLOCK_MONOTONIC);
-        worker_start_if_due(&s->worker, &s->table, s->output, now);
+        process_start_if_due(&s->worker, &s->table, s->output, now);
         supervisor_say_ready(s);
         if (s->reload_again && s->reload == RELOAD_NONE && s->ready_said && !s->stopping) {
             s->reload_again = false;
@@ -360,7 +362,7 @@ int supervisor_run(const struct config *config, char **argv)
     r = r < 0 ? EXIT_FAILED : r > 0 ? 0 : supervisor_begin(&s, config);
     if (r == 0) {
         s.output = s.table.header->output;
-        worker_start(&s.worker, &s.table, s.output);
+        process_start(&s.worker, &s.table, s.output);
         r = supervisor_loop(&s);
     }
     table_deinit(&s.table);

@@ -76,13 +76,13 @@ static int listener_describe(struct table_listener *l, int fd)
 
 /* --- Binding --- */
 
-static bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
+static bool listener_same_endpoint(const struct endpoint *a, const struct endpoint *b)
 {
     return a->port == b->port && endpoint_same_address(a, b);
 }
 
 /* IPv4 in the clothes of IPv6, which a socket for IPv6 alone is not for: ipv6(7). */
-static bool address_is_mapped(const struct addrinfo *ai)
+static bool listener_address_is_mapped(const struct addrinfo *ai)
 {
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)ai->ai_addr;
 
@@ -103,7 +103,7 @@ static int listener_try(const struct addrinfo *ai, bool any, bool share)
     if (share)
         listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (ai->ai_family == AF_INET6)
-        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any && !address_is_mapped(ai));
+        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any && !listener_address_is_mapped(ai));
     if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
         return -errno;
     listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 0);
@@ -161,14 +161,15 @@ static int listeners_find(const struct table *t, const struct endpoint *requeste
     for (int i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &t->header->listeners[i];
 
-        if (l->fd >= 0 && !l->passed && !l->closing && endpoint_same(&l->requested, requested))
+        if (l->fd >= 0 && !l->passed && !l->closing &&
+            listener_same_endpoint(&l->requested, requested))
             return i;
     }
     return -1;
 }
 
 /* Has the listener for AI, open already or bound now. Returns its number or a negative errno. */
-static int listeners_have(struct table *t, const struct addrinfo *ai, bool any)
+static int listeners_get_or_bind(struct table *t, const struct addrinfo *ai, bool any)
 {
     struct table_listener l = {0};
     struct sockaddr_storage sa = {0};
@@ -240,7 +241,7 @@ static int listeners_bind(struct table *t, const struct listener_config *setting
     if (r < 0)
         return r;
     for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-        r = listeners_have(t, ai, any);
+        r = listeners_get_or_bind(t, ai, any);
         if (r >= 0)
             *wanted |= 1u << r;
         else if (first_error == 0)
@@ -256,7 +257,7 @@ static int listeners_bind(struct table *t, const struct listener_config *setting
             .ai_addrlen = sizeof(every),
         };
 
-        r = listeners_have(t, &ai, false);
+        r = listeners_get_or_bind(t, &ai, false);
         if (r >= 0)
             *wanted |= 1u << r;
         else
@@ -341,7 +342,7 @@ bool listener_matches(const struct table_listener *l, const struct listener_conf
 
         memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
         endpoint_from_sockaddr(&e, &sa, ai->ai_addrlen);
-        found = endpoint_same(&l->bound, &e) || (any && l->bound.port == e.port);
+        found = listener_same_endpoint(&l->bound, &e) || (any && l->bound.port == e.port);
     }
     freeaddrinfo(list);
     return found;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * All clients of a worker: who is admitted, whose turn it is, when the batch is sent, whose memory
- * is taken back, who ends. It knows the table, the journal and one epoll descriptor, and nothing of
- * the event loop around it: the loop calls a clients_ function when something is due, then looks at
- * what is asked for here (is_held, retry, accepting) and waits for that.
+ * The sessions of a worker: whose turn it is, when the batch is sent, whose memory is taken back,
+ * who ends. It knows the table, the journal and one epoll descriptor, and nothing of the event loop
+ * around it: the loop calls a scheduler_ function when something is due, then looks at what is
+ * asked for here (is_blocked, has_work) and waits for that.
  */
 #pragma once
 
-#include "netd/worker/unclaimed.h"
+#include "netd/session/table.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct clients {
+struct scheduler {
     struct table *table;
     struct journal journal;
     int epoll;                /* of all connections */
@@ -23,46 +23,53 @@ struct clients {
 };
 
 /* Prepares *C over TABLE, which is attached and recovered. Returns 0 or a negative errno. */
-int clients_init(struct clients *c, struct table *table, enum output output,
-                 const char *journal_path);
-void clients_deinit(struct clients *c);
-
-/* Goes on with the sessions in the table, and admits ORPHANS. */
-void clients_adopt(struct clients *c, const struct orphans *orphans);
+int scheduler_init(struct scheduler *sched, struct table *table, enum output output,
+                   const char *journal_path);
+void scheduler_deinit(struct scheduler *sched);
 
 /* True while the journal has no room: then nobody is read and nobody accepted. */
-bool clients_is_held(const struct clients *c);
+bool scheduler_is_blocked(const struct scheduler *sched);
 
-/* True when sessions wait for a turn: clients_run() is due. */
-bool clients_have_work(const struct clients *c);
+/* True when sessions wait for a turn: scheduler_run() is due. */
+bool scheduler_has_work(const struct scheduler *sched);
 
 /* Puts who is ready, a bounded number, at the end of the queue for a turn. */
-void clients_find_ready(struct clients *c);
+void scheduler_find_ready(struct scheduler *sched);
 
 /*
  * A turn for each of the first in the queue, a bounded number. There is one queue for all, in which
  * who had a turn, who is new and who has become ready stand at the end: so nobody waits for more
  * than a turn of each of the others, also when the journal is full after every few of them.
  */
-void clients_run(struct clients *c);
+void scheduler_run(struct scheduler *sched);
 
 /* Tries to send the batch again. */
-void clients_retry(struct clients *c);
+void scheduler_retry(struct scheduler *sched);
 
-/*
- * Accepts up to MOST connections of listener number LISTENER, who wait for a turn then. Returns 0,
- * or -EMFILE when descriptors (but for those that netd needs itself) or memory ran out and the loop
- * should leave the listener alone for a while.
+/* Has the scheduler's epoll watch the connection of S. Returns 0 or a negative errno. */
+int scheduler_watch(struct scheduler *sched, struct session *s);
+
+/* Closes the connection of S and frees its slot. */
+void scheduler_close(struct scheduler *sched, struct session *s);
+
+/* Ends S for good: all its events are logged, so the client gets its receipt. S is closed, or
+ * lingers until the client has read that. */
+void scheduler_finish(struct scheduler *sched, struct session *s);
+
+/* What every round ends with: sends the batch, and takes memory back where it is short. */
+void scheduler_finish_round(struct scheduler *sched);
+
+/* While netd stops: limits S to what its client has sent by now, or ends it where that is nothing.
  */
-int clients_accept(struct clients *c, uint32_t listener, unsigned most);
+void scheduler_begin_drain(struct session *s);
 
 /* Ends idle and lingering sessions and gives back memory, as of NOW (microseconds,
  * CLOCK_MONOTONIC). */
-void clients_tick(struct clients *c, uint64_t now);
+void scheduler_tick(struct scheduler *sched, uint64_t now);
 
 /* Begins to end all sessions, each as soon as what its client had sent by now is read. */
-void clients_stop(struct clients *c);
+void scheduler_stop(struct scheduler *sched);
 
 /* Resets the sessions that could not be logged in time, so that nobody takes them for logged.
  * Returns how many they were. */
-uint32_t clients_abandon(struct clients *c);
+uint32_t scheduler_abandon(struct scheduler *sched);

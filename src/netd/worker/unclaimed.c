@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-static bool fd_is_ours(const struct table *t, int fd)
+static bool unclaimed_fd_is_known(const struct table *t, int fd)
 {
     if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd)
         return true;
@@ -18,7 +18,7 @@ static bool fd_is_ours(const struct table *t, int fd)
     return false;
 }
 
-static bool fd_is_connection(int fd)
+static bool unclaimed_fd_is_connection(int fd)
 {
     int type = 0, listening = 1;
     socklen_t length = sizeof(int);
@@ -27,7 +27,7 @@ static bool fd_is_connection(int fd)
            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && !listening;
 }
 
-static int orphans_add(struct orphans *o, int fd)
+static int unclaimed_add(struct unclaimed_fds *o, int fd)
 {
     if (o->count == o->room) {
         size_t room = o->room * 2 + 64;
@@ -42,7 +42,7 @@ static int orphans_add(struct orphans *o, int fd)
     return 0;
 }
 
-static int compare_int(const void *a, const void *b)
+static int unclaimed_compare(const void *a, const void *b)
 {
     int x = *(const int *)a, y = *(const int *)b;
 
@@ -50,18 +50,18 @@ static int compare_int(const void *a, const void *b)
 }
 
 /* Drops the connections that belong to a session. */
-static int orphans_forget_sessions(struct orphans *o, const struct table *t)
+static int unclaimed_drop_claimed(struct unclaimed_fds *o, const struct table *t)
 {
     CLEANUP(free_pointer) bool *known = calloc(o->count + 1, sizeof(*known));
     size_t kept = 0;
 
     if (!known)
         return -ENOMEM;
-    qsort(o->fds, o->count, sizeof(*o->fds), compare_int);
+    qsort(o->fds, o->count, sizeof(*o->fds), unclaimed_compare);
     /* The header is what a crashed worker left. */
     for (uint32_t i = 0; i < t->header->used && i < t->capacity; i++) {
         const struct session *s = &t->sessions[i];
-        int *fd = bsearch(&s->fd, o->fds, o->count, sizeof(*o->fds), compare_int);
+        int *fd = bsearch(&s->fd, o->fds, o->count, sizeof(*o->fds), unclaimed_compare);
 
         if (fd && s->state != SESSION_FREE && session_has_connection(s))
             known[fd - o->fds] = true;
@@ -73,10 +73,10 @@ static int orphans_forget_sessions(struct orphans *o, const struct table *t)
     return 0;
 }
 
-int orphans_collect(const struct table *t, struct orphans *ret)
+int unclaimed_collect(const struct table *t, struct unclaimed_fds *ret)
 {
     DIR *dir = opendir("/proc/self/fd");
-    struct orphans o = {0};
+    struct unclaimed_fds o = {0};
     const struct dirent *entry;
     uint64_t fd;
     int r = 0;
@@ -85,16 +85,16 @@ int orphans_collect(const struct table *t, struct orphans *ret)
         return -errno;
     while (r == 0 && (entry = readdir(dir))) {
         if (parse_u64(entry->d_name, INT32_MAX, &fd) < 0 || (int)fd == dirfd(dir) ||
-            fd_is_ours(t, (int)fd))
+            unclaimed_fd_is_known(t, (int)fd))
             continue;
-        if (fd_is_connection((int)fd))
-            r = orphans_add(&o, (int)fd);
+        if (unclaimed_fd_is_connection((int)fd))
+            r = unclaimed_add(&o, (int)fd);
         else
             close((int)fd);
     }
     closedir(dir);
     if (r == 0 && o.count > 0)
-        r = orphans_forget_sessions(&o, t);
+        r = unclaimed_drop_claimed(&o, t);
     if (r < 0) {
         free(o.fds);
         return r;

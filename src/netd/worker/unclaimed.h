@@ -7,7 +7,7 @@
 #include "netd/session/table.h"
 
 /* Connections that are in no session: accepted by a worker that died before it could say so. */
-struct orphans {
+struct unclaimed_fds {
     int *fds; /* for free(3) */
     size_t count, room;
 };
@@ -18,4 +18,4 @@ struct orphans {
  * one process must not close what it does not know while the other runs. Returns 0 or a negative
  * errno.
  */
-int orphans_collect(const struct table *t, struct orphans *ret);
+int unclaimed_collect(const struct table *t, struct unclaimed_fds *ret);

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/worker/admission.h"
+
+#include "common/util.h"
+#include "netd/session/address-count.h"
+#include "netd/worker/listener.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+static bool admission_has_room(const struct scheduler *sched)
+{
+    return table_has_room(sched->table) || table_list_first(sched->table, LIST_LINGER);
+}
+
+/* Room in the table: the oldest of those that only linger goes. */
+static struct session *admission_take_slot(struct scheduler *sched)
+{
+    struct session *s = table_take(sched->table);
+
+    if (!s && (s = table_list_first(sched->table, LIST_LINGER))) {
+        scheduler_close(sched, s);
+        s = table_take(sched->table);
+    }
+    return s;
+}
+
+static enum session_reason admission_refusal(const struct scheduler *sched,
+                                             const struct listener_config *settings,
+                                             const struct endpoint *peer)
+{
+    if (sched->table->header->open >= settings->sessions_max)
+        return REASON_SESSION_LIMIT;
+    if (settings->sessions_max_per_address > 0 &&
+        address_count_get(sched->table, peer) >= settings->sessions_max_per_address)
+        return REASON_ADDRESS_LIMIT;
+    return REASON_NONE;
+}
+
+/* Counts an open session in, new or adopted. */
+static void admission_count(struct scheduler *sched, struct session *s)
+{
+    sched->table->header->open++;
+    address_count_add(sched->table, s);
+}
+
+/* Gives S its connection FD and its id. Without both it could not be told from others: false. */
+static bool admission_assign_id(struct session *s, int fd)
+{
+    ssize_t n;
+
+    /* Never blocks for so few bytes once the kernel's generator is seeded: getrandom(2). */
+    do
+        n = getrandom(s->id, sizeof(s->id), 0);
+    while (n < 0 && errno == EINTR);
+    s->fd = fd;
+    s->cookie = session_cookie(fd);
+    return n == (ssize_t)sizeof(s->id) && s->cookie != 0;
+}
+
+/* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
+static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
+                            const struct endpoint *peer)
+{
+    const struct listener_config *settings = &sched->table->header->listeners[listener].settings;
+    enum session_reason refusal = admission_refusal(sched, settings, peer);
+    struct session *s = admission_take_slot(sched);
+    struct sockaddr_storage sa = {0};
+    socklen_t length = sizeof(sa);
+
+    if (!s || !admission_assign_id(s, fd)) {
+        close(fd);
+        if (s)
+            table_free(sched->table, s);
+        return;
+    }
+    s->listener = listener;
+    s->peer = *peer;
+    if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
+        endpoint_from_sockaddr(&s->local, &sa, length);
+    s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
+    if (refusal != REASON_NONE)
+        session_end(s, refusal, 0);
+    table_publish(s, refusal == REASON_NONE ? SESSION_OPEN : SESSION_REFUSED);
+
+    sched->sessions++;
+    if (s->state == SESSION_OPEN)
+        admission_count(sched, s);
+    if (sched->stopping)
+        scheduler_begin_drain(s);
+    table_list_append(sched->table, LIST_RUN, s);
+}
+
+int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most)
+{
+    struct table_listener *l = &sched->table->header->listeners[listener];
+    int fd = 0;
+
+    for (unsigned i = 0; i < most && !scheduler_is_blocked(sched); i++) {
+        struct endpoint peer = {0};
+
+        if (!admission_has_room(sched) && scheduler_has_work(sched))
+            break; /* those who are refused make room after their turn */
+        fd = sched->sessions < sched->descriptors_max ? listener_accept(l, &peer) : -EMFILE;
+        if (fd == -ECONNABORTED)
+            continue;
+        if (fd < 0)
+            break;
+        admission_admit(sched, listener, fd, &peer);
+    }
+    return fd < 0 && fd != -EAGAIN && fd != -ECONNABORTED ? -EMFILE : 0;
+}
+
+/* --- Adoption --- */
+
+/* Goes on with a session that another worker began, from what the table says of it. */
+static void admission_adopt_session(struct scheduler *sched, struct session *s)
+{
+    bool alive = session_has_connection(s);
+    int r;
+
+    sched->sessions++;
+    if (s->state == SESSION_OPEN)
+        admission_count(sched, s);
+    if (!alive) {
+        s->fd = -1; /* the number may be somebody else's by now */
+        session_end(s, REASON_ERROR, EBADF);
+    } else if ((r = scheduler_watch(sched, s)) < 0) {
+        if (r == -EEXIST)
+            s->fd = -1; /* another session has it: the table is damaged */
+        session_end(s, REASON_ERROR, -r);
+    }
+    if (s->end_taken) {
+        scheduler_finish(sched, s);
+        return;
+    }
+    if (session_pending(s) > 0 || !s->connect_taken || s->reason != REASON_NONE)
+        table_list_append(sched->table, LIST_RUN, s);
+}
+
+/* The listener that a connection came from: the one it has its local address from, or any. */
+static uint32_t admission_listener_of(const struct scheduler *sched, const struct endpoint *local)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &sched->table->header->listeners[i];
+
+        if (l->fd < 0 || l->bound.port != local->port)
+            continue;
+        best = i;
+        if (endpoint_same_address(&l->bound, local))
+            break;
+    }
+    return best;
+}
+
+/* A connection that was accepted and not yet published becomes a session. */
+static void admission_adopt_unclaimed(struct scheduler *sched, int fd)
+{
+    struct sockaddr_storage peer_sa = {0}, local_sa = {0};
+    socklen_t peer_length = sizeof(peer_sa), local_length = sizeof(local_sa);
+    struct endpoint peer, local;
+
+    if (getpeername(fd, (struct sockaddr *)&peer_sa, &peer_length) < 0 ||
+        getsockname(fd, (struct sockaddr *)&local_sa, &local_length) < 0) {
+        close(fd); /* reset already, before anything was read of it */
+        return;
+    }
+    endpoint_from_sockaddr(&peer, &peer_sa, peer_length);
+    endpoint_from_sockaddr(&local, &local_sa, local_length);
+    admission_admit(sched, admission_listener_of(sched, &local), fd, &peer);
+}
+
+void admission_adopt(struct scheduler *sched, const struct unclaimed_fds *unclaimed)
+{
+    sched->table->header->open = 0;
+    for (uint32_t i = 0; i < sched->table->header->used; i++)
+        if (sched->table->sessions[i].state != SESSION_FREE)
+            admission_adopt_session(sched, &sched->table->sessions[i]);
+    for (size_t i = 0; i < unclaimed->count; i++)
+        admission_adopt_unclaimed(sched, unclaimed->fds[i]);
+    scheduler_finish_round(sched);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How connections become sessions: accepted at a listener, or taken over from a worker that died;
+ * admitted, or refused over a limit. What happens to a session from then on is the scheduler's.
+ */
+#pragma once
+
+#include "netd/worker/scheduler.h"
+#include "netd/worker/unclaimed.h"
+
+/* Continues the sessions in the table, and admits UNCLAIMED. Once, after scheduler_init(). */
+void admission_adopt(struct scheduler *sched, const struct unclaimed_fds *unclaimed);
+
+/*
+ * Accepts up to MOST connections of listener number LISTENER, who wait for a turn then. Returns 0,
+ * or -EMFILE when descriptors (but for those that netd needs itself) or memory ran out and the loop
+ * should leave the listener alone for a while.
+ */
+int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most);
