@@ -85,9 +85,6 @@ $(UNIT_TESTS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(UNIT_LIBS) $(LDLIBS)
 
-# It has them fail.
-$(BUILD)/tests/unit/test-client-repeats: LDLIBS += -Wl,--wrap=reallocarray
-
 $(FUZZERS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(NETD_LIBS) $(CLIENT_LIBS) $(LDLIBS)

@@ -260,7 +260,6 @@ static json_t *field_json(enum event_field field, const struct value *value)
     case EVENT_DATA_BYTES:
         return bytes_json(value);
     case EVENT_RESENT:
-        return json_true();
     case EVENT_RECORDS:
     case EVENT_BYTES:
     case EVENT_DURATION:

@@ -197,13 +197,6 @@ int reader_filter(struct reader *reader, const char *session, unsigned kinds)
     return r < 0 ? r : 0;
 }
 
-int reader_filter_resent(struct reader *reader, const char *session)
-{
-    int r = reader_filter(reader, session, KIND_DATA);
-
-    return r < 0 ? r : reader_match(reader, FIELD_RESENT, "1");
-}
-
 int reader_seek_head(struct reader *reader)
 {
     return sd_journal_seek_head(reader->journal);

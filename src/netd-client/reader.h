@@ -74,12 +74,10 @@ struct reader *reader_free(struct reader *reader);
 void reader_freep(struct reader **reader);
 
 /*
- * From now on only events of the KINDS, of SESSION (a whole id) unless it is NULL, and with RESENT
- * only those marked NETD_RESENT; the position is lost. The seeks put it before the first and behind
- * the last event. Return 0 or a negative errno.
+ * From now on only events of the KINDS, of SESSION (a whole id) unless it is NULL; the position is
+ * lost. The seeks put it before the first and behind the last event. Return 0 or a negative errno.
  */
 int reader_filter(struct reader *reader, const char *session, unsigned kinds);
-int reader_filter_resent(struct reader *reader, const char *session);
 int reader_seek_head(struct reader *reader);
 int reader_seek_tail(struct reader *reader);
 

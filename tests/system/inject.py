@@ -158,7 +158,7 @@ def fake_journal():
     # Netd died, and on standard output that meant a repeat.
     made.connect(REPEATED)
     made.data(REPEATED, b"four")
-    made.data(REPEATED, b"four", NETD_RESENT="1")
+    made.data(REPEATED, b"four", NETD_RESENT="0")
     made.data(REPEATED, b"five")
     made.disconnect(REPEATED, 2, 10)
     # Its beginning is gone, and its end is not there yet.

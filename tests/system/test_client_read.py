@@ -471,7 +471,7 @@ def failed_session():
     """One that has every field there is."""
     journal = Journal(step=SECOND)
     journal.connect(A)
-    journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="1")
+    journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="0")
     journal.disconnect(A, 1, 8, reason="error", ERRNO="104")
     return journal
 
@@ -484,7 +484,7 @@ def test_show_as_json(box, directory):
                                 "local": "127.0.0.1:3000", "message": "192.0.2.1:4711 connect"}
     assert data == common | {"time": START + 2 * SECOND, "event": "data",
                              "message": "gr\\xc3\\xbc\\xff\\x00", "terminator": "crlf",
-                             "data": list(b"gr\xc3\xbc\xff\0"), "resent": True}
+                             "data": list(b"gr\xc3\xbc\xff\0"), "resent": 0}
     assert disconnect["errno"] == 104 and disconnect["duration"] == 1_500_000
     text = client(box, "show", "-D", directory, A).stdout
     assert "data crlf resent gr\\xc3" in text
@@ -613,31 +613,38 @@ def damaged():
         j.connect(s)
         j.data(s, b"one")
         j.data(s, b"two")
-        j.data(s, b"two", NETD_RESENT="1", _PID="101")
-        j.data(s, b"three", NETD_RESENT="1", _PID="101")
+        j.data(s, b"two", NETD_RESENT="4")
+        j.data(s, b"three", NETD_RESENT="8")
         j.disconnect(s, 3, 14)
         return b"one\ntwo\nthree\n"
 
     def resent_for_nothing(j, s):
         j.connect(s)
         j.data(s, b"same")
-        j.data(s, b"same", NETD_RESENT="1", _PID="101")
+        j.data(s, b"same", NETD_RESENT="5")
         j.disconnect(s, 2, 10)
+        return b"same\nsame\n"
+
+    def resent_for_nothing_without_an_end(j, s):
+        """Nothing but the offset tells it from a repeat."""
+        j.connect(s)
+        j.data(s, b"same")
+        j.data(s, b"same", NETD_RESENT="5")
         return b"same\nsame\n"
 
     def last_piece_twice(j, s):
         j.connect(s)
         j.data(s, b"piece", "continued")
         j.data(s, b"", "none")
-        j.data(s, b"piece", "continued", NETD_RESENT="1")
-        j.data(s, b"", "none", NETD_RESENT="1")
+        j.data(s, b"piece", "continued", NETD_RESENT="0")
+        j.data(s, b"", "none", NETD_RESENT="5")
         j.disconnect(s, 1, 5)
         return b"piece"
 
     def cut_elsewhere(j, s):
         j.connect(s)
         j.data(s, b"long rec", "continued")
-        j.data(s, b"long record", "crlf", NETD_RESENT="1")
+        j.data(s, b"long record", "crlf", NETD_RESENT="0")
         j.disconnect(s, 1, 13)
         return b"long record\r\n"
 
@@ -645,25 +652,27 @@ def damaged():
         j.connect(s)
         for line in b"one", b"two", b"three":
             j.data(s, line)
-        j.data(s, b"two", NETD_RESENT="1", _PID="101")
-        for line in b"two", b"three", b"four":
-            j.data(s, line, NETD_RESENT="1", _PID="102")
+        j.data(s, b"two", NETD_RESENT="4")
+        for line, offset in (b"two", 4), (b"three", 8), (b"four", 14):
+            j.data(s, line, NETD_RESENT=str(offset))
         j.disconnect(s, 4, 19)
         return b"one\ntwo\nthree\nfour\n"
 
-    def repeats_and_a_gap(j, s):
+    def repeats_behind_a_gap(j, s):
         j.connect(s)
-        j.data(s, b"two")
-        j.data(s, b"two", NETD_RESENT="1")
+        j.data(s, b"one")
+        for _ in range(2):
+            j.data(s, b"three", NETD_RESENT="8")
         j.disconnect(s, 3, 14)
-        return b"two\n"
+        return b"one\nthree\n"
 
     return [
         (whole, "ok"), (gap, "gap"), (gap_at_the_end, "gap"), (surplus, "surplus"),
         (no_beginning, "no-beginning"), (no_connect, "no-beginning"), (no_end, "no-end"),
-        (repeats, "repeats"), (resent_for_nothing, "ok"), (last_piece_twice, "repeats"),
+        (repeats, "repeats"), (resent_for_nothing, "ok"),
+        (resent_for_nothing_without_an_end, "no-end"), (last_piece_twice, "repeats"),
         (cut_elsewhere, "repeats"), (crash_while_repeating, "repeats"),
-        (repeats_and_a_gap, "gap"),
+        (repeats_behind_a_gap, "gap"),
     ]
 
 
@@ -685,7 +694,7 @@ def test_verify_and_cat_on_damaged_sessions(box, directory):
     result = client(box, "verify", "-D", directory)
     assert result.returncode == 1
     assert result.stdout.splitlines()[-1] == (
-        "13 sessions: 2 ok, 4 repeats, 3 gap, 1 surplus, 2 no-beginning, 1 no-end")
+        "14 sessions: 2 ok, 4 repeats, 3 gap, 1 surplus, 2 no-beginning, 2 no-end")
 
 
 def test_verify_does_not_judge_who_may_go_on_elsewhere(box, directory):

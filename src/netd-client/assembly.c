@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd-client/assembly.h"
+
+#include <string.h>
+
+/* True when EVENT, of SIZE bytes, is marked: with the offset of its first byte. What netd cannot
+ * have written is no mark. */
+static bool assembly_is_marked(const struct event *event, size_t size, uint64_t *offset)
+{
+    const struct value *mark = &event->fields[EVENT_RESENT];
+
+    return mark->text && parse_u64(mark->text, UINT64_MAX - size, offset) == 0;
+}
+
+static struct value value_behind(struct value value, size_t length)
+{
+    return (struct value){.text = value.text + length, .length = value.length - length};
+}
+
+void assembly_add(struct assembly *a, const struct event *event, struct value *data,
+                  struct value *ending)
+{
+    struct value payload = event_payload(event), end = {.text = event_ending(event)};
+    size_t size, repeated = 0, in_payload;
+    uint64_t offset = a->position;
+    bool whole = false;
+
+    end.length = strlen(end.text);
+    size = payload.length + end.length;
+    /* An offset behind the position: what is in between is not in the journal. */
+    if (assembly_is_marked(event, size, &offset) && offset <= a->position) {
+        repeated = (size_t)min_u64(a->position - offset, size);
+        /* Nothing but the end of a cut record is empty, so a second one repeats the first. */
+        whole = size > 0 ? repeated == size : !a->continues;
+    }
+    in_payload = min_size(repeated, payload.length);
+    *data = value_behind(payload, in_payload);
+    *ending = value_behind(end, repeated - in_payload);
+
+    a->repeats += whole || repeated > 0;
+    if (whole)
+        return;
+    a->position = offset + size;
+    a->bytes += size - repeated;
+    a->continues = value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_CONTINUED);
+    a->records += !a->continues;
+}
