@@ -53,7 +53,7 @@ int cat_run(const struct options *options, char **arguments, int count)
     int r;
 
     (void)count;
-    r = session_open(options, arguments[0], &reader, id);
+    r = session_open(options, arguments[0], true, &reader, id);
     if (r >= 0)
         return r;
     setvbuf(stdout, NULL, _IOFBF, BUFFER_SIZE);

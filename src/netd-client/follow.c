@@ -73,7 +73,7 @@ int follow_run(const struct options *options, char **arguments, int count)
     struct output output;
     int r;
 
-    r = count > 0 ? session_open(options, arguments[0], &reader, id)
+    r = count > 0 ? session_open(options, arguments[0], false, &reader, id)
                   : reader_open(options, &reader);
     if (r >= 0)
         return r;

@@ -13,7 +13,8 @@ struct reader {
     sd_journal *journal;
     char *text; /* the values of the event at hand, each with a NUL */
     size_t size, used;
-    bool watched; /* whether changes are noticed */
+    bool watched;      /* whether changes are noticed */
+    uint64_t deadline; /* of reader_wait_briefly(), CLOCK_MONOTONIC; 0: it did not begin */
 };
 
 #define FIELD(name)            \
@@ -392,6 +393,20 @@ int reader_wait(struct reader *reader, int output)
      * taken new files in and kept the position. */
     r = sd_journal_process(reader->journal);
     return r < 0 ? r : 0;
+}
+
+int reader_wait_briefly(struct reader *reader)
+{
+    uint64_t now = now_usec(CLOCK_MONOTONIC);
+    int r;
+
+    if (reader->deadline == 0)
+        reader->deadline = now + PATIENCE_USEC;
+    if (now >= reader->deadline)
+        return 0;
+    /* The first time it begins to watch, and does not wait: there may be more since we looked. */
+    r = sd_journal_wait(reader->journal, reader->deadline - now);
+    return r < 0 ? r : 1;
 }
 
 int reader_each_session(struct reader *reader, const char *prefix,

@@ -101,6 +101,13 @@ int reader_seek_last(struct reader *reader, uint64_t count);
 int reader_wait(struct reader *reader, int output);
 
 /*
+ * Waits until the journal has changed, or may have; all calls together no longer than
+ * PATIENCE_USEC. Returns 1, 0 when that is over, or a negative errno.
+ */
+#define PATIENCE_USEC (2 * USEC_PER_SEC)
+int reader_wait_briefly(struct reader *reader);
+
+/*
  * Calls EACH with every session id in the journal that begins with PREFIX, those of refused clients
  * included, in no order, whatever the filter is. A non-zero result ends it and is returned. Else 0
  * or a negative errno. EACH may not move the reader.

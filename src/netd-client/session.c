@@ -9,6 +9,21 @@
 #include <string.h>
 #include <systemd/sd-id128.h>
 
+static bool value_is_id(const struct value *value, sd_id128_t id)
+{
+    char text[SD_ID128_STRING_MAX];
+
+    return value_is(value, sd_id128_to_string(id, text));
+}
+
+/* Of another boot, or where nothing says which, nobody has more to store. */
+static bool event_is_of_this_boot(const struct event *event)
+{
+    sd_id128_t id;
+
+    return sd_id128_get_boot(&id) >= 0 && value_is_id(&event->fields[EVENT_BOOT], id);
+}
+
 /* --- Finding one --- */
 
 /* The ids that begin alike. */
@@ -83,7 +98,33 @@ static bool session_normalize(const char *prefix, char ret[static SESSION_ID_HEX
     return true;
 }
 
-int session_find(struct reader *reader, const char *prefix, char ret[static SESSION_ID_HEX + 1])
+/* Whether the journal has all of the session ID that can be waited for: 1, 0, or a negative errno.
+ */
+static int session_is_stored(struct reader *reader, const char *id, bool ended)
+{
+    struct event event;
+    int r;
+
+    r = reader_filter(reader, id, KIND_ANY);
+    if (r >= 0)
+        r = reader_last(reader, &event);
+    if (r <= 0)
+        return r;
+    return !ended || event.kind == KIND_DISCONNECT || event.kind == KIND_REFUSED ||
+           !event_is_of_this_boot(&event);
+}
+
+static int session_wait(struct reader *reader, const char *id, bool ended)
+{
+    int r;
+
+    while ((r = session_is_stored(reader, id, ended)) == 0 && (r = reader_wait_briefly(reader)) > 0)
+        ;
+    return r;
+}
+
+int session_find(struct reader *reader, const char *prefix, bool ended,
+                 char ret[static SESSION_ID_HEX + 1])
 {
     struct candidates candidates CLEANUP(candidates_free) = {0};
     char start[SESSION_ID_HEX + 1];
@@ -91,9 +132,10 @@ int session_find(struct reader *reader, const char *prefix, char ret[static SESS
     int r = 0;
 
     if (session_normalize(prefix, start)) {
-        r = strlen(start) < SESSION_ID_HEX
-                ? reader_each_session(reader, start, candidates_add, &candidates)
-                : candidates_add(&candidates, start);
+        if (strlen(start) < SESSION_ID_HEX)
+            r = reader_each_session(reader, start, candidates_add, &candidates);
+        else if ((r = session_wait(reader, start, ended)) >= 0)
+            r = candidates_add(&candidates, start);
         if (r >= 0)
             r = candidates_count(reader, &candidates, &count, ret);
     }
@@ -106,22 +148,15 @@ int session_find(struct reader *reader, const char *prefix, char ret[static SESS
     return -1;
 }
 
-int session_open(const struct options *options, const char *prefix, struct reader **ret,
+int session_open(const struct options *options, const char *prefix, bool ended, struct reader **ret,
                  char id[static SESSION_ID_HEX + 1])
 {
     int r = reader_open(options, ret);
 
-    return r < 0 ? session_find(*ret, prefix, id) : r;
+    return r < 0 ? session_find(*ret, prefix, ended, id) : r;
 }
 
 /* --- What became of it --- */
-
-static bool value_is_id(const struct value *value, sd_id128_t id)
-{
-    char text[SD_ID128_STRING_MAX];
-
-    return value_is(value, sd_id128_to_string(id, text));
-}
 
 /* Reads the symbolic link in which a service manager keeps the id of a unit's present start. */
 static bool unit_start(const struct event *event, char *ret, size_t size)

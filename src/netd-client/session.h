@@ -12,13 +12,15 @@ enum life {
 };
 
 /*
- * Puts the id of the one session that begins with PREFIX in RET. Returns -1, or the status to exit
- * with, after one line on standard error. The reader's filter is lost.
+ * Puts the id of the one session that begins with PREFIX in RET. For a whole id that is not there,
+ * or with ENDED has no end, it waits a moment: journald may not have stored all of it yet. Returns
+ * -1, or the status to exit with, after one line on standard error. The reader's filter is lost.
  */
-int session_find(struct reader *reader, const char *prefix, char ret[static SESSION_ID_HEX + 1]);
+int session_find(struct reader *reader, const char *prefix, bool ended,
+                 char ret[static SESSION_ID_HEX + 1]);
 
 /* reader_open() and session_find() in one, with the results of both. */
-int session_open(const struct options *options, const char *prefix, struct reader **ret,
+int session_open(const struct options *options, const char *prefix, bool ended, struct reader **ret,
                  char id[static SESSION_ID_HEX + 1]);
 
 /* Whether the netd that wrote EVENT still runs: the same boot, and the same start of its unit. */

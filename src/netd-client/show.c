@@ -96,7 +96,7 @@ int show_run(const struct options *options, char **arguments, int count)
     int r;
 
     (void)count;
-    r = session_open(options, arguments[0], &reader, id);
+    r = session_open(options, arguments[0], true, &reader, id);
     if (r >= 0)
         return r;
     r = reader_filter(reader, id, KIND_SESSION);

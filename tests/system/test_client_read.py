@@ -532,6 +532,65 @@ def test_verify_goes_on_after_a_name_that_nobody_has(box, directory):
     assert result.stdout.splitlines()[-1] == "2 sessions: 2 ok"
 
 
+@contextlib.contextmanager
+def journald_stopped(box):
+    """What is logged waits in journald's socket."""
+    box.run("systemctl", "kill", "-s", "STOP", "systemd-journald.service")
+    try:
+        yield
+    finally:
+        box.run("systemctl", "kill", "-s", "CONT", "systemd-journald.service")
+
+
+def waits_for_the_journal(box, *command):
+    """The process of COMMAND, which watches the journal, or is over."""
+    process = box.popen("netd-client", *command, stdout=-1, stderr=-1, text=True)
+    watching = "ls -l /proc/$(pgrep -x netd-client)/fd 2>&1 | grep -c inotify || true"
+    wait_for(lambda: process.poll() is not None or box.sh(watching) != "0\n",
+             "the command to watch the journal")
+    return process
+
+
+@pytest.mark.parametrize("command", ["show", "cat", "follow", "verify"])
+def test_a_session_that_is_not_stored_yet(netd, command):
+    """Right after its receipt, say."""
+    netd.start()
+    with journald_stopped(netd.box):
+        session = netd.send(b"hello\n").session
+        process = waits_for_the_journal(netd.box, command, session)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert {"show": " 1 record, 6 bytes", "cat": "hello\n", "follow": " 1 record, 6 bytes",
+            "verify": "1 session: 1 ok\n"}[command] in out
+
+
+@pytest.mark.parametrize("command", ["show", "cat", "verify"])
+def test_an_end_that_is_not_stored_yet(netd, command):
+    netd.start()
+    with netd.connect() as s:
+        s.sendall(b"hello\n")
+        data = wait_for(lambda: netd.events(event="data"), "the record")[0]
+        with journald_stopped(netd.box):
+            s.shutdown(1)
+            assert netd.receipt(s).bytes == 6
+            process = waits_for_the_journal(netd.box, command, data.text("NETD_SESSION_ID"))
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert {"show": "\n   Reason: eof\n", "cat": "hello\n",
+            "verify": "1 session: 1 ok\n"}[command] in out
+
+
+def test_a_session_that_is_open_stays_open(netd):
+    """Nobody waits for its end for long."""
+    netd.start()
+    with netd.connect() as s:
+        s.sendall(b"hello\n")
+        data = wait_for(lambda: netd.events(event="data"), "the record")[0]
+        session = data.text("NETD_SESSION_ID")
+        assert lines(client(netd.box, "verify", session, session), 1)[-1] == "2 sessions: 2 open"
+        assert "\n      End: open\n" in client(netd.box, "show", session).stdout
+
+
 # --- cat ---
 
 
