@@ -40,7 +40,8 @@ void assembly_add(struct assembly *a, const struct event *event, struct value *d
     a->repeats += whole || repeated > 0;
     if (whole)
         return;
-    a->position = offset + size;
+    if (__builtin_add_overflow(offset, size, &a->position))
+        a->position = UINT64_MAX; /* behind a forged mark */
     a->bytes += size - repeated;
     a->continues = value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_CONTINUED);
     a->records += !a->continues;

@@ -306,13 +306,64 @@ json_t *json_whole(json_t *object)
     return NULL;
 }
 
+static int json_write(const json_t *value);
+
+static int json_write_object(const json_t *object)
+{
+    const char *separator = "", *key;
+    json_t *value;
+    int r = 0;
+
+    putchar('{');
+    /* The iterator takes no const object, and changes none. */
+    json_object_foreach((json_t *)object, key, value)
+    {
+        printf("%s\"%s\":", separator, key); /* our own keys need no escapes */
+        separator = ",";
+        r = json_write(value);
+        if (r < 0)
+            return r;
+    }
+    putchar('}');
+    return r;
+}
+
+static int json_write_array(const json_t *array)
+{
+    int r = 0;
+
+    putchar('[');
+    for (size_t i = 0; r >= 0 && i < json_array_size(array); i++) {
+        fputs(i > 0 ? "," : "", stdout);
+        r = json_write(json_array_get(array, i));
+    }
+    putchar(']');
+    return r;
+}
+
+/* As json_dumpf(3), but that integers are unsigned: jansson has none above INT64_MAX. */
+static int json_write(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return json_write_object(value);
+    case JSON_ARRAY:
+        return json_write_array(value);
+    case JSON_INTEGER:
+        printf("%" PRIu64, (uint64_t)json_integer_value(value));
+        return 0;
+    default:
+        return json_dumpf(value, stdout, JSON_ENCODE_ANY);
+    }
+}
+
 int output_json(json_t *object)
 {
     int r;
 
     if (!object)
         return -ENOMEM;
-    r = json_dumpf(object, stdout, JSON_COMPACT);
+    r = json_write(object);
     json_decref(object);
     if (r < 0 && !ferror(stdout)) /* what cannot be written is said in the end */
         return -ENOMEM;

@@ -56,5 +56,8 @@ json_t *value_json(const struct value *value);
  * puts null in the place of what it could not make. */
 json_t *json_whole(json_t *object);
 
-/* Writes and frees OBJECT, as one line. Returns 0 or -ENOMEM (OBJECT is NULL). */
+/*
+ * Writes and frees OBJECT, as one line. Its integers are uint64_t, cast to json_int_t. Returns 0 or
+ * -ENOMEM (also when OBJECT is NULL).
+ */
 int output_json(json_t *object);

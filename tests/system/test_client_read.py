@@ -491,6 +491,28 @@ def test_show_as_json(box, directory):
     assert "error (Connection reset by peer), 1 record, 8 bytes" in text
 
 
+def test_numbers_are_exact(box, directory):
+    """As far as NETD fields can hold: whoever may log can write any."""
+    most = 2**64 - 1
+    for number in 2**53 + 1, 2**63 - 1, 2**63, most:
+        journal = Journal()
+        journal.connect(A)
+        journal.data(A, b"x", NETD_RESENT=str(most - 2))
+        journal.disconnect(A, number, number, duration=number, ERRNO=str(number))
+        journal.write(box, f"{directory}/a.journal")
+        session, = objects(client(box, "sessions", "--json", "-D", directory))
+        _, data, event = objects(client(box, "show", "--json", "-D", directory, A))
+        for object_ in session, event:
+            assert (object_["records"], object_["bytes"], object_["duration"]) == (number,) * 3
+        assert (data["resent"], event["errno"]) == (most - 2, number)
+        verdict, _ = objects(client(box, "verify", "--json", "-D", directory), 1)
+        assert (verdict["expected_records"], verdict["expected_bytes"]) == (number, number)
+        assert (verdict["records"], verdict["bytes"], verdict["verdict"]) == (1, 2, "gap")
+        assert lines(client(box, "verify", "-D", directory), 1)[0] == (
+            f"{A}  gap           1 of {number} records, 2 of {number} bytes")
+        box.run("rm", "-r", directory)
+
+
 def json_keys(value):
     """The keys of all objects in VALUE."""
     if isinstance(value, dict):

@@ -99,6 +99,11 @@ static void repeats_are_left_out(void **state)
          "a\nc\nd\n",
          3,
          1},
+        /* As far as offsets go. */
+        {{{"a", NULL, "18446744073709551613"}, {"bc", NULL, NULL}, {"d", NULL, "5"}},
+         "a\nbc\n",
+         2,
+         1},
         /* No offsets. */
         {{{"a", NULL, NULL},
           {"b", NULL, ""},
