@@ -96,7 +96,7 @@ static int netd_check(const struct config *config)
 {
     char error[LISTENER_ERROR_MAX];
 
-    if (listeners_check(&config->listener, error) < 0) {
+    if (listeners_check(&config->listeners[0], error) < 0) {
         log_error("%s", error);
         return EXIT_CONFIG;
     }

@@ -68,17 +68,17 @@ static void empty_journal(struct setup *s)
 
 static void listen_somewhere(struct setup *s)
 {
-    static struct listener_config settings = {
-        .host = "127.0.0.1",
-        .max_record = 65536,
-        .framing = FRAMING_LINE,
-        .priority = LOG_INFO,
-        .receipt = true,
-        .sessions_max = CLIENTS_MAX,
+    static struct listener_config config = {
+        .address = {.host = "127.0.0.1"},
+        .settings = {.max_record = 65536,
+                     .framing = FRAMING_LINE,
+                     .priority = LOG_INFO,
+                     .receipt = true,
+                     .sessions_max = CLIENTS_MAX},
     };
     char error[LISTENER_ERROR_MAX];
 
-    if (listeners_configure(&s->table, &settings, error) < 0) {
+    if (listeners_configure(&s->table, &config, error) < 0) {
         fprintf(stderr, "%s\n", error);
         exit(EXIT_FAILURE);
     }
@@ -92,7 +92,7 @@ static void start(struct setup *s)
     open_journal(s);
     if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
         die("table");
-    s->table.header->config.buffer_memory = (uint64_t)1 << 30;
+    s->table.header->settings.buffer_memory = (uint64_t)1 << 30;
     listen_somewhere(s);
     if (scheduler_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
         die("clients");

@@ -25,11 +25,11 @@ int main(void)
     sigaddset(&signals, SIGNAL_COMMAND);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     if (config_load(&config, &input, config_error) < 0 ||
-        table_create(&table, config.listener.sessions_max + TABLE_LINGERING) < 0 ||
-        listeners_configure(&table, &config.listener, listener_error) < 0) {
+        table_create(&table, config.listeners[0].settings.sessions_max + TABLE_LINGERING) < 0 ||
+        listeners_configure(&table, &config.listeners[0], listener_error) < 0) {
         fprintf(stderr, "%s%s\n", config_error, listener_error);
         return EXIT_FAILURE;
     }
-    table.header->config = config;
+    table.header->settings = config.service;
     return worker_run(&table, OUTPUT_JOURNAL, JOURNAL_SOCKET, &none);
 }

@@ -18,10 +18,10 @@ static void check_settings(const struct config *c, const struct config_input *sa
     const char *port = said->option_port ? said->option_port : said->env_port;
     char digits[8];
 
-    snprintf(digits, sizeof(digits), "%u", c->listener.port);
-    MUST(strcmp(c->listener.host, host ? host : "127.0.0.1") == 0);
+    snprintf(digits, sizeof(digits), "%u", c->listeners[0].address.port);
+    MUST(strcmp(c->listeners[0].address.host, host ? host : "127.0.0.1") == 0);
     MUST(strcmp(digits, port ? port : "3000") == 0);
-    MUST(said->option_output || c->output == OUTPUT_AUTO);
+    MUST(said->option_output || c->service.output == OUTPUT_AUTO);
 }
 
 static void try_settings(struct input in)

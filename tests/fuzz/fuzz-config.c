@@ -36,6 +36,7 @@ static const struct row {
 } rows[] = {
     {"port", 0, 65535},
     {"max_record", MAX_RECORD_LOW, MAX_RECORD_HIGH},
+    {"flush_timeout", 0, SECONDS_HIGH},
     {"sessions: {max", 1, SESSIONS_MAX_HIGH},
     {"sessions: {max_per_address", 0, SESSIONS_MAX_HIGH},
     {"sessions: {idle_timeout", 0, SECONDS_HIGH},
@@ -45,11 +46,16 @@ static const struct row {
 
 static uint64_t value_of(const struct config *c, size_t row)
 {
+    const struct listener_settings *l = &c->listeners[0].settings;
     const uint64_t values[] = {
-        c->listener.port,         c->listener.max_record,
-        c->listener.sessions_max, c->listener.sessions_max_per_address,
-        c->listener.idle_timeout, c->stop_timeout,
-        c->buffer_memory,
+        c->listeners[0].address.port,
+        l->max_record,
+        l->flush_timeout,
+        l->sessions_max,
+        l->sessions_max_per_address,
+        l->idle_timeout,
+        c->service.stop_timeout,
+        c->service.buffer_memory,
     };
 
     return values[row];

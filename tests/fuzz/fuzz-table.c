@@ -4,6 +4,8 @@
  * are entries as always; every session comes to an end; and a session next to the damage loses no
  * byte.
  */
+#include "netd/session/recovery.h"
+#include "netd/worker/admission.h"
 #include "netd/worker/scheduler.h"
 
 #include "common/names.h"
@@ -100,16 +102,13 @@ static void make_table(void)
     MUST(table_attach(&table) == 0);
     l = &table.header->listeners[1];
     l->fd = listener;
-    l->settings = (struct listener_config){.host = "127.0.0.1",
-                                           .max_record = 4096,
-                                           .framing = FRAMING_LINE,
-                                           .priority = LOG_INFO,
-                                           .receipt = true,
-                                           .sessions_max = CAPACITY};
-    table.header->config = (struct config){.listener = l->settings,
-                                           .output = OUTPUT_JOURNAL,
-                                           .stop_timeout = 5,
-                                           .buffer_memory = BUFFER_MEMORY_LOW};
+    l->settings = (struct listener_settings){.max_record = 4096,
+                                             .framing = FRAMING_LINE,
+                                             .priority = LOG_INFO,
+                                             .receipt = true,
+                                             .sessions_max = CAPACITY};
+    table.header->settings = (struct service_settings){
+        .output = OUTPUT_JOURNAL, .stop_timeout = 5, .buffer_memory = BUFFER_MEMORY_LOW};
     table.header->output = OUTPUT_JOURNAL;
     for (int i = 0; i < SESSIONS; i++) {
         add_session(i);

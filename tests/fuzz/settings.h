@@ -11,18 +11,24 @@
 
 static inline void settings_check(const struct config *c)
 {
-    const struct listener_config *l = &c->listener;
+    const struct listener_config *listener = &c->listeners[0];
+    const struct listener_settings *l = &listener->settings;
 
-    MUST(memchr(l->host, '\0', sizeof(l->host)) && l->host[0]);
+    MUST(c->n_listeners == 1);
+
+    MUST(memchr(listener->address.host, '\0', sizeof(listener->address.host)) &&
+         listener->address.host[0]);
     MUST(l->max_record >= MAX_RECORD_LOW && l->max_record <= MAX_RECORD_HIGH);
     MUST(l->framing == FRAMING_LINE || l->framing == FRAMING_RAW);
     MUST(l->priority >= LOG_NOTICE && l->priority <= LOG_DEBUG);
     MUST(l->sessions_max >= 1 && l->sessions_max <= SESSIONS_MAX_HIGH);
     MUST(l->sessions_max_per_address <= SESSIONS_MAX_HIGH);
+    MUST(l->flush_timeout <= SECONDS_HIGH);
     MUST(l->idle_timeout <= SECONDS_HIGH);
-    MUST(c->stop_timeout <= SECONDS_HIGH);
-    MUST(c->buffer_memory >= BUFFER_MEMORY_LOW && c->buffer_memory <= BUFFER_MEMORY_HIGH);
-    MUST(c->output <= OUTPUT_EXPORT);
+    MUST(c->service.stop_timeout <= SECONDS_HIGH);
+    MUST(c->service.buffer_memory >= BUFFER_MEMORY_LOW &&
+         c->service.buffer_memory <= BUFFER_MEMORY_HIGH);
+    MUST(c->service.output <= OUTPUT_EXPORT);
 }
 
 /* One line of printable ASCII. */

@@ -129,6 +129,7 @@ KEYS = {
     "host": ('"::1"', "string"), "port": ("3001", "number"), "framing": ('"raw"', "string"),
     "max_record": ("64", "number"), "priority": ('"debug"', "string"),
     "receipt": ("false", "boolean"), "output": ('"journal"', "string"),
+    "flush_timeout": ("10", "number"),
     "sessions.max": ("10", "number"), "sessions.max_per_address": ("10", "number"),
     "sessions.idle_timeout": ("10", "number"), "sessions.stop_timeout": ("10", "number"),
     "sessions.buffer_memory": ("67108864", "number"),
@@ -154,6 +155,7 @@ def test_s2_wrong_type(box):
 OUT_OF_RANGE = [
     ("port", ["-1", "65536", "70000"]),
     ("max_record", ["63", "0", "-1", "131073"]),
+    ("flush_timeout", ["-1", "31536001"]),
     ("sessions.max", ["0", "-1"]),
     ("sessions.max_per_address", ["-1"]),
     ("sessions.idle_timeout", ["-1"]),

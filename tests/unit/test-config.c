@@ -116,18 +116,20 @@ static void check_text_error(const char *text, const char *rest)
 /* Asserts that C has the built-in defaults; where host and port were said is not looked at. */
 static void check_defaults(const struct config *c)
 {
-    assert_string_equal(c->listener.host, "127.0.0.1");
-    assert_int_equal(c->listener.port, 3000);
-    assert_int_equal(c->listener.framing, FRAMING_LINE);
-    assert_int_equal(c->listener.max_record, 65536);
-    assert_int_equal(c->listener.priority, LOG_INFO);
-    assert_true(c->listener.receipt);
-    assert_int_equal(c->listener.sessions_max, 10000);
-    assert_int_equal(c->listener.sessions_max_per_address, 0);
-    assert_int_equal(c->listener.idle_timeout, 0);
-    assert_int_equal(c->output, OUTPUT_AUTO);
-    assert_int_equal(c->stop_timeout, 5);
-    assert_int_equal(c->buffer_memory, 67108864);
+    assert_int_equal(c->n_listeners, 1);
+    assert_string_equal(c->listeners[0].address.host, "127.0.0.1");
+    assert_int_equal(c->listeners[0].address.port, 3000);
+    assert_int_equal(c->listeners[0].settings.framing, FRAMING_LINE);
+    assert_int_equal(c->listeners[0].settings.max_record, 65536);
+    assert_int_equal(c->listeners[0].settings.priority, LOG_INFO);
+    assert_true(c->listeners[0].settings.receipt);
+    assert_int_equal(c->listeners[0].settings.flush_timeout, 3);
+    assert_int_equal(c->listeners[0].settings.sessions_max, 10000);
+    assert_int_equal(c->listeners[0].settings.sessions_max_per_address, 0);
+    assert_int_equal(c->listeners[0].settings.idle_timeout, 0);
+    assert_int_equal(c->service.output, OUTPUT_AUTO);
+    assert_int_equal(c->service.stop_timeout, 5);
+    assert_int_equal(c->service.buffer_memory, 67108864);
 }
 
 static void missing_default_file_is_the_defaults(void **state)
@@ -139,8 +141,8 @@ static void missing_default_file_is_the_defaults(void **state)
         skip();
     assert_int_equal(load(&c, &(struct config_input){0}), 0);
     check_defaults(&c);
-    assert_string_equal(c.listener.host_origin, "");
-    assert_string_equal(c.listener.port_origin, "");
+    assert_string_equal(c.listeners[0].origin.host, "");
+    assert_string_equal(c.listeners[0].origin.port, "");
 }
 
 static void files_without_settings_are_the_defaults(void **state)
@@ -193,11 +195,11 @@ static void sample_file_holds_the_defaults(void **state)
         else
             *out++ = *p;
     }
-    assert_int_equal(keys, 12);
+    assert_int_equal(keys, 13);
     if (load_text(&c, every_key) != 0)
         fail_msg("%s", error);
     check_defaults(&c);
-    assert_string_not_equal(c.listener.host_origin, "");
+    assert_string_not_equal(c.listeners[0].origin.host, "");
 }
 
 static void every_key_is_read(void **state)
@@ -210,7 +212,7 @@ static void every_key_is_read(void **state)
                                    "port : 0x1F90\n"
                                    "framing = \"ra\" \"w\";\n"
                                    "max_record = 64; priority = \"debug\"\n"
-                                   "receipt = False;\n"
+                                   "receipt = False; flush_timeout = 31536000;\n"
                                    "output = \"export\";\n"
                                    "sessions :\n"
                                    "{\n"
@@ -221,22 +223,48 @@ static void every_key_is_read(void **state)
                                    "    buffer_memory = 1099511627776L;\n"
                                    "};\n"),
                      0);
-    assert_string_equal(c.listener.host, "2001:db8::1");
-    assert_int_equal(c.listener.port, 8080);
-    assert_int_equal(c.listener.framing, FRAMING_RAW);
-    assert_int_equal(c.listener.max_record, 64);
-    assert_int_equal(c.listener.priority, LOG_DEBUG);
-    assert_false(c.listener.receipt);
-    assert_int_equal(c.output, OUTPUT_EXPORT);
-    assert_int_equal(c.listener.sessions_max, 1);
-    assert_int_equal(c.listener.sessions_max_per_address, 1000000);
-    assert_int_equal(c.listener.idle_timeout, 31536000);
-    assert_int_equal(c.stop_timeout, 0);
-    assert_true(c.buffer_memory == UINT64_C(1) << 40);
+    assert_string_equal(c.listeners[0].address.host, "2001:db8::1");
+    assert_int_equal(c.listeners[0].address.port, 8080);
+    assert_int_equal(c.listeners[0].settings.framing, FRAMING_RAW);
+    assert_int_equal(c.listeners[0].settings.max_record, 64);
+    assert_int_equal(c.listeners[0].settings.priority, LOG_DEBUG);
+    assert_false(c.listeners[0].settings.receipt);
+    assert_int_equal(c.listeners[0].settings.flush_timeout, 31536000);
+    assert_int_equal(c.service.output, OUTPUT_EXPORT);
+    assert_int_equal(c.listeners[0].settings.sessions_max, 1);
+    assert_int_equal(c.listeners[0].settings.sessions_max_per_address, 1000000);
+    assert_int_equal(c.listeners[0].settings.idle_timeout, 31536000);
+    assert_int_equal(c.service.stop_timeout, 0);
+    assert_true(c.service.buffer_memory == UINT64_C(1) << 40);
     snprintf(origin, sizeof(origin), "%s:1: host", conf);
-    assert_string_equal(c.listener.host_origin, origin);
+    assert_string_equal(c.listeners[0].origin.host, origin);
     snprintf(origin, sizeof(origin), "%s:2: port", conf);
-    assert_string_equal(c.listener.port_origin, origin);
+    assert_string_equal(c.listeners[0].origin.port, origin);
+}
+
+static void long_origins_keep_their_end(void **state)
+{
+    char name[200], path[CONFIG_ORIGIN_MAX + sizeof(name)];
+    struct config c;
+    size_t length;
+
+    (void)state;
+    memset(name, 'd', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    snprintf(path, sizeof(path), "%s", directory);
+    for (int i = 0; i < 2; i++) {
+        length = strlen(path);
+        snprintf(path + length, sizeof(path) - length, "/%s", name);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    length = strlen(path);
+    snprintf(path + length, sizeof(path) - length, "/%s", name);
+    write_text("netd.conf", "port = 7;");
+    assert_int_equal(link(conf, path), 0);
+    assert_int_equal(load(&c, &(struct config_input){.file = path}), 0);
+    assert_int_equal(strlen(c.listeners[0].origin.port), CONFIG_ORIGIN_MAX - 1);
+    assert_int_equal(strncmp(c.listeners[0].origin.port, "...ddd", 6), 0);
+    assert_non_null(strstr(c.listeners[0].origin.port, "ddd:1: port"));
 }
 
 static void every_choice_is_known(void **state)
@@ -259,9 +287,9 @@ static void every_choice_is_known(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         assert_int_equal(load_text(&c, rows[i].text), 0);
-        assert_int_equal(c.listener.framing, rows[i].framing);
-        assert_int_equal(c.listener.priority, rows[i].priority);
-        assert_int_equal(c.output, rows[i].output);
+        assert_int_equal(c.listeners[0].settings.framing, rows[i].framing);
+        assert_int_equal(c.listeners[0].settings.priority, rows[i].priority);
+        assert_int_equal(c.service.output, rows[i].output);
     }
 }
 
@@ -274,6 +302,7 @@ static void limits_of_numbers(void **state)
     } rows[] = {
         {"port = %s;", "port", 0, 65535},
         {"max_record = %s;", "max_record", 64, 131072},
+        {"flush_timeout = %s;", "flush_timeout", 0, 31536000},
         {"sessions : { max = %s; };", "sessions.max", 1, 1000000},
         {"sessions = { max_per_address = %s; }", "sessions.max_per_address", 0, 1000000},
         {"sessions = { idle_timeout = %s; }", "sessions.idle_timeout", 0, 31536000},
@@ -356,16 +385,16 @@ static void integers_do_not_wrap(void **state)
         check_text_error(rows[i].text, rows[i].rest);
 
     assert_int_equal(load_text(&c, "sessions = { buffer_memory = 2147483647; }"), 0);
-    assert_true(c.buffer_memory == 2147483647);
+    assert_true(c.service.buffer_memory == 2147483647);
     assert_int_equal(load_text(&c, "sessions = { buffer_memory = 4294967296L; }"), 0);
-    assert_true(c.buffer_memory == 4294967296);
+    assert_true(c.service.buffer_memory == 4294967296);
     assert_int_equal(load_text(&c, "sessions = { buffer_memory = 0x100000000LL; }"), 0);
-    assert_true(c.buffer_memory == 4294967296);
+    assert_true(c.service.buffer_memory == 4294967296);
     /* No number here. */
     assert_int_equal(load_text(&c, "# 4294967296 010\n/* 99999999999999999999 */ host = \"010\" "
                                    "/* 4294967296 */\n// 4294967296"),
                      0);
-    assert_string_equal(c.listener.host, "010");
+    assert_string_equal(c.listeners[0].address.host, "010");
 }
 
 static void wrong_types(void **state)
@@ -556,17 +585,17 @@ static void includes_are_read(void **state)
              directory);
     if (load_text(&c, text) != 0)
         fail_msg("%s", error);
-    assert_int_equal(c.listener.port, 4000);
-    assert_int_equal(c.listener.sessions_max, 7);
-    assert_int_equal(c.listener.framing, FRAMING_RAW);
+    assert_int_equal(c.listeners[0].address.port, 4000);
+    assert_int_equal(c.listeners[0].settings.sessions_max, 7);
+    assert_int_equal(c.listeners[0].settings.framing, FRAMING_RAW);
     snprintf(origin, sizeof(origin), "%s/conf.d/port:2: port", directory);
-    assert_string_equal(c.listener.port_origin, origin);
+    assert_string_equal(c.listeners[0].origin.port, origin);
     snprintf(origin, sizeof(origin), "%s:1: host", conf);
-    assert_string_equal(c.listener.host_origin, origin);
+    assert_string_equal(c.listeners[0].origin.host, origin);
 
     write_text("a\"b\\c", "port = 5;");
     assert_int_equal(load_text(&c, "@include \"a\\\"b\\\\c\""), 0);
-    assert_int_equal(c.listener.port, 5);
+    assert_int_equal(c.listeners[0].address.port, 5);
 }
 
 static void configuration_in_the_working_directory(void **state)
@@ -580,8 +609,8 @@ static void configuration_in_the_working_directory(void **state)
     assert_non_null(getcwd(before, sizeof(before)));
     assert_int_equal(chdir(directory), 0);
     assert_int_equal(load(&c, &(struct config_input){.file = "netd.conf"}), 0);
-    assert_int_equal(c.listener.port, 6);
-    assert_string_equal(c.listener.port_origin, "other:1: port");
+    assert_int_equal(c.listeners[0].address.port, 6);
+    assert_string_equal(c.listeners[0].origin.port, "other:1: port");
     write_text("other", "\n\nport = 70000;");
     check_error(&(struct config_input){.file = "netd.conf"}, -EINVAL, "",
                 "other:3: port: 70000 is not between 0 and 65535");
@@ -884,7 +913,7 @@ static void hosts_said_outside_the_file(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         input.env_host = good[i];
         assert_int_equal(load(&c, &input), 0);
-        assert_string_equal(c.listener.host, good[i]);
+        assert_string_equal(c.listeners[0].address.host, good[i]);
     }
     memset(long_host, 'a', sizeof(long_host) - 1);
     input.env_host = long_host;
@@ -893,7 +922,7 @@ static void hosts_said_outside_the_file(void **state)
     check_error(&input, -EINVAL, "SERVER_HOST: ", "is longer than 255 bytes");
     long_host[HOST_MAX] = '\0';
     assert_int_equal(load(&c, &input), 0);
-    assert_string_equal(c.listener.host, long_host);
+    assert_string_equal(c.listeners[0].address.host, long_host);
 }
 
 static void bad_output_option(void **state)
@@ -915,36 +944,36 @@ static void later_sources_win(void **state)
     (void)state;
     write_text("netd.conf", "host = \"192.0.2.1\"; port = 1; output = \"text\";");
     assert_int_equal(load(&c, &input), 0);
-    assert_string_equal(c.listener.host, "192.0.2.1");
-    assert_int_equal(c.listener.port, 1);
-    assert_int_equal(c.output, OUTPUT_TEXT);
+    assert_string_equal(c.listeners[0].address.host, "192.0.2.1");
+    assert_int_equal(c.listeners[0].address.port, 1);
+    assert_int_equal(c.service.output, OUTPUT_TEXT);
     snprintf(origin, sizeof(origin), "%s:1: port", conf);
-    assert_string_equal(c.listener.port_origin, origin);
+    assert_string_equal(c.listeners[0].origin.port, origin);
 
     input.env_host = "192.0.2.2";
     input.env_port = "2";
     assert_int_equal(load(&c, &input), 0);
-    assert_string_equal(c.listener.host, "192.0.2.2");
-    assert_int_equal(c.listener.port, 2);
-    assert_string_equal(c.listener.host_origin, "SERVER_HOST");
-    assert_string_equal(c.listener.port_origin, "SERVER_PORT");
+    assert_string_equal(c.listeners[0].address.host, "192.0.2.2");
+    assert_int_equal(c.listeners[0].address.port, 2);
+    assert_string_equal(c.listeners[0].origin.host, "SERVER_HOST");
+    assert_string_equal(c.listeners[0].origin.port, "SERVER_PORT");
 
     input.option_port = "3";
     assert_int_equal(load(&c, &input), 0);
-    assert_string_equal(c.listener.host, "192.0.2.2");
-    assert_int_equal(c.listener.port, 3);
-    assert_string_equal(c.listener.host_origin, "SERVER_HOST");
-    assert_string_equal(c.listener.port_origin, "--port");
+    assert_string_equal(c.listeners[0].address.host, "192.0.2.2");
+    assert_int_equal(c.listeners[0].address.port, 3);
+    assert_string_equal(c.listeners[0].origin.host, "SERVER_HOST");
+    assert_string_equal(c.listeners[0].origin.port, "--port");
 
     input.option_host = "*";
     input.option_port = "0";
     input.option_output = "export";
     assert_int_equal(load(&c, &input), 0);
-    assert_string_equal(c.listener.host, "*");
-    assert_int_equal(c.listener.port, 0);
-    assert_int_equal(c.output, OUTPUT_EXPORT);
-    assert_string_equal(c.listener.host_origin, "--host");
-    assert_string_equal(c.listener.port_origin, "--port");
+    assert_string_equal(c.listeners[0].address.host, "*");
+    assert_int_equal(c.listeners[0].address.port, 0);
+    assert_int_equal(c.service.output, OUTPUT_EXPORT);
+    assert_string_equal(c.listeners[0].origin.host, "--host");
+    assert_string_equal(c.listeners[0].origin.port, "--port");
 }
 
 static void overridden_values_must_be_good(void **state)
@@ -1082,6 +1111,7 @@ int main(void)
         TEST(sample_file_holds_the_defaults),
         TEST(every_key_is_read),
         TEST(every_choice_is_known),
+        TEST(long_origins_keep_their_end),
         TEST(limits_of_numbers),
         TEST(integers_do_not_wrap),
         TEST(wrong_types),

@@ -25,14 +25,16 @@
 #define PASSED 100
 
 static struct table table;
-static struct listener_config settings;
+static struct listener_config config;
 static char error[LISTENER_ERROR_MAX];
 
 static int setup(void **state)
 {
     (void)state;
-    settings = (struct listener_config){
-        .host = "127.0.0.1", .max_record = 4096, .priority = LOG_INFO, .sessions_max = 8};
+    config = (struct listener_config){
+        .address = {.host = "127.0.0.1"},
+        .settings = {.max_record = 4096, .priority = LOG_INFO, .sessions_max = 8},
+    };
     error[0] = '\0';
     return table_create(&table, 8);
 }
@@ -110,7 +112,7 @@ static void listener_listens(void **state)
     int client, fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(open_listeners(), 1);
     assert_true(l->fd >= 0);
     assert_int_equal(l->requested.port, 0);
@@ -148,10 +150,10 @@ static void same_address_stays_open(void **state)
     int fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     fd = l->fd;
-    settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    config.settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(l->fd, fd);
     assert_int_equal(l->settings.max_record, 8192);
     assert_int_equal(open_listeners(), 1);
@@ -162,18 +164,18 @@ static void other_address_is_opened_before_the_old_one_goes(void **state)
     struct table_listener *all = table.header->listeners;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
-    snprintf(settings.host, sizeof(settings.host), "127.0.0.2");
-    settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    snprintf(config.address.host, sizeof(config.address.host), "127.0.0.2");
+    config.settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(open_listeners(), 2);
     assert_true(all[0].closing);
     assert_int_equal(all[0].settings.max_record, 4096); /* its clients keep theirs */
     assert_false(all[1].closing);
     assert_int_equal(all[1].settings.max_record, 8192);
     /* Back again before anybody closed it: it is on its way out, a new one comes. */
-    snprintf(settings.host, sizeof(settings.host), "127.0.0.1");
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    snprintf(config.address.host, sizeof(config.address.host), "127.0.0.1");
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(open_listeners(), 3);
     assert_true(all[0].closing && all[1].closing && !all[2].closing);
 }
@@ -187,20 +189,20 @@ static void every_address_and_one_share_the_port(void **state)
     int client, fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
-    settings.port = all[0].bound.port;
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    config.address.port = all[0].bound.port;
     close_fd(&all[0].fd);
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
-    snprintf(settings.host, sizeof(settings.host), "*");
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    snprintf(config.address.host, sizeof(config.address.host), "*");
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(open_listeners(), 2);
     assert_true(all[0].closing);
-    assert_int_equal(all[1].bound.port, settings.port);
+    assert_int_equal(all[1].bound.port, config.address.port);
     assert_int_equal(get_option(all[0].fd, SOL_SOCKET, SO_REUSEPORT), 0);
     assert_int_equal(get_option(all[1].fd, SOL_SOCKET, SO_REUSEPORT), 0);
     close_fd(&all[0].fd);
 
-    client = connect_to("127.0.0.1", settings.port);
+    client = connect_to("127.0.0.1", config.address.port);
     fd = accept_at(&all[1], &peer);
     assert_true(fd >= 0);
     endpoint_address(&peer, text);
@@ -209,7 +211,7 @@ static void every_address_and_one_share_the_port(void **state)
     close(fd);
     if (!have_ipv6())
         return;
-    client = connect_to("::1", settings.port);
+    client = connect_to("::1", config.address.port);
     fd = accept_at(&all[1], &peer);
     assert_true(fd >= 0);
     endpoint_address(&peer, text);
@@ -223,13 +225,13 @@ static void ipv6_alone_is_ipv6_alone(void **state)
     (void)state;
     if (!have_ipv6())
         skip();
-    snprintf(settings.host, sizeof(settings.host), "[::1]");
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    snprintf(config.address.host, sizeof(config.address.host), "[::1]");
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(get_option(table.header->listeners[0].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
     assert_int_equal(table.header->listeners[0].bound.family, AF_INET6);
     /* For every address the kernel would have both. */
-    snprintf(settings.host, sizeof(settings.host), "::");
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    snprintf(config.address.host, sizeof(config.address.host), "::");
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(get_option(table.header->listeners[1].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
 }
 
@@ -242,8 +244,8 @@ static void a_mapped_address_is_ipv4(void **state)
     (void)state;
     if (!have_ipv6())
         skip();
-    snprintf(settings.host, sizeof(settings.host), "::ffff:127.0.0.1");
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    snprintf(config.address.host, sizeof(config.address.host), "::ffff:127.0.0.1");
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(l->bound.family, AF_INET);
     client = connect_to("127.0.0.1", l->bound.port);
     fd = accept_at(l, &peer);
@@ -253,7 +255,7 @@ static void a_mapped_address_is_ipv4(void **state)
     close(fd);
     /* It is the one that is open. */
     fd = l->fd;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(l->fd, fd);
     assert_false(l->closing);
 }
@@ -264,32 +266,33 @@ static void errors_name_the_thing(void **state)
     char expected[LISTENER_ERROR_MAX];
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     taken = table.header->listeners[0];
     table.header->listeners[0] = (struct table_listener){.fd = -1}; /* somebody else's */
     before = table.header->listeners[0];
 
-    settings.port = taken.bound.port;
-    assert_int_equal(listeners_configure(&table, &settings, error), -EADDRINUSE);
+    config.address.port = taken.bound.port;
+    assert_int_equal(listeners_configure(&table, &config, error), -EADDRINUSE);
     snprintf(expected, sizeof(expected), "cannot listen on 127.0.0.1:%u: Address already in use",
              taken.bound.port);
     assert_string_equal(error, expected);
-    snprintf(settings.port_origin, sizeof(settings.port_origin), "SERVER_PORT");
-    snprintf(settings.host_origin, sizeof(settings.host_origin), "netd.conf:7: host");
-    assert_int_equal(listeners_configure(&table, &settings, error), -EADDRINUSE);
+    snprintf(config.origin.port, sizeof(config.origin.port), "SERVER_PORT");
+    snprintf(config.origin.host, sizeof(config.origin.host), "netd.conf:7: host");
+    assert_int_equal(listeners_configure(&table, &config, error), -EADDRINUSE);
     assert_non_null(strstr(error, "SERVER_PORT: cannot listen on 127.0.0.1:"));
 
-    snprintf(settings.host, sizeof(settings.host), "192.0.2.1"); /* TEST-NET-1: nobody has it */
-    settings.port = 1;
-    assert_int_equal(listeners_configure(&table, &settings, error), -EADDRNOTAVAIL);
+    snprintf(config.address.host, sizeof(config.address.host),
+             "192.0.2.1"); /* TEST-NET-1: nobody has it */
+    config.address.port = 1;
+    assert_int_equal(listeners_configure(&table, &config, error), -EADDRNOTAVAIL);
     assert_string_equal(error, "netd.conf:7: host: cannot listen on 192.0.2.1:1: "
                                "Cannot assign requested address");
-    snprintf(settings.host, sizeof(settings.host), "[::1");
-    assert_int_equal(listeners_configure(&table, &settings, error), -EINVAL);
+    snprintf(config.address.host, sizeof(config.address.host), "[::1");
+    assert_int_equal(listeners_configure(&table, &config, error), -EINVAL);
     assert_non_null(strstr(error, "netd.conf:7: host: cannot resolve '[::1': "));
-    assert_int_equal(listeners_check(&settings, error), -EINVAL);
-    snprintf(settings.host, sizeof(settings.host), "192.0.2.1");
-    assert_int_equal(listeners_check(&settings, error), 0); /* whether it is here is not asked */
+    assert_int_equal(listeners_check(&config, error), -EINVAL);
+    snprintf(config.address.host, sizeof(config.address.host), "192.0.2.1");
+    assert_int_equal(listeners_check(&config, error), 0); /* whether it is here is not asked */
 
     assert_int_equal(open_listeners(), 0);
     assert_memory_equal(&table.header->listeners[0], &before, sizeof(before));
@@ -303,19 +306,19 @@ static void numbers_stay_while_sessions_name_them(void **state)
 
     (void)state;
     assert_int_equal(table_attach(&table), 0);
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     s = table_take(&table);
     assert_non_null(s);
     s->listener = 0;
     table_publish(s, SESSION_OPEN);
     close_fd(&table.header->listeners[0].fd);
-    settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    config.settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_true(table.header->listeners[1].fd >= 0);
     assert_int_equal(table.header->listeners[0].settings.max_record, 4096);
     table_free(&table, s);
     close_fd(&table.header->listeners[1].fd);
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_true(table.header->listeners[0].fd >= 0);
 }
 
@@ -323,11 +326,11 @@ static void numbers_come_to_an_end(void **state)
 {
     (void)state;
     for (int i = 0; i < LISTENERS_MAX; i++) {
-        snprintf(settings.host, sizeof(settings.host), "127.0.0.%d", i + 1);
-        assert_int_equal(listeners_configure(&table, &settings, error), 0);
+        snprintf(config.address.host, sizeof(config.address.host), "127.0.0.%d", i + 1);
+        assert_int_equal(listeners_configure(&table, &config, error), 0);
     }
-    snprintf(settings.host, sizeof(settings.host), "127.0.1.1");
-    assert_int_equal(listeners_configure(&table, &settings, error), -ENOSPC);
+    snprintf(config.address.host, sizeof(config.address.host), "127.0.1.1");
+    assert_int_equal(listeners_configure(&table, &config, error), -ENOSPC);
     assert_non_null(strstr(error, "cannot listen on 127.0.1.1:0: No space left"));
     assert_false(table.header->listeners[LISTENERS_MAX - 1].closing);
 }
@@ -371,7 +374,7 @@ static void passed_sockets_are_adopted(void **state)
     snprintf(path, sizeof(path), "@netd-test-%d\n\x7f", (int)getpid());
     pass_tcp(0);
     pass_unix(1, path, SOCK_STREAM, true);
-    assert_int_equal(listeners_adopt(&table, PASSED, 2, &settings, error), 0);
+    assert_int_equal(listeners_adopt(&table, PASSED, 2, &config, error), 0);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(all[i].fd, PASSED + i);
         assert_true(all[i].passed);
@@ -388,8 +391,8 @@ static void passed_sockets_are_adopted(void **state)
     assert_string_equal(text, path);
 
     /* The settings are for them, the address is not. */
-    settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    config.settings.max_record = 8192;
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     assert_int_equal(open_listeners(), 2);
     assert_int_equal(all[0].settings.max_record, 8192);
     assert_false(all[0].closing || all[1].closing);
@@ -404,7 +407,7 @@ static void paths_may_be_as_long_as_they_can(void **state)
     path[0] = '@';
     path[108] = '\0';
     pass_unix(0, path, SOCK_STREAM, true);
-    assert_int_equal(listeners_adopt(&table, PASSED, 1, &settings, error), 0);
+    assert_int_equal(listeners_adopt(&table, PASSED, 1, &config, error), 0);
     path[107] = '\0';
     assert_string_equal(table.header->listeners[0].path, path);
 }
@@ -442,11 +445,11 @@ static void other_descriptors_are_refused(void **state)
         case 5:
             break; /* closed */
         }
-        assert_int_equal(listeners_adopt(&table, PASSED, 2, &settings, error), -EINVAL);
+        assert_int_equal(listeners_adopt(&table, PASSED, 2, &config, error), -EINVAL);
         assert_string_equal(error, expected);
         close(PASSED + 1);
     }
-    assert_int_equal(listeners_adopt(&table, PASSED, LISTENERS_MAX + 1, &settings, error), -EINVAL);
+    assert_int_equal(listeners_adopt(&table, PASSED, LISTENERS_MAX + 1, &config, error), -EINVAL);
     assert_string_equal(error, "LISTEN_FDS: 17 passed sockets are more than 16");
 }
 
@@ -456,18 +459,18 @@ static void matching_is_by_address_and_port(void **state)
     uint16_t port;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
-    port = settings.port = l->bound.port;
-    assert_true(listener_matches(l, &settings));
-    settings.port++;
-    assert_false(listener_matches(l, &settings));
-    settings.port = port;
-    snprintf(settings.host, sizeof(settings.host), "127.0.0.2");
-    assert_false(listener_matches(l, &settings));
-    snprintf(settings.host, sizeof(settings.host), "*");
-    assert_true(listener_matches(l, &settings));
-    snprintf(settings.host, sizeof(settings.host), "[::1");
-    assert_false(listener_matches(l, &settings));
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    port = config.address.port = l->bound.port;
+    assert_true(listener_matches(l, &config));
+    config.address.port++;
+    assert_false(listener_matches(l, &config));
+    config.address.port = port;
+    snprintf(config.address.host, sizeof(config.address.host), "127.0.0.2");
+    assert_false(listener_matches(l, &config));
+    snprintf(config.address.host, sizeof(config.address.host), "*");
+    assert_true(listener_matches(l, &config));
+    snprintf(config.address.host, sizeof(config.address.host), "[::1");
+    assert_false(listener_matches(l, &config));
 }
 
 /* --- Accepting --- */
@@ -481,7 +484,7 @@ static void accept_errors_are_told_apart(void **state)
     int client, fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &settings, error), 0);
+    assert_int_equal(listeners_configure(&table, &config, error), 0);
     client = connect_to("127.0.0.1", l->bound.port);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     limit = before;

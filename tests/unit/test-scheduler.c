@@ -43,7 +43,7 @@ static struct {
     size_t stories_count;
 } rig;
 
-static struct listener_config settings;
+static struct listener_config config;
 
 static int setup(void **state)
 {
@@ -53,16 +53,18 @@ static int setup(void **state)
     memset(&rig, 0, sizeof(rig));
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         rig.fds[i] = -1;
-    settings = (struct listener_config){.host = "127.0.0.1",
-                                        .max_record = MAX_RECORD_HIGH,
-                                        .priority = LOG_INFO,
-                                        .receipt = true,
-                                        .sessions_max = CLIENTS_MAX};
+    config = (struct listener_config){
+        .address = {.host = "127.0.0.1"},
+        .settings = {.max_record = MAX_RECORD_HIGH,
+                     .priority = LOG_INFO,
+                     .receipt = true,
+                     .sessions_max = CLIENTS_MAX},
+    };
     sink_init(&rig.sink);
     sink_open(&rig.sink);
     assert_int_equal(table_create(&rig.table, CLIENTS_MAX), 0);
-    assert_int_equal(listeners_configure(&rig.table, &settings, error), 0);
-    rig.table.header->config.buffer_memory = CLIENTS_MAX * REGION_SIZE;
+    assert_int_equal(listeners_configure(&rig.table, &config, error), 0);
+    rig.table.header->settings.buffer_memory = CLIENTS_MAX * REGION_SIZE;
     assert_int_equal(table_attach(&rig.table), 0);
     rig.clients = calloc(1, sizeof(*rig.clients));
     assert_non_null(rig.clients);
@@ -226,7 +228,7 @@ static void journal_takes_all(void)
 
 static bool is_within_memory(void)
 {
-    return rig.table.resident_bytes <= rig.table.header->config.buffer_memory;
+    return rig.table.resident_bytes <= rig.table.header->settings.buffer_memory;
 }
 
 /* --- Memory --- */
@@ -238,7 +240,7 @@ static void longest_records_are_cut(void **state)
 
     (void)state;
     memset(data, 'x', sizeof(data));
-    rig.table.header->config.buffer_memory = 16 * PAGE;
+    rig.table.header->settings.buffer_memory = 16 * PAGE;
     for (size_t i = 0; i < 3; i++)
         client_comes(i);
     settle();
@@ -267,7 +269,7 @@ static void whole_records_are_logged_before_cuts(void **state)
 
     (void)state;
     memset(data, '\n', sizeof(data));
-    rig.table.header->config.buffer_memory = 0;
+    rig.table.header->settings.buffer_memory = 0;
     client_comes(0);
     settle();
     client_sends(0, data, sizeof(data));
@@ -285,7 +287,7 @@ static void memory_is_no_way_past_the_queue(void **state)
 
     (void)state;
     memset(data, '\n', sizeof(data));
-    rig.table.header->config.buffer_memory = 4 * sizeof(data);
+    rig.table.header->settings.buffer_memory = 4 * sizeof(data);
     for (size_t i = 0; i < 8; i++)
         client_comes(i);
     settle();
@@ -299,14 +301,15 @@ static void memory_is_no_way_past_the_queue(void **state)
     }
     assert_int_equal(rig.table.sessions[7].records, 1);
     assert_in_range(rig.table.header->records_total, 1, (size_t)8 * 9 * TURN_RECORDS);
-    assert_in_range(rig.table.resident_bytes, 1, rig.table.header->config.buffer_memory + 8 * PAGE);
+    assert_in_range(rig.table.resident_bytes, 1,
+                    rig.table.header->settings.buffer_memory + 8 * PAGE);
 }
 
 /* What may be half a line end cannot be logged, and takes its page whatever the limit is. */
 static void half_a_line_end_stays(void **state)
 {
     (void)state;
-    rig.table.header->config.buffer_memory = 0;
+    rig.table.header->settings.buffer_memory = 0;
     client_comes(0);
     settle();
     client_sends(0, "one\r", 4);
@@ -328,7 +331,7 @@ static void half_a_line_end_keeps_one_page(void **state)
     (void)state;
     memset(data, 'x', sizeof(data));
     data[sizeof(data) - 1] = '\r';
-    rig.table.header->config.buffer_memory = 2 * PAGE;
+    rig.table.header->settings.buffer_memory = 2 * PAGE;
     for (size_t i = 0; i < 2; i++) {
         client_comes(i);
         client_sends(i, data, sizeof(data));
@@ -353,7 +356,7 @@ static void cuts_wait_for_the_journal(void **state)
     memset(data, 'x', sizeof(data));
     client_comes(0);
     settle();
-    rig.table.header->config.buffer_memory = 0;
+    rig.table.header->settings.buffer_memory = 0;
     sink_close(&rig.sink);
     client_sends(0, data, sizeof(data));
     assert_true(scheduler_is_blocked(rig.clients));
@@ -904,14 +907,14 @@ static void worker_does_anything(void)
 /* Whatever happens, and in whatever order: each session has a turn or is watched until it ends. */
 static void nobody_is_forgotten(void **state)
 {
-    struct listener_config *own = &rig.table.header->listeners[0].settings;
+    struct listener_settings *own = &rig.table.header->listeners[0].settings;
     const size_t clients = 12;
 
     (void)state;
     own->sessions_max = 8;
     own->idle_timeout = (uint32_t)random_below(2);
     own->framing = random_below(2) ? FRAMING_LINE : FRAMING_RAW;
-    rig.table.header->config.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
+    rig.table.header->settings.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
     for (int n = random_rounds(10000); n > 0; n--) {
         if (random_below(3) == 0)
             client_does_anything(random_below(clients));

@@ -37,17 +37,17 @@ static struct {
     uint8_t *last_bytes;
 } rig;
 
-static struct listener_config settings;
+static struct listener_settings settings;
 
 static int setup(void **state)
 {
     (void)state;
     memset(&rig, 0, sizeof(rig));
-    settings = (struct listener_config){.max_record = 4096,
-                                        .framing = FRAMING_LINE,
-                                        .priority = LOG_INFO,
-                                        .receipt = true,
-                                        .sessions_max = 4};
+    settings = (struct listener_settings){.max_record = 4096,
+                                          .framing = FRAMING_LINE,
+                                          .priority = LOG_INFO,
+                                          .receipt = true,
+                                          .sessions_max = 4};
     sink_init(&rig.sink);
     sink_open(&rig.sink);
     assert_int_equal(table_create(&rig.table, 4), 0);

@@ -23,7 +23,7 @@
 
 static struct table table;
 
-static const struct listener_config settings = {
+static const struct listener_settings settings = {
     .max_record = 4096, .framing = FRAMING_LINE, .priority = LOG_INFO, .sessions_max = CAPACITY};
 
 /* A socket that listens somewhere on the loopback. */

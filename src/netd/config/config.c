@@ -15,8 +15,8 @@
 #define SHOWN       "%.40s%s"
 #define SHOW(value) (value), strlen(value) > 40 ? "..." : ""
 
-/* Room for where a value was said: "/etc/netd/netd.conf:7: host". */
-#define WHERE_MAX sizeof(((struct listener_config *)0)->host_origin)
+/* Room for where a value was written: "/etc/netd/netd.conf:7: host". */
+#define WHERE_MAX (PATH_MAX + 32)
 
 /* A string that a key may have, and what it means. */
 struct choice {
@@ -57,35 +57,51 @@ struct key {
 enum { KEY_PORT, KEY_OUTPUT };
 
 static const struct key keys[] = {
-    [KEY_PORT] = {NUMBER("port", listener.port, 0, UINT16_MAX)},
-    [KEY_OUTPUT] = {CHOICE("output", output, outputs)},
-    {HOST("host", listener.host)},
-    {CHOICE("framing", listener.framing, framings)},
-    {NUMBER("max_record", listener.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH)},
-    {CHOICE("priority", listener.priority, priorities)},
-    {BOOLEAN("receipt", listener.receipt)},
+    [KEY_PORT] = {NUMBER("port", listeners[0].address.port, 0, UINT16_MAX)},
+    [KEY_OUTPUT] = {CHOICE("output", service.output, outputs)},
+    {HOST("host", listeners[0].address.host)},
+    {CHOICE("framing", listeners[0].settings.framing, framings)},
+    {NUMBER("max_record", listeners[0].settings.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH)},
+    {CHOICE("priority", listeners[0].settings.priority, priorities)},
+    {BOOLEAN("receipt", listeners[0].settings.receipt)},
+    {NUMBER("flush_timeout", listeners[0].settings.flush_timeout, 0, SECONDS_HIGH)},
     {GROUP("sessions")},
-    {NUMBER("sessions.max", listener.sessions_max, 1, SESSIONS_MAX_HIGH)},
-    {NUMBER("sessions.max_per_address", listener.sessions_max_per_address, 0, SESSIONS_MAX_HIGH)},
-    {NUMBER("sessions.idle_timeout", listener.idle_timeout, 0, SECONDS_HIGH)},
-    {NUMBER("sessions.stop_timeout", stop_timeout, 0, SECONDS_HIGH)},
-    {NUMBER("sessions.buffer_memory", buffer_memory, BUFFER_MEMORY_LOW, BUFFER_MEMORY_HIGH)},
+    {NUMBER("sessions.max", listeners[0].settings.sessions_max, 1, SESSIONS_MAX_HIGH)},
+    {NUMBER("sessions.max_per_address", listeners[0].settings.sessions_max_per_address, 0,
+            SESSIONS_MAX_HIGH)},
+    {NUMBER("sessions.idle_timeout", listeners[0].settings.idle_timeout, 0, SECONDS_HIGH)},
+    {NUMBER("sessions.stop_timeout", service.stop_timeout, 0, SECONDS_HIGH)},
+    {NUMBER("sessions.buffer_memory", service.buffer_memory, BUFFER_MEMORY_LOW,
+            BUFFER_MEMORY_HIGH)},
 };
 
-static const struct config defaults = {
-    .listener =
+static const struct config config_defaults = {
+    .service =
         {
-            .host = DEFAULT_HOST,
-            .port = DEFAULT_PORT,
-            .max_record = 65536,
-            .framing = FRAMING_LINE,
-            .priority = LOG_INFO,
-            .receipt = true,
-            .sessions_max = 10000,
+            .output = OUTPUT_AUTO,
+            .stop_timeout = 5,
+            .buffer_memory = 67108864,
         },
-    .output = OUTPUT_AUTO,
-    .stop_timeout = 5,
-    .buffer_memory = 67108864,
+    .n_listeners = 1,
+    .listeners =
+        {
+            {
+                .settings =
+                    {
+                        .framing = FRAMING_LINE,
+                        .max_record = 65536,
+                        .priority = LOG_INFO,
+                        .receipt = true,
+                        .flush_timeout = 3,
+                        .sessions_max = 10000,
+                    },
+                .address =
+                    {
+                        .host = DEFAULT_HOST,
+                        .port = DEFAULT_PORT,
+                    },
+            },
+        },
 };
 
 /* What all the functions below pass on: the values so far, and where a complaint goes. */
@@ -117,6 +133,16 @@ static void store(struct reader *r, const struct key *key, uint64_t value)
         memcpy(field, &value, sizeof(value));
 }
 
+static void config_set_origin(char origin[static CONFIG_ORIGIN_MAX], const char *where)
+{
+    size_t length = strlen(where);
+
+    if (length < CONFIG_ORIGIN_MAX)
+        memcpy(origin, where, length + 1);
+    else
+        snprintf(origin, CONFIG_ORIGIN_MAX, "...%s", where + length - (CONFIG_ORIGIN_MAX - 4));
+}
+
 static int set_host(struct reader *r, const char *where, const char *text)
 {
     size_t length = strlen(text);
@@ -129,8 +155,8 @@ static int set_host(struct reader *r, const char *where, const char *text)
         if (*p <= ' ' || *p > '~') /* char may be signed: this is all that is not ASCII, too */
             return config_fail(r->error, "%s: '" SHOWN "' has a byte that no address or name has",
                                where, SHOW(text));
-    memcpy(r->config.listener.host, text, length + 1);
-    snprintf(r->config.listener.host_origin, WHERE_MAX, "%s", where);
+    memcpy(r->config.listeners[0].address.host, text, length + 1);
+    config_set_origin(r->config.listeners[0].origin.host, where);
     return 0;
 }
 
@@ -140,8 +166,8 @@ static int set_number(struct reader *r, const struct key *key, const char *where
         return config_fail(r->error, "%s: %" PRIi64 " is not between %" PRIi64 " and %" PRIi64,
                            where, value, key->low, key->high);
     store(r, key, (uint64_t)value);
-    if (key->offset == offsetof(struct config, listener.port))
-        snprintf(r->config.listener.port_origin, WHERE_MAX, "%s", where);
+    if (key->offset == offsetof(struct config, listeners[0].address.port))
+        config_set_origin(r->config.listeners[0].origin.port, where);
     return 0;
 }
 
@@ -344,7 +370,7 @@ static int read_options(struct reader *r, const struct config_input *input)
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX])
 {
-    struct reader r = {.config = defaults, .error = error};
+    struct reader r = {.config = config_defaults, .error = error};
     int result;
 
     /* Options are read first, because wrong usage is said first, and last, because they win. */

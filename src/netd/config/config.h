@@ -8,43 +8,39 @@
 #pragma once
 
 #include "common/address.h"
+#include "netd/config/settings.h"
 
 #include <limits.h>
-#include <stdbool.h>
-#include <stdint.h>
 
-#define MAX_RECORD_LOW     64
-#define MAX_RECORD_HIGH    131072
-#define SESSIONS_MAX_HIGH  1000000
-#define BUFFER_MEMORY_LOW  UINT64_C(65536)
-#define BUFFER_MEMORY_HIGH (UINT64_C(1) << 40)
-#define SECONDS_HIGH       31536000 /* a year, for every key in seconds */
+#define CONFIG_LISTENERS_MAX 64
 
-enum framing { FRAMING_LINE, FRAMING_RAW };
-enum output { OUTPUT_AUTO, OUTPUT_JOURNAL, OUTPUT_TEXT, OUTPUT_EXPORT };
+/* Room for where a value was written; of a longer one the end is kept. */
+#define CONFIG_ORIGIN_MAX 512
 
-/* What belongs to a listener. One is configured today; nothing assumes that there is only one. */
-struct listener_config {
+/* Where to listen. */
+struct listener_address {
     char host[HOST_MAX + 1];
     uint16_t port;
-    uint32_t max_record; /* bytes */
-    enum framing framing;
-    int priority; /* syslog level, LOG_NOTICE to LOG_DEBUG */
-    bool receipt;
-    uint32_t sessions_max;
-    uint32_t sessions_max_per_address; /* 0: no limit */
-    uint32_t idle_timeout;             /* seconds; 0: never */
-    /* Where host and port were said last, for errors that show only at bind: "SERVER_HOST",
-     * "--port", "/etc/netd/netd.conf:7: host", or "" for the built-in default. */
-    char host_origin[PATH_MAX + 32];
-    char port_origin[PATH_MAX + 32];
 };
 
+/* Where the parts of an address were written, for errors that show only when it is resolved or
+ * bound: "SERVER_HOST", "--port", "/etc/netd/netd.conf:7: host", or "" for the built-in default. */
+struct listener_origin {
+    char host[CONFIG_ORIGIN_MAX];
+    char port[CONFIG_ORIGIN_MAX];
+};
+
+struct listener_config {
+    struct listener_settings settings;
+    struct listener_address address;
+    struct listener_origin origin;
+};
+
+/* Plain data, without pointers: it may be copied to another process. */
 struct config {
-    struct listener_config listener;
-    enum output output;
-    uint32_t stop_timeout;  /* seconds */
-    uint64_t buffer_memory; /* bytes */
+    struct service_settings service;
+    uint32_t n_listeners; /* at least 1; today never more */
+    struct listener_config listeners[CONFIG_LISTENERS_MAX];
 };
 
 /* What main found outside the file; NULL where nothing was said. */

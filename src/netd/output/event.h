@@ -13,7 +13,7 @@
 #pragma once
 
 #include "common/address.h"
-#include "netd/config/config.h"
+#include "netd/output/output.h"
 #include "netd/protocol/framing.h"
 
 #include <stdint.h>

@@ -6,11 +6,15 @@
  */
 #pragma once
 
-#include "netd/config/config.h"
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* Limits of max_record, bytes. */
+#define MAX_RECORD_LOW  64
+#define MAX_RECORD_HIGH 131072
+
+enum framing { FRAMING_LINE, FRAMING_RAW };
 
 /* What ended a record: NETD_TERMINATOR of netd.journal-fields(7). */
 enum terminator {

@@ -90,7 +90,7 @@ static void recovery_quarantine(struct table *t)
 
 /* --- What a live worker never leaves --- */
 
-static bool recovery_settings_valid(const struct listener_config *c)
+static bool recovery_settings_valid(const struct listener_settings *c)
 {
     uint8_t receipt;
 

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "common/address.h"
+#include "netd/config/settings.h"
 #include "netd/output/journal.h"
 
 #include <stdbool.h>
@@ -123,7 +124,7 @@ struct transfer {
 
 /* Settings of a session's listener and what surrounds the session, for the calls below. */
 struct session_context {
-    const struct listener_config *settings;
+    const struct listener_settings *settings;
     const char *local_path; /* see struct event_source */
     struct journal *journal;
     uint8_t *region;

@@ -15,8 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Goes up with every change of what a struct below, or in session.h, journal.h or config.h, means.
- * A change of their sizes makes another TABLE_LAYOUT by itself. */
+/* Goes up with every change of what a struct below, or in session.h, journal.h or settings.h,
+ * means. A change of their sizes makes another TABLE_LAYOUT by itself. */
 #define TABLE_VERSION 1
 #define TABLE_MAGIC                                                               \
     UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
@@ -42,7 +42,7 @@ struct table_listener {
     struct endpoint requested; /* as configured; port 0 asks for a free one */
     struct endpoint bound;     /* as the kernel has it */
     char path[108]; /* of an AF_UNIX socket, "@" in front of an abstract name, else empty */
-    struct listener_config settings;
+    struct listener_settings settings;
 };
 
 struct table_header {
@@ -67,8 +67,8 @@ struct table_header {
     struct transfer receive, answer;
     struct batch batch;
 
-    uint32_t output;      /* enum output, decided */
-    struct config config; /* in force; its listener part is the template for new listeners */
+    uint32_t output;                  /* enum output, decided */
+    struct service_settings settings; /* in force */
     struct table_listener listeners[LISTENERS_MAX];
 };
 

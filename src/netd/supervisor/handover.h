@@ -7,6 +7,7 @@
 
 #include "netd/session/table.h"
 
+#include <limits.h>
 #include <sys/types.h>
 
 /* Exit status of "netd -t" for a reload: all is well, but its session table has another layout. */

@@ -147,7 +147,7 @@ static void supervisor_exec(struct supervisor *s)
 
 static void supervisor_stop(struct supervisor *s)
 {
-    uint64_t timeout = s->table.header->config.stop_timeout * USEC_PER_SEC + STOP_EXTRA_USEC;
+    uint64_t timeout = s->table.header->settings.stop_timeout * USEC_PER_SEC + STOP_EXTRA_USEC;
 
     if (s->stopping)
         return;
@@ -253,21 +253,21 @@ static enum output supervisor_decide_output(enum output configured)
 
 static uint32_t supervisor_capacity(const struct config *config)
 {
-    return config->listener.sessions_max + TABLE_LINGERING;
+    return config->listeners[0].settings.sessions_max + TABLE_LINGERING;
 }
 
 /* Says once where netd listens instead of where the configuration has it. */
 static void supervisor_compare_passed(const struct table_header *h,
-                                      const struct listener_config *settings)
+                                      const struct listener_config *config)
 {
     char address[128];
 
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if (h->listeners[i].fd < 0 || listener_matches(&h->listeners[i], settings))
+        if (h->listeners[i].fd < 0 || listener_matches(&h->listeners[i], config))
             continue;
         listener_format(&h->listeners[i], address);
         log_notice("systemd passed a socket for %s; the configured %s port %u is not used", address,
-                   settings->host, settings->port);
+                   config->address.host, config->address.port);
         return;
     }
 }
@@ -292,18 +292,18 @@ static int supervisor_begin(struct supervisor *s, const struct config *config)
         return EXIT_FAILED;
     }
     if (passed > 0)
-        r = listeners_adopt(&s->table, SD_LISTEN_FDS_START, passed, &config->listener, error);
+        r = listeners_adopt(&s->table, SD_LISTEN_FDS_START, passed, &config->listeners[0], error);
     else
-        r = listeners_configure(&s->table, &config->listener, error);
+        r = listeners_configure(&s->table, &config->listeners[0], error);
     if (r < 0) {
         log_error("%s", error[0] ? error : strerror(-r));
         return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS ? EXIT_FAILED
                                                                              : EXIT_CONFIG;
     }
     if (passed > 0)
-        supervisor_compare_passed(s->table.header, &config->listener);
-    s->table.header->config = *config;
-    s->table.header->output = supervisor_decide_output(config->output);
+        supervisor_compare_passed(s->table.header, &config->listeners[0]);
+    s->table.header->settings = config->service;
+    s->table.header->output = supervisor_decide_output(config->service.output);
     return 0;
 }
 
@@ -321,7 +321,7 @@ static void supervisor_resume(struct supervisor *s, const struct config *config)
     }
     r = table_grow(&s->table, supervisor_capacity(config));
     if (r >= 0)
-        r = listeners_configure(&s->table, &config->listener, error);
+        r = listeners_configure(&s->table, &config->listeners[0], error);
     if (r < 0) {
         log_error("reload failed, the old configuration stays: %s",
                   error[0] ? error : strerror(-r));
@@ -329,9 +329,9 @@ static void supervisor_resume(struct supervisor *s, const struct config *config)
     }
     h = s->table.header;
     /* "auto" was decided at the start: a journal that is away for a moment changes nothing. */
-    if (config->output != OUTPUT_AUTO || h->config.output != OUTPUT_AUTO)
-        h->output = supervisor_decide_output(config->output);
-    h->config = *config;
+    if (config->service.output != OUTPUT_AUTO || h->settings.output != OUTPUT_AUTO)
+        h->output = supervisor_decide_output(config->service.output);
+    h->settings = config->service;
     log_info("reloaded");
 }
 

@@ -26,7 +26,7 @@ static struct session *admission_take_slot(struct scheduler *sched)
 }
 
 static enum session_reason admission_refusal(const struct scheduler *sched,
-                                             const struct listener_config *settings,
+                                             const struct listener_settings *settings,
                                              const struct endpoint *peer)
 {
     if (sched->table->header->open >= settings->sessions_max)
@@ -62,7 +62,7 @@ static bool admission_assign_id(struct session *s, int fd)
 static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
                             const struct endpoint *peer)
 {
-    const struct listener_config *settings = &sched->table->header->listeners[listener].settings;
+    const struct listener_settings *settings = &sched->table->header->listeners[listener].settings;
     enum session_reason refusal = admission_refusal(sched, settings, peer);
     struct session *s = admission_take_slot(sched);
     struct sockaddr_storage sa = {0};

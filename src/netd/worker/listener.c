@@ -205,39 +205,39 @@ static void listener_error(char error[static LISTENER_ERROR_MAX], const char *or
              origin[0] ? ": " : "", what, colon ? "[" : "", host, colon ? "]" : "", port, why);
 }
 
-static int listeners_resolve(const struct listener_config *settings, struct addrinfo **ret,
+static int listeners_resolve(const struct listener_config *config, struct addrinfo **ret,
                              char error[static LISTENER_ERROR_MAX])
 {
     int r;
 
-    r = address_resolve(settings->host, settings->port, true, ret);
+    r = address_resolve(config->address.host, config->address.port, true, ret);
     if (r == 0)
         return 0;
-    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", settings->host_origin,
-             settings->host_origin[0] ? ": " : "", settings->host, gai_strerror(r));
+    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", config->origin.host,
+             config->origin.host[0] ? ": " : "", config->address.host, gai_strerror(r));
     return -EINVAL;
 }
 
-int listeners_check(const struct listener_config *settings, char error[static LISTENER_ERROR_MAX])
+int listeners_check(const struct listener_config *config, char error[static LISTENER_ERROR_MAX])
 {
     struct addrinfo *list = NULL;
     int r;
 
-    r = listeners_resolve(settings, &list, error);
+    r = listeners_resolve(config, &list, error);
     if (r == 0)
         freeaddrinfo(list);
     return r;
 }
 
-/* Has all of SETTINGS' listeners, with a bit in *WANTED for each. */
-static int listeners_bind(struct table *t, const struct listener_config *settings, uint32_t *wanted,
+/* Has all of CONFIG's listeners, with a bit in *WANTED for each. */
+static int listeners_bind(struct table *t, const struct listener_config *config, uint32_t *wanted,
                           char error[static LISTENER_ERROR_MAX])
 {
-    bool any = strcmp(settings->host, "*") == 0, at_host;
+    bool any = strcmp(config->address.host, "*") == 0, at_host;
     struct addrinfo *list = NULL;
     int r, first_error = 0;
 
-    r = listeners_resolve(settings, &list, error);
+    r = listeners_resolve(config, &list, error);
     if (r < 0)
         return r;
     for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
@@ -250,7 +250,7 @@ static int listeners_bind(struct table *t, const struct listener_config *setting
     freeaddrinfo(list);
     if (*wanted == 0 && any && first_error == -EAFNOSUPPORT) {
         /* A machine without IPv6: every address is every IPv4 address. */
-        struct sockaddr_in every = {.sin_family = AF_INET, .sin_port = htons(settings->port)};
+        struct sockaddr_in every = {.sin_family = AF_INET, .sin_port = htons(config->address.port)};
         struct addrinfo ai = {
             .ai_family = AF_INET,
             .ai_addr = (struct sockaddr *)&every,
@@ -266,12 +266,12 @@ static int listeners_bind(struct table *t, const struct listener_config *setting
     if (*wanted != 0)
         return 0;
     at_host = first_error == -EADDRNOTAVAIL || first_error == -EAFNOSUPPORT;
-    listener_error(error, at_host ? settings->host_origin : settings->port_origin, "listen on",
-                   settings->host, settings->port, strerror(-first_error));
+    listener_error(error, at_host ? config->origin.host : config->origin.port, "listen on",
+                   config->address.host, config->address.port, strerror(-first_error));
     return first_error;
 }
 
-int listeners_configure(struct table *t, const struct listener_config *settings,
+int listeners_configure(struct table *t, const struct listener_config *config,
                         char error[static LISTENER_ERROR_MAX])
 {
     struct table_listener *all = t->header->listeners;
@@ -283,13 +283,13 @@ int listeners_configure(struct table *t, const struct listener_config *settings,
         passed |= (uint32_t)(all[i].fd >= 0 && all[i].passed) << i;
     }
     if (passed == 0) {
-        r = listeners_bind(t, settings, &wanted, error);
+        r = listeners_bind(t, config, &wanted, error);
         if (r < 0)
             return r;
     }
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         if ((wanted | passed) & 1u << i)
-            all[i].settings = *settings;
+            all[i].settings = config->settings;
         else if (open & 1u << i)
             all[i].closing = true;
     }
@@ -298,7 +298,7 @@ int listeners_configure(struct table *t, const struct listener_config *settings,
 
 /* --- Passed sockets --- */
 
-int listeners_adopt(struct table *t, int first, int count, const struct listener_config *settings,
+int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
                     char error[static LISTENER_ERROR_MAX])
 {
     if (count > LISTENERS_MAX) {
@@ -307,7 +307,7 @@ int listeners_adopt(struct table *t, int first, int count, const struct listener
         return -EINVAL;
     }
     for (int i = 0; i < count; i++) {
-        struct table_listener l = {.passed = true, .settings = *settings};
+        struct table_listener l = {.passed = true, .settings = config->settings};
         int fd = first + i, r;
 
         r = sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1);
@@ -329,12 +329,12 @@ int listeners_adopt(struct table *t, int first, int count, const struct listener
     return 0;
 }
 
-bool listener_matches(const struct table_listener *l, const struct listener_config *settings)
+bool listener_matches(const struct table_listener *l, const struct listener_config *config)
 {
-    bool any = strcmp(settings->host, "*") == 0, found = false;
+    bool any = strcmp(config->address.host, "*") == 0, found = false;
     struct addrinfo *list = NULL;
 
-    if (address_resolve(settings->host, settings->port, true, &list) != 0)
+    if (address_resolve(config->address.host, config->address.port, true, &list) != 0)
         return false;
     for (const struct addrinfo *ai = list; ai && !found; ai = ai->ai_next) {
         struct sockaddr_storage sa = {0};

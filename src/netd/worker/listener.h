@@ -5,33 +5,34 @@
  */
 #pragma once
 
+#include "netd/config/config.h"
 #include "netd/session/table.h"
 
 /* Room for one line about a listener that cannot be had. */
 #define LISTENER_ERROR_MAX (PATH_MAX + 512)
 
 /*
- * Makes the table's own listeners those that SETTINGS name, binding new ones before it closes old
+ * Makes the table's own listeners those that CONFIG names, binding new ones before it closes old
  * ones; one whose address stays gets the new settings. Passed ones only get the settings.
  * Connections that wait at a closed listener are lost, so the caller accepts them first. Returns 0,
  * or a negative errno with one line in ERROR and everything as it was. Where a name has several
  * addresses one that can be bound is enough.
  */
-int listeners_configure(struct table *t, const struct listener_config *settings,
+int listeners_configure(struct table *t, const struct listener_config *config,
                         char error[static LISTENER_ERROR_MAX]);
 
 /*
  * Adopts the COUNT sockets from descriptor FIRST on, which the service manager passed. Returns 0,
  * or a negative errno with one line in ERROR where one of them is not a listening stream socket.
  */
-int listeners_adopt(struct table *t, int first, int count, const struct listener_config *settings,
+int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
                     char error[static LISTENER_ERROR_MAX]);
 
-/* Checks that what SETTINGS name can be resolved. Returns 0, or -EINVAL with one line in ERROR. */
-int listeners_check(const struct listener_config *settings, char error[static LISTENER_ERROR_MAX]);
+/* Checks that what CONFIG names can be resolved. Returns 0, or -EINVAL with one line in ERROR. */
+int listeners_check(const struct listener_config *config, char error[static LISTENER_ERROR_MAX]);
 
-/* True when L is where SETTINGS would have had netd listen. */
-bool listener_matches(const struct table_listener *l, const struct listener_config *settings);
+/* True when L is where CONFIG would have had netd listen. */
+bool listener_matches(const struct table_listener *l, const struct listener_config *config);
 
 /* Writes the address of L as people write it. */
 void listener_format(const struct table_listener *l, char ret[static 128]);

@@ -179,7 +179,7 @@ static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
                                   const struct session_context *context)
 {
     bool scarce =
-        sched->table->resident_bytes + READ_MAX > sched->table->header->config.buffer_memory;
+        sched->table->resident_bytes + READ_MAX > sched->table->header->settings.buffer_memory;
     uint32_t most = scarce ? READ_SCARCE : UINT32_MAX, n;
 
     n = session_receive(s, context, &sched->table->header->receive,
@@ -270,7 +270,7 @@ static void scheduler_trim(struct scheduler *sched, struct session *s)
  * firehoses would keep everybody else waiting until the last of them is logged. */
 static void scheduler_reclaim(struct scheduler *sched)
 {
-    const uint64_t limit = sched->table->header->config.buffer_memory;
+    const uint64_t limit = sched->table->header->settings.buffer_memory;
     struct session *s;
 
     for (uint32_t n = sched->table->lists[LIST_RESIDENT].count;
@@ -306,7 +306,7 @@ static void scheduler_trim_idle(struct scheduler *sched, uint64_t now)
 void scheduler_finish_round(struct scheduler *sched)
 {
     if (!scheduler_is_blocked(sched) && scheduler_flush(sched) &&
-        sched->table->resident_bytes > sched->table->header->config.buffer_memory)
+        sched->table->resident_bytes > sched->table->header->settings.buffer_memory)
         scheduler_reclaim(sched);
 }
 

@@ -211,7 +211,7 @@ static void worker_stop(struct worker *w)
     if (w->scheduler.stopping)
         return;
     w->stop_deadline =
-        now_usec(CLOCK_MONOTONIC) + worker_header(w)->config.stop_timeout * USEC_PER_SEC;
+        now_usec(CLOCK_MONOTONIC) + worker_header(w)->settings.stop_timeout * USEC_PER_SEC;
     scheduler_stop(&w->scheduler);
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
         if (worker_header(w)->listeners[i].passed)

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a configuration says about sessions and the service, apart from where to listen and from
+ * where it was written. Plain data: it lives in the session table.
+ */
+#pragma once
+
+#include "netd/output/output.h"
+#include "netd/protocol/framing.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SESSIONS_MAX_HIGH  1000000
+#define BUFFER_MEMORY_LOW  UINT64_C(65536)
+#define BUFFER_MEMORY_HIGH (UINT64_C(1) << 40)
+#define SECONDS_HIGH       31536000 /* a year, for every key in seconds */
+
+/* What the sessions of one listener go by. */
+struct listener_settings {
+    enum framing framing;
+    uint32_t max_record; /* bytes */
+    int priority;        /* syslog level, LOG_NOTICE to LOG_DEBUG */
+    bool receipt;
+    uint32_t flush_timeout; /* seconds; 0: never */
+    uint32_t sessions_max;
+    uint32_t sessions_max_per_address; /* 0: no limit */
+    uint32_t idle_timeout;             /* seconds; 0: never */
+};
+
+/* What holds for all listeners together. */
+struct service_settings {
+    enum output output;
+    uint32_t stop_timeout;  /* seconds */
+    uint64_t buffer_memory; /* bytes */
+};
