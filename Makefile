@@ -205,7 +205,9 @@ SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCON
 # A configuration file that is there belongs to the administrator.
 KEEP = sh -c 'test -e "$$2" || $(INSTALL) -D -m 644 "$$1" "$$2"' -
 UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
+# systemd/netd@.service is a link to netd.service; what differs for an instance is in the drop-in.
 UNITS    := netd.service netd.socket netd@.service netd@.socket
+INSTANCE := netd@.service.d/instance.conf
 EXAMPLES := $(wildcard systemd/*.conf)
 CATALOG  := $(wildcard systemd/netd.catalog)
 MAN      := $(wildcard man/*.[1578])
@@ -222,6 +224,7 @@ install: all
 	    $(SUBSTITUTE) systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u || exit 1; \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$u; \
 	done
+	$(INSTALL) -D -m 644 systemd/$(INSTANCE) $(DESTDIR)$(UNITDIR)/$(INSTANCE)
 	$(INSTALL) -D -m 644 -t $(DESTDIR)$(CATALOGDIR) $(CATALOG)
 	$(INSTALL) -D -m 644 -t $(DESTDIR)$(EXAMPLEDIR) $(EXAMPLES)
 	for m in $(MAN); do \
@@ -238,7 +241,9 @@ uninstall:
 	@$(LIVE) ! test -e $(UNITDIR)/netd.service || \
 	    systemctl -q disable --now netd.socket netd.service
 	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(BINDIR)/netd-client
-	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS) $(INSTANCE))
+	@! test -d $(DESTDIR)$(UNITDIR)/$(dir $(INSTANCE)) || \
+	    rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$(dir $(INSTANCE))
 	rm -f $(DESTDIR)$(CATALOGDIR)/netd.catalog
 	rm -rf $(DESTDIR)$(EXAMPLEDIR)
 	rm -f $(foreach m,$(MAN),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))

@@ -140,7 +140,7 @@ def install(box, sanitize=False):
         variables.append("SANITIZE=address,undefined")
     box.run("make", "-C", SOURCE_INSIDE, "-j2", *variables, timeout=1200)
     for dropin in extra_dropins(box):
-        shutil.rmtree(dropin.parent, ignore_errors=True)
+        dropin.unlink(missing_ok=True)
     box.run("make", "-C", SOURCE_INSIDE, *variables, "install", timeout=120)
     if sanitize:
         prepare_sanitizer(box)
@@ -189,7 +189,7 @@ def prepare_coverage(box):
 def collect_coverage(box):
     """Copies it to where tests/coverage.py looks."""
     for dropin in extra_dropins(box):
-        shutil.rmtree(dropin.parent)
+        dropin.unlink()
     target = SOURCE / "build/coverage/system"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(box.path(f"{SOURCE_INSIDE}/build/coverage"), target)

@@ -32,6 +32,7 @@ EXPECTED = {
     "./usr/lib/systemd/system/netd.service": "644",
     "./usr/lib/systemd/system/netd.socket": "644",
     "./usr/lib/systemd/system/netd@.service": "644",
+    "./usr/lib/systemd/system/netd@.service.d/instance.conf": "644",
     "./usr/lib/systemd/system/netd@.socket": "644",
     "./usr/lib/systemd/catalog/netd.catalog": "644",
     "./usr/share/doc/netd/socket-only.conf": "644",

@@ -14,13 +14,6 @@ INSTANCES = ("1", "2")
 SOCKETS = [f"netd@{i}.socket" for i in INSTANCES]
 SERVICES = [f"netd@{i}.service" for i in INSTANCES]
 
-# Besides [Unit] and [Install], all that the instances have and netd.service has not.
-DIFFERENT = {
-    "LogNamespace=netd-%i", "RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes",
-    "IPAddressDeny=any",
-}
-
-
 @pytest.fixture
 def instances(netd):
     """Both started, that is, listening."""
@@ -105,17 +98,37 @@ def test_sessions_survive_a_worker_of_another_instance(instances):
             assert instances.receipt(client).records == 2
 
 
-@pytest.mark.parametrize("unit", ["service", "socket"])
-def test_the_instances_units_are_netds_units(unit):
-    """No setting of netd.service is forgotten in netd@.service when it changes."""
+# The units
+
+
+def test_the_units_have_no_mistake(box):
+    result = box.run("systemd-analyze", "verify", "--man=no", "netd@1.service", "netd@1.socket")
+    assert result.stdout + result.stderr == ""
+
+
+def test_a_service_is_netds_but_for_its_namespace_and_network(box):
+    """netd@.service is a copy of netd.service, and what the drop-in has wins."""
+    def settings(unit):
+        said = box.run("systemctl", "show", unit).stdout
+        return dict(line.split("=", 1) for line in said.splitlines())
+
+    one, many = settings("netd.service"), settings("netd@1.service")
+    for name in ("ExecStart", "WatchdogUSec", "LimitNOFILE", "SystemCallFilter", "DynamicUser",
+                 "ExecPaths", "RestartPreventExitStatus"):
+        assert many[name] == one[name], name
+    assert many["LogNamespace"] == "netd-1"
+    assert many["PrivateNetwork"] == "yes"
+    assert many["RestrictAddressFamilies"] == "AF_UNIX"
+    assert set(many["IPAddressDeny"].split()) == {"0.0.0.0/0", "::/0"}
+    assert "netd@1.socket" in many["Requires"].split() and "netd@1.socket" in many["After"].split()
+
+
+def test_a_socket_is_netds_that_shares_its_port():
+    """No setting of netd.socket is forgotten in netd@.socket when it changes."""
     def settings(name):
         text = (SOURCE / "systemd" / name).read_text(encoding="utf-8")
-        section = "[Service]" if unit == "service" else "[Socket]"
-        body = text.split(section)[1].split("[Install]")[0]
+        body = text.split("[Socket]")[1].split("[Install]")[0]
         return {line for line in body.splitlines() if line and not line.startswith("#")}
-    one, many = settings(f"netd.{unit}"), settings(f"netd@.{unit}")
-    if unit == "service":
-        assert many - one == DIFFERENT
-        assert one - many == {"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"}
-    else:
-        assert many - one == {"ReusePort=yes"} and one <= many
+
+    one, many = settings("netd.socket"), settings("netd@.socket")
+    assert many - one == {"ReusePort=yes"} and one <= many
