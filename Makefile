@@ -31,7 +31,8 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 EXAMPLEDIR ?= $(DATADIR)/doc/netd
 BASHDIR    ?= $(DATADIR)/bash-completion/completions
-FISHDIR    ?= $(DATADIR)/fish/vendor_completions.d
+# fish 3.6 (Debian 12) looks below /usr/share only; the administrator's folder is for everything else.
+FISHDIR    ?= $(if $(filter /usr,$(PREFIX)),$(DATADIR)/fish/vendor_completions.d,$(SYSCONFDIR)/fish/completions)
 ZSHDIR     ?= $(DATADIR)/zsh/site-functions
 
 ifeq ($(origin CC),default)
@@ -208,13 +209,23 @@ UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
 # systemd/netd@.service is a link to netd.service; what differs for an instance is in the drop-in.
 UNITS    := netd.service netd.socket netd@.service netd@.socket
 INSTANCE := netd@.service.d/instance.conf
-EXAMPLES := $(wildcard systemd/*.conf)
+# With the configuration's reference, which an upgrade does not put in place of the file in use.
+EXAMPLES := $(wildcard systemd/*.conf) etc/netd.conf
 CATALOG  := $(wildcard systemd/netd.catalog)
 MAN      := $(wildcard man/*.[1578])
-# A live system only: none of this in a package's build or in a chroot.
-LIVE = test -n "$(DESTDIR)" || ! test -d /run/systemd/system ||
+# A live system only: none of this in a package's build, in a chroot, or below a home directory.
+LIVE = test -n "$(DESTDIR)" || ! test -d /run/systemd/system || test "$$(id -u)" -ne 0 ||
 
-install: all
+# One line about a folder that cannot be written to, before anything is built or removed.
+writable:
+	@for d in "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(SYSCONFDIR)" \
+	    "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DATADIR)"; do \
+	    while ! test -e "$$d"; do d=$$(dirname "$$d"); done; \
+	    test -w "$$d" || { echo "no permission to write to $$d: run make as root, or set" \
+	        "DESTDIR, or PREFIX and SYSCONFDIR" >&2; exit 1; }; \
+	done
+
+install: writable all
 	$(INSTALL) -D -m 755 $(BUILD)/netd $(DESTDIR)$(SBINDIR)/netd
 	$(INSTALL) -D -m 755 $(BUILD)/netd-client $(DESTDIR)$(BINDIR)/netd-client
 	@$(KEEP) etc/netd.conf $(DESTDIR)$(SYSCONFDIR)/netd/netd.conf
@@ -237,9 +248,9 @@ install: all
 	@$(LIVE) systemctl daemon-reload
 	@$(LIVE) journalctl --update-catalog
 
-uninstall:
-	@$(LIVE) ! test -e $(UNITDIR)/netd.service || \
-	    systemctl -q disable --now netd.socket netd.service
+uninstall: writable
+	@$(LIVE) ! test -e $(UNITDIR)/netd.service || { systemctl -q disable $(UNITS); \
+	    systemctl -q stop netd.socket netd.service 'netd@*'; }
 	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(BINDIR)/netd-client
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS) $(INSTANCE))
 	@! test -d $(DESTDIR)$(UNITDIR)/$(dir $(INSTANCE)) || \
@@ -251,7 +262,8 @@ uninstall:
 	    $(DESTDIR)$(ZSHDIR)/_netd-client
 	@$(UNCHANGED) etc/netd.conf $(DESTDIR)$(SYSCONFDIR)/netd/netd.conf
 	@$(UNCHANGED) etc/default/netd $(DESTDIR)$(SYSCONFDIR)/default/netd
-	-@rmdir $(DESTDIR)$(SYSCONFDIR)/netd 2>/dev/null
+	@! test -d $(DESTDIR)$(SYSCONFDIR)/netd || \
+	    rmdir --ignore-fail-on-non-empty $(DESTDIR)$(SYSCONFDIR)/netd
 	@$(LIVE) systemctl daemon-reload
 	@$(LIVE) journalctl --update-catalog
 
@@ -303,7 +315,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall unit inject valgrind valgrind-run soak coverage \
+.PHONY: all install uninstall writable unit inject valgrind valgrind-run soak coverage \
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
 	quickstart bench bench-tools instructions packages clean FORCE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# fish completion for netd-client(1); installed as share/fish/vendor_completions.d/netd-client.fish
+# fish completion for netd-client(1), which fish loads from its folders of completions
 
 set -l commands send sessions show cat follow verify
 set -l reading sessions show cat follow verify

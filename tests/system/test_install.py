@@ -35,6 +35,7 @@ EXPECTED = {
     "./usr/lib/systemd/system/netd@.service.d/instance.conf": "644",
     "./usr/lib/systemd/system/netd@.socket": "644",
     "./usr/lib/systemd/catalog/netd.catalog": "644",
+    "./usr/share/doc/netd/netd.conf": "644",
     "./usr/share/doc/netd/socket-only.conf": "644",
     "./usr/share/man/man8/netd.8": "644",
     "./usr/share/man/man5/netd.conf.5": "644",
@@ -121,7 +122,8 @@ def test_systemd_hears_of_it_only_without_destdir(box, directory):
         make(box, target, f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", env=path)
     calls = box.sh(f"cat {directory}/calls").replace(f"{directory}/bin/", "").splitlines()
     assert calls == ["systemctl daemon-reload", "journalctl --update-catalog",
-                     "systemctl -q disable --now netd.socket netd.service",
+                     "systemctl -q disable netd.service netd.socket netd@.service netd@.socket",
+                     "systemctl -q stop netd.socket netd.service netd@*",
                      "systemctl daemon-reload", "journalctl --update-catalog"]
 
 
@@ -135,18 +137,61 @@ def test_a_new_install_replaces_the_running_program_safely(netd):
 
 
 def test_uninstall_stops_what_runs(netd):
-    netd.start()
-    netd.box.run("systemctl", "enable", "netd.service", "netd.socket")
+    netd.start(config="port = 4000;")
+    netd.box.run("systemctl", "enable", "netd.service", "netd.socket", "netd@2.socket")
+    netd.box.run("systemctl", "start", "netd@1.socket", "netd@1.service")
     try:
-        make(netd.box, "uninstall")
-        assert netd.show("ActiveState") == "inactive"
-        assert netd.show("LoadState") == "not-found"
-        assert netd.box.sh("find /etc/systemd /usr/local -name 'netd*' -not -path '*/netd.service.d*'"
-                           " -o -name '_netd*'") == ""
+        for _ in range(2):  # once more is no error
+            said = netd.box.run("make", "-C", TREE, "uninstall")
+            assert "Error" not in said.stdout and said.stderr == ""
+            assert netd.box.sh("systemctl list-units --all --plain --no-legend 'netd*'") == ""
+        # conftest.py's own drop-ins stay.
+        assert netd.box.sh("find /etc/systemd /etc/fish /usr/local ! -type d ! -name extra.conf"
+                           " -path '*netd*'") == ""
         assert "netd" not in netd.box.run("journalctl", "--list-catalog").stdout
-        make(netd.box, "uninstall")  # once more is no error
     finally:
+        netd.box.run("systemctl", "stop", "netd@1.socket", "netd@1.service", check=False)
         make(netd.box, "install")
+
+
+@pytest.mark.parametrize("target", ["install", "uninstall"])
+def test_an_ordinary_user_is_told_what_to_do(box, directory, target):
+    """In one line, before anything is built or removed; with folders of his own it works."""
+    def as_nobody(*words):
+        return box.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "make", "-C",
+                       TREE, *words, check=False, timeout=300)
+
+    before = files(box, "/usr/local")
+    result = as_nobody(target)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == (
+        "no permission to write to /usr/local/sbin: run make as root, or set DESTDIR, or PREFIX and"
+        " SYSCONFDIR")
+    assert len(result.stderr.splitlines()) == 2  # the other is make's own
+    assert files(box, "/usr/local") == before
+    box.sh(f"chmod 777 {directory}")
+    build = f"BUILD={directory}/build"
+    for where in (f"DESTDIR={directory}/root",), (f"PREFIX={directory}/local",
+                                                  f"SYSCONFDIR={directory}/etc"):
+        result = as_nobody("-j2", target, build, *where)
+        assert result.returncode == 0 and result.stderr == "", result
+
+
+def test_the_reference_is_there_beside_a_changed_configuration(box, directory):
+    words = (f"DESTDIR={directory}", "PREFIX=/usr")
+    box.sh(f"mkdir -p {directory}/etc/netd && echo 'port = 4000;' >{directory}/etc/netd/netd.conf")
+    make(box, "install", *words)
+    assert box.sh(f"cat {directory}/etc/netd/netd.conf") == "port = 4000;\n"
+    box.sh(f"cmp {TREE}/etc/netd.conf {directory}/usr/share/doc/netd/netd.conf")
+
+
+def test_fish_finds_its_completion(box, directory):
+    """fish 3.6 of Debian 12 looks in /usr/share and /etc/fish, and not below /usr/local."""
+    for prefix in "/usr", "/usr/local":
+        make(box, "install", f"DESTDIR={directory}{prefix}", f"PREFIX={prefix}")
+        found = box.sh(f"cd {directory}{prefix} && find . -name netd-client.fish").split()
+        assert found[0] in ("./usr/share/fish/vendor_completions.d/netd-client.fish",
+                            "./etc/fish/completions/netd-client.fish") and len(found) == 1
 
 
 def test_a_packages_prefix_works(netd):
