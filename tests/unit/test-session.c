@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 
 #include <cmocka.h>
@@ -38,6 +39,20 @@ static struct {
 } rig;
 
 static struct listener_settings settings;
+
+/* The errno with which the next call of recvmmsg(2) fails, as the kernel reports the error of a
+ * socket: once, and before the bytes that came first. */
+static int receive_error;
+
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    if (receive_error != 0) {
+        errno = receive_error;
+        receive_error = 0;
+        return -1;
+    }
+    return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
+}
 
 static int setup(void **state)
 {
@@ -516,6 +531,42 @@ static void client_that_resets(void **state)
     stream_is("one\ntwo", 7);
     assert_true(fields_are(&rig.last, "NETD_REASON", "reset"));
     assert_false(answer());
+}
+
+/* What arrived before an error of the socket is read, whatever the error is. */
+static void bytes_before_an_error_are_read(void **state)
+{
+    static const struct {
+        int error;
+        enum session_reason reason;
+    } rows[] = {
+        {ECONNABORTED, REASON_ERROR}, {ECONNRESET, REASON_RESET}, {EPIPE, REASON_RESET},
+        {ETIMEDOUT, REASON_TIMEOUT},  {ENOBUFS, REASON_ERROR},    {EHOSTUNREACH, REASON_TIMEOUT},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        begin(true, SESSION_OPEN);
+        client_sends("one\ntwo", 7);
+        arrived(POLLIN);
+        assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
+        arrived(POLLRDHUP);
+        receive_error = rows[i].error;
+        assert_int_equal(receive(), 7);
+        assert_int_equal(rig.s->reason, REASON_NONE);
+        if (i % 2)
+            die(); /* the next worker knows it, too */
+        log_all();
+        flush();
+        assert_int_equal(receive(), 0);
+        assert_int_equal(rig.s->reason, rows[i].reason);
+        assert_int_equal(rig.s->error, rows[i].reason == REASON_ERROR ? rows[i].error : 0);
+        log_all();
+        flush();
+        stream_is("one\ntwo", 7);
+        assert_int_equal(rig.ends, 1);
+        end();
+    }
 }
 
 static void broken_descriptor_is_an_error(void **state)
@@ -1106,6 +1157,7 @@ int main(void)
         TEST(refused_clients_are_told),
         TEST(drains_are_bounded),
         TEST(client_that_resets),
+        TEST(bytes_before_an_error_are_read),
         TEST(broken_descriptor_is_an_error),
         TEST(limits_of_a_read),
         TEST(raw_reads_wait_for_the_journal),

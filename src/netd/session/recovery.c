@@ -18,7 +18,7 @@
  *   bytes received             receive.message.msg_len, by the   receives them, or applies msg_len:
  *                              kernel, while receive.session     window's end is base + msg_len
  *                              names the session
- *   error received             broken                            reads up to an end, and has no
+ *   error received             pending_reason, behind error      reads up to an end, and has no
  *                                                                peer there: a reset
  *   end of the stream seen     none                              sees it again
  *   rest moved to the front    window; the bytes before it, and  finds the rest where it was
@@ -132,6 +132,8 @@ static int recovery_check_listeners(const struct table *t)
 
 static bool recovery_reason_valid(const struct session *s)
 {
+    if (s->pending_reason >= REASON_IDLE && s->pending_reason != REASON_ERROR)
+        return false;
     if (s->state == SESSION_REFUSED)
         return s->reason == REASON_SESSION_LIMIT || s->reason == REASON_ADDRESS_LIMIT;
     return s->reason < REASON_SESSION_LIMIT;
@@ -146,8 +148,8 @@ static bool recovery_session_valid(const struct table *t, const struct session *
            recovery_settings_valid(&t->header->listeners[s->listener].settings) &&
            recovery_reason_valid(s) && (ended || (!s->end_taken && !s->poisoned)) &&
            (s->end_taken || !s->answered) && window_start(s->window) <= window_end(s->window) &&
-           window_end(s->window) <= REGION_SIZE && s->pending_reason < REASON_IDLE &&
-           s->begin_usec <= s->active_usec && s->active_usec <= now &&
+           window_end(s->window) <= REGION_SIZE && s->begin_usec <= s->active_usec &&
+           s->active_usec <= now &&
            (!ended || (s->begin_usec <= s->end_usec && s->end_usec <= now));
 }
 

@@ -140,16 +140,27 @@ static int session_take_bytes(struct session *s, const struct session_context *c
     return r < 0 ? r : (int)transfer->message.msg_len;
 }
 
-/* Why the stream is over. A connection that has no peer any more did not end in order, and the
- * worker that was told so may have died of something else before it could write it down. */
-static enum session_reason session_reason_at_end(const struct session *s)
+/* Remembers that the connection failed with ERROR. recvmmsg(2), unlike recv(2), reports an error of
+ * the socket, once, before the bytes that arrived first: those are read up to their end. */
+static void session_note_error(struct session *s, int error)
+{
+    s->error = error;
+    __atomic_store_n(&s->pending_reason, (uint8_t)session_reason_of(error), __ATOMIC_RELEASE);
+}
+
+/* Ends S where its stream ends. A connection that has no peer any more did not end in order: the
+ * worker that got the error may have died before it could note it. */
+static void session_end_stream(struct session *s)
 {
     struct sockaddr_storage sa;
     socklen_t length = sizeof(sa);
 
-    if (s->pending_reason)
-        return s->pending_reason;
-    return getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0 ? REASON_RESET : REASON_EOF;
+    if (s->pending_reason != REASON_NONE)
+        session_end(s, s->pending_reason, s->error);
+    else if (getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0)
+        session_end(s, REASON_RESET, 0);
+    else
+        session_end(s, REASON_EOF, 0);
 }
 
 uint32_t session_receive(struct session *s, const struct session_context *c,
@@ -167,17 +178,14 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
         return 0; /* the journal has to take something first */
 
     n = session_take_bytes(s, c, transfer, want);
-    if (n < 0 && session_reason_of(-n) != REASON_ERROR && !s->pending_reason) {
-        /* Unlike recv(2), recvmmsg(2) says so, once, before the bytes that came first. */
-        s->pending_reason = (uint8_t)session_reason_of(-n);
+    if (n < 0 && n != -EAGAIN && n != -EINTR && s->pending_reason == REASON_NONE) {
+        session_note_error(s, -n);
         n = session_take_bytes(s, c, transfer, want);
     }
-    if (n == -EAGAIN || n == -EINTR)
+    if (n == -EINTR || (n == -EAGAIN && s->pending_reason == REASON_NONE))
         return 0;
-    if (n < 0)
-        session_end(s, session_reason_of(-n), -n);
-    else if (n == 0)
-        session_end(s, session_reason_at_end(s), 0);
+    if (n <= 0)
+        session_end_stream(s);
     return n < 0 ? 0 : (uint32_t)n;
 }
 

@@ -95,7 +95,7 @@ struct session {
     uint8_t crashes;        /* in a row, of workers that were at this session's bytes */
     uint8_t poisoned;       /* its bytes killed workers: they are not looked at again */
     uint8_t pending_reason; /* enum session_reason: how it will end when its last bytes are read */
-    int32_t error;          /* errno for REASON_ERROR */
+    int32_t error;          /* errno for REASON_ERROR, here or in pending_reason */
 
     /* Bytes received and not taken by the journal: offsets in the region, the first in the low half
      * and the one behind the last in the high half, so that one store changes both. */
