@@ -650,6 +650,99 @@ static void stops_accept_who_waits(void **state)
     assert_int_equal(rig.stories[0].stream.records + rig.stories[1].stream.records, 1);
 }
 
+/* Runs until no session is left, waiting for nothing but what the network brings. */
+static void all_are_closed(void)
+{
+    settle();
+    while (rig.clients->sessions > 0) {
+        arrived(rig.clients->epoll);
+        settle();
+    }
+}
+
+/* A client that does not close its side holds nothing up once it has its answer. */
+static void stops_wait_for_no_close(void **state)
+{
+    char line[RECEIPT_MAX];
+
+    (void)state;
+    rig.table.header->listeners[0].settings.sessions_max = 1;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    assert_int_equal(rig.clients->sessions, 2); /* the refused one may still read why */
+    scheduler_stop(rig.clients);
+    all_are_closed();
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(0), UINT64_C(0),
+             "shutdown");
+    client_hears(0, line);
+    client_hears(1, "netd error=session-limit\n");
+}
+
+/* Ends a session while netd stops, and leaves more unread than a turn drains. */
+static const struct session *client_sends_on(size_t i)
+{
+    static char data[10000];
+    const struct session *s;
+
+    client_comes(i);
+    settle();
+    s = session_of(i);
+    scheduler_stop(rig.clients);
+    while (session_unread(s) <= 65536)
+        assert_true(send(rig.fds[i], data, sizeof(data), MSG_NOSIGNAL) > 0);
+    scheduler_run(rig.clients);
+    assert_true(table_list_has(s, LIST_LINGER));
+    return s;
+}
+
+/* What a client goes on sending is read, so that no reset takes its answer away. */
+static void stops_read_what_is_in_the_way(void **state)
+{
+    char line[RECEIPT_MAX];
+
+    (void)state;
+    (void)client_sends_on(0);
+    all_are_closed();
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(0), UINT64_C(0),
+             "shutdown");
+    client_hears(0, line);
+}
+
+static void stops_wait_for_a_moment(void **state)
+{
+    const struct session *s = client_sends_on(0);
+    uint64_t due = s->active_usec + 200 * USEC_PER_MSEC;
+
+    (void)state;
+    assert_int_equal(scheduler_next_due(rig.clients), due);
+    scheduler_tick(rig.clients, due - 1);
+    assert_int_equal(rig.clients->sessions, 1);
+    scheduler_tick(rig.clients, due);
+    assert_int_equal(rig.clients->sessions, 0);
+    assert_int_equal(scheduler_next_due(rig.clients), UINT64_MAX);
+}
+
+/* Who is told nothing cannot miss it. */
+static void stops_without_receipts_wait_for_nobody(void **state)
+{
+    char byte;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.receipt = false;
+    client_comes(0);
+    client_comes(1);
+    settle();
+    scheduler_stop(rig.clients);
+    assert_int_equal(send(rig.fds[1], "late", 4, 0), 4);
+    arrived(session_of(1)->fd);
+    scheduler_run(rig.clients);
+    assert_int_equal(rig.clients->sessions, 0);
+    client_hears(0, "");
+    assert_int_equal(recv(rig.fds[1], &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET); /* it sent what was not logged */
+}
+
 /* Nobody takes what could not be logged in time for logged. */
 static void abandoned_clients_see_a_reset(void **state)
 {
@@ -964,6 +1057,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(records_not_yet_logged_are_no_idleness, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_wait_for_no_close, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_read_what_is_in_the_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_wait_for_a_moment, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_without_receipts_wait_for_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_that_were_taken_are_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
@@ -973,6 +1070,6 @@ int main(void)
     };
 
     random_begin();
-
+    alarm(300); /* what hangs, fails */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 /* Reads of one turn of draining, and bytes of each. */
 #define DRAIN_READS 4
@@ -365,9 +367,20 @@ void session_apply_answer(struct session *s, const struct transfer *transfer)
         s->answered = true;
 }
 
-/* Writes what the client is told; returns 0 when that is nothing. */
-static size_t session_receipt_text(const struct session *s, const struct session_context *c,
-                                   char ret[static RECEIPT_MAX])
+/* True when the client can still read an answer. */
+static bool session_is_heard(const struct session *s)
+{
+    return s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
+}
+
+/* True when the client gets a line, the receipt or the refusal. */
+static bool session_has_answer(const struct session *s, const struct session_context *c)
+{
+    return session_is_heard(s) && (s->state == SESSION_REFUSED || c->settings->receipt);
+}
+
+/* Writes that line. Returns its length. */
+static size_t session_answer_text(const struct session *s, char ret[static RECEIPT_MAX])
 {
     const char *reason = session_reason_name(s->reason);
     char id[33];
@@ -377,9 +390,6 @@ static size_t session_receipt_text(const struct session *s, const struct session
         n = snprintf(ret, RECEIPT_MAX, REFUSAL_FORMAT, reason);
         return (size_t)n;
     }
-    if (!c->settings->receipt ||
-        (s->reason != REASON_EOF && s->reason != REASON_IDLE && s->reason != REASON_SHUTDOWN))
-        return 0;
     hex_id(s->id, id);
     n = snprintf(ret, RECEIPT_MAX, RECEIPT_FORMAT, id, s->records, s->bytes, reason);
     return (size_t)n;
@@ -416,28 +426,38 @@ void session_reset_at_close(const struct session *s)
 bool session_send_receipt(struct session *s, const struct session_context *c,
                           struct transfer *transfer)
 {
-    bool heard =
-        s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
+    bool has_answer = session_has_answer(s, c);
     char text[RECEIPT_MAX];
     struct iovec piece = {.iov_base = text};
 
-    if (!s->answered) {
-        piece.iov_len = session_receipt_text(s, c, text);
-        if (piece.iov_len > 0) {
-            transfer_begin(transfer, c->number, 0, &piece);
-            /* It cannot fail for want of room: nothing was ever written to this socket. And the end
-             * of the stream, which follows at once, goes in the same segment. */
-            (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
-            session_apply_answer(s, transfer);
-            transfer_finish(transfer);
-        }
-        s->answered = true;
+    if (has_answer && !s->answered) {
+        piece.iov_len = session_answer_text(s, text);
+        transfer_begin(transfer, c->number, 0, &piece);
+        /* It cannot fail for want of room: nothing was ever written to this socket. And the end of
+         * the stream, which follows at once, goes in the same segment. */
+        (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+        session_apply_answer(s, transfer);
+        transfer_finish(transfer);
     }
-    if (!heard)
+    s->answered = true;
+    if (!session_is_heard(s))
         session_reset_at_close(s);
-    if (!heard || s->reason == REASON_EOF)
-        return false;
-    return shutdown(s->fd, SHUT_WR) == 0;
+    return has_answer && s->reason != REASON_EOF && shutdown(s->fd, SHUT_WR) == 0;
+}
+
+uint32_t session_unread(const struct session *s)
+{
+    int unread = 0;
+
+    return ioctl(s->fd, SIOCINQ, &unread) < 0 || unread < 0 ? 0 : (uint32_t)unread;
+}
+
+bool session_is_acknowledged(const struct session *s)
+{
+    int queued = 0;
+
+    /* What was sent to an AF_UNIX socket is in the client's queue at once: unix(7). */
+    return s->peer.family == AF_UNIX || ioctl(s->fd, SIOCOUTQ, &queued) < 0 || queued == 0;
 }
 
 bool session_drain(struct session *s)

@@ -198,13 +198,20 @@ void session_apply_receive(struct session *s, const struct transfer *transfer);
 /*
  * Sends the receipt or the refusal where the client can still hear it, and says that nothing more
  * comes. TRANSFER as for session_receive(). Returns true when the connection must linger: the
- * client may be sending, and closing now could destroy the answer.
+ * client may be sending, and closing now could destroy the answer. Without an answer it need not.
  */
 bool session_send_receipt(struct session *s, const struct session_context *c,
                           struct transfer *transfer);
 
 /* Remembers that TRANSFER's answer is out. */
 void session_apply_answer(struct session *s, const struct transfer *transfer);
+
+/* Bytes that arrived and were not read (SIOCINQ, tcp(7)). */
+uint32_t session_unread(const struct session *s);
+
+/* True when the client's kernel has acknowledged all that was sent, the end of the stream included
+ * (SIOCOUTQ, tcp(7)). */
+bool session_is_acknowledged(const struct session *s);
 
 /* Has the connection end with a reset when it is closed: the client is told that not all is well.
  */

@@ -6,10 +6,8 @@
 #include "netd/session/address-count.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 /* Clients found ready, and turns, in one round. */
@@ -22,8 +20,9 @@
 /* A session without a new byte for this long gives back the pages that it does not need. */
 #define TRIM_USEC USEC_PER_SEC
 
-/* How long a client may take to read its answer. */
-#define LINGER_USEC (2 * USEC_PER_SEC)
+/* How long a client may take to read its answer; while netd stops, to acknowledge it. */
+#define LINGER_USEC      (2 * USEC_PER_SEC)
+#define LINGER_STOP_USEC (200 * USEC_PER_MSEC)
 
 /* Descriptors that clients never get: supervisor and worker share one table, and need some for
  * sd_notify(3), to start another worker, for listeners and for the journal. */
@@ -88,17 +87,19 @@ static struct session_context scheduler_context(struct scheduler *sched, const s
     };
 }
 
-int scheduler_watch(struct scheduler *sched, struct session *s)
+static int scheduler_set_events(struct scheduler *sched, struct session *s, uint32_t events)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP,
-                                .data.u32 = table_number(sched->table, s)};
+    struct epoll_event event = {.events = events, .data.u32 = table_number(sched->table, s)};
 
-    if (s->watched)
-        return 0;
-    if (epoll_ctl(sched->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0)
+    if (epoll_ctl(sched->epoll, s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, s->fd, &event) < 0)
         return -errno;
     s->watched = true;
     return 0;
+}
+
+int scheduler_watch(struct scheduler *sched, struct session *s)
+{
+    return s->watched ? 0 : scheduler_set_events(sched, s, EPOLLIN | EPOLLRDHUP);
 }
 
 /* --- The end of a session --- */
@@ -108,6 +109,36 @@ void scheduler_close(struct scheduler *sched, struct session *s)
     close_fd(&s->fd);
     table_free(sched->table, s);
     sched->sessions--;
+}
+
+/* Reads on after the answer is out. Returns true when the connection may be closed: the client has
+ * closed it; or while netd stops, its kernel has the answer, and nothing is unread that would make
+ * the close a reset. */
+static bool scheduler_may_close(const struct scheduler *sched, struct session *s)
+{
+    return session_drain(s) ||
+           (sched->stopping && session_unread(s) == 0 && session_is_acknowledged(s));
+}
+
+/*
+ * Waits for what scheduler_may_close() needs; unwatched, for as long as a client may linger. When
+ * the end of the stream is acknowledged the kernel wakes whoever waits, which is an edge of
+ * EPOLLOUT, a level that is always there by then. Setting the events makes an edge of what is still
+ * unread.
+ */
+static void scheduler_watch_lingering(struct scheduler *sched, struct session *s)
+{
+    (void)scheduler_set_events(sched, s,
+                               EPOLLIN | EPOLLRDHUP | (sched->stopping ? EPOLLOUT | EPOLLET : 0));
+}
+
+/* Something happened to S, which lingers, or netd stops from now on. */
+static void scheduler_continue_lingering(struct scheduler *sched, struct session *s)
+{
+    if (scheduler_may_close(sched, s))
+        scheduler_close(sched, s);
+    else if (sched->stopping && session_unread(s) > 0)
+        scheduler_watch_lingering(sched, s);
 }
 
 /* The journal has all of it: the client gets its answer. */
@@ -121,8 +152,9 @@ void scheduler_finish(struct scheduler *sched, struct session *s)
     }
     table_list_remove(sched->table, LIST_RUN, s);
     s->active_usec = now_usec(CLOCK_MONOTONIC);
-    if (session_send_receipt(s, &context, &sched->table->header->answer) && !session_drain(s)) {
-        (void)scheduler_watch(sched, s); /* unwatched, it lingers for the whole time */
+    if (session_send_receipt(s, &context, &sched->table->header->answer) &&
+        !scheduler_may_close(sched, s)) {
+        scheduler_watch_lingering(sched, s);
         table_list_append(sched->table, LIST_LINGER, s);
     } else {
         scheduler_close(sched, s);
@@ -319,8 +351,7 @@ void scheduler_find_ready(struct scheduler *sched)
         struct session *s = &sched->table->sessions[events[i].data.u32];
 
         if (table_list_has(s, LIST_LINGER)) {
-            if (session_drain(s))
-                scheduler_close(sched, s);
+            scheduler_continue_lingering(sched, s);
         } else if (s->state != SESSION_FREE && !table_list_has(s, LIST_RUN) && !s->batch_end) {
             table_list_append(sched->table, LIST_RUN, s);
         }
@@ -386,12 +417,25 @@ static void scheduler_end_idle(struct scheduler *sched, uint64_t now)
     }
 }
 
+/* When the one that lingers longest has done so for long enough. */
+static uint64_t scheduler_linger_due(const struct scheduler *sched)
+{
+    const struct session *s = table_list_first(sched->table, LIST_LINGER);
+
+    if (!s)
+        return UINT64_MAX;
+    return s->active_usec + (sched->stopping ? LINGER_STOP_USEC : LINGER_USEC);
+}
+
 static void scheduler_end_lingering(struct scheduler *sched, uint64_t now)
 {
-    struct session *s;
+    while (scheduler_linger_due(sched) <= now)
+        scheduler_close(sched, table_list_first(sched->table, LIST_LINGER));
+}
 
-    while ((s = table_list_first(sched->table, LIST_LINGER)) && s->active_usec + LINGER_USEC <= now)
-        scheduler_close(sched, s);
+uint64_t scheduler_next_due(const struct scheduler *sched)
+{
+    return scheduler_linger_due(sched);
 }
 
 void scheduler_tick(struct scheduler *sched, uint64_t now)
@@ -409,9 +453,7 @@ void scheduler_tick(struct scheduler *sched, uint64_t now)
 /* Lets S read what its client has sent by now, and no more. */
 void scheduler_begin_drain(struct session *s)
 {
-    int unread = 0;
-
-    s->stop_bytes = ioctl(s->fd, SIOCINQ, &unread) < 0 || unread < 0 ? 0 : (uint32_t)unread;
+    s->stop_bytes = session_unread(s);
     if (s->stop_bytes == 0)
         session_end(s, REASON_SHUTDOWN, 0);
 }
@@ -422,10 +464,12 @@ void scheduler_stop(struct scheduler *sched)
     for (uint32_t i = 0; i < sched->table->header->used; i++) {
         struct session *s = &sched->table->sessions[i];
 
-        if (s->state != SESSION_OPEN || s->reason != REASON_NONE)
-            continue;
-        scheduler_begin_drain(s);
-        table_list_append(sched->table, LIST_RUN, s);
+        if (table_list_has(s, LIST_LINGER)) {
+            scheduler_watch_lingering(sched, s); /* and so looks at it soon */
+        } else if (s->state == SESSION_OPEN && s->reason == REASON_NONE) {
+            scheduler_begin_drain(s);
+            table_list_append(sched->table, LIST_RUN, s);
+        }
     }
 }
 

@@ -67,6 +67,9 @@ void scheduler_begin_drain(struct session *s);
  * CLOCK_MONOTONIC). */
 void scheduler_tick(struct scheduler *sched, uint64_t now);
 
+/* When scheduler_tick() has something to do next (microseconds, CLOCK_MONOTONIC), or UINT64_MAX. */
+uint64_t scheduler_next_due(const struct scheduler *sched);
+
 /* Begins to end all sessions, each as soon as what its client had sent by now is read. */
 void scheduler_stop(struct scheduler *sched);
 

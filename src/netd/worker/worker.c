@@ -30,6 +30,8 @@ struct worker {
     sd_event_source *run_source;   /* on while sessions have work left */
     sd_event_source *retry_source; /* armed while the journal has no room */
     sd_event_source *tick_source;
+    sd_event_source *due_source; /* armed for what is due next */
+    uint64_t due;                /* when, CLOCK_MONOTONIC; UINT64_MAX: it is off */
     sd_event_source *pause_source;
     sd_event_source *listener_sources[LISTENERS_MAX];
     bool accepting_paused;
@@ -74,6 +76,21 @@ static bool worker_has_stopped(const struct worker *w)
     return w->scheduler.stopping && w->scheduler.sessions == 0;
 }
 
+/* Has the timer expire when something is due. One that is due later than it was stays: the timer
+ * costs a system call, and it then only expires for nothing. */
+static void worker_arm_due(struct worker *w)
+{
+    uint64_t due = scheduler_next_due(&w->scheduler);
+
+    if (w->scheduler.stopping)
+        due = min_u64(due, w->stop_deadline);
+    if (due >= w->due)
+        return;
+    w->due = due;
+    (void)sd_event_source_set_time(w->due_source, due);
+    (void)sd_event_source_set_enabled(w->due_source, SD_EVENT_ONESHOT);
+}
+
 /* Turns the sources on or off by what is true now; every handler ends with it. */
 static void worker_update(struct worker *w)
 {
@@ -92,6 +109,7 @@ static void worker_update(struct worker *w)
         (void)sd_event_exit(w->event, EXIT_SUCCESS);
     if (!room)
         worker_arm_timer(w->retry_source, journal_retry_usec(&sched->journal));
+    worker_arm_due(w);
     worker_watch_source(w->client_source, room);
     worker_set_source(w->run_source, room && scheduler_has_work(sched));
     for (size_t i = 0; i < LISTENERS_MAX; i++)
@@ -252,17 +270,28 @@ static void worker_abandon(struct worker *w)
     (void)sd_event_exit(w->event, lost > 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-static int worker_on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+static int worker_on_due(sd_event_source *source, uint64_t usec, void *userdata)
 {
     struct worker *w = userdata;
     uint64_t now = now_usec(CLOCK_MONOTONIC);
 
+    (void)source;
     (void)usec;
-    __atomic_add_fetch(&worker_header(w)->heartbeat, 1, __ATOMIC_RELEASE);
+    w->due = UINT64_MAX;
     scheduler_tick(&w->scheduler, now);
-    (void)worker_on_command(NULL, NULL, w); /* the signal is only there to be quicker */
     if (w->scheduler.stopping && now >= w->stop_deadline)
         worker_abandon(w);
+    worker_update(w);
+    return 0;
+}
+
+static int worker_on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    struct worker *w = userdata;
+
+    __atomic_add_fetch(&worker_header(w)->heartbeat, 1, __ATOMIC_RELEASE);
+    (void)worker_on_command(NULL, NULL, w); /* the signal is only there to be quicker */
+    (void)worker_on_due(NULL, usec, w);
     worker_arm_timer(source, TICK_USEC);
     return 0;
 }
@@ -314,6 +343,8 @@ static int worker_add_sources(struct worker *w)
     if (r >= 0)
         r = worker_add_timer(w, &w->tick_source, worker_on_tick);
     if (r >= 0)
+        r = worker_add_timer(w, &w->due_source, worker_on_due);
+    if (r >= 0)
         r = worker_add_timer(w, &w->pause_source, worker_on_pause_over);
     if (r >= 0)
         r = sd_event_add_io(w->event, &w->client_source, w->scheduler.epoll, EPOLLIN,
@@ -333,6 +364,7 @@ static void worker_deinit(struct worker *w)
     sd_event_source_unref(w->run_source);
     sd_event_source_unref(w->retry_source);
     sd_event_source_unref(w->tick_source);
+    sd_event_source_unref(w->due_source);
     sd_event_source_unref(w->pause_source);
     sd_event_unref(w->event);
     scheduler_deinit(&w->scheduler);
@@ -361,7 +393,10 @@ static int worker_start(struct worker *w, struct table *table, enum output outpu
 int worker_run(struct table *table, enum output output, const char *journal_path,
                const struct unclaimed_fds *unclaimed)
 {
-    struct worker w = {.scheduler.epoll = -1, .scheduler.journal = {.fd = -1, .memfd = -1}};
+    struct worker w = {
+        .scheduler = {.epoll = -1, .journal = {.fd = -1, .memfd = -1}},
+        .due = UINT64_MAX,
+    };
     int r;
 
     r = worker_start(&w, table, output, journal_path, unclaimed);
