@@ -37,6 +37,7 @@ struct sender {
     int socket;
     uint64_t timeout; /* microseconds without progress; 0: no limit */
     bool progress;    /* a person watches */
+    bool hint;        /* a person types, and was not told yet how to end that */
     uint64_t shown;   /* when the progress line was last written; 0: it is not there */
     struct input input;
     char *buffer;
@@ -63,6 +64,14 @@ static bool input_is_stdin(const struct input *input)
     const char *word = input_word(input);
 
     return word && strcmp(word, "-") == 0;
+}
+
+static bool input_has_stdin(const struct input *input)
+{
+    for (int i = 0; i < input->count; i++)
+        if (strcmp(input->words[i], "-") == 0)
+            return true;
+    return false;
 }
 
 static void input_next(struct input *input)
@@ -166,8 +175,12 @@ static int sender_fill(struct sender *s)
     if (input_is_stdin(&s->input)) {
         struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                {.fd = s->socket, .events = POLLIN}};
-        int r = sender_wait(s, fds, ARRAY_SIZE(fds), false);
+        int r;
 
+        if (s->hint)
+            client_fail(0, "reading from the terminal; end with Ctrl-D");
+        s->hint = false;
+        r = sender_wait(s, fds, ARRAY_SIZE(fds), false);
         if (r < 0)
             return r;
         if (!fds[0].revents)
@@ -352,11 +365,14 @@ int send_run(const struct options *options, char **arguments, int count)
     CLEANUP(close_fd) int fd = -1;
     struct sender sender = {
         .timeout = options->timeout,
-        .progress = !options->quiet && isatty(STDERR_FILENO),
         .input = {.words = count > 0 ? arguments : only_input, .count = count > 0 ? count : 1},
     };
+    /* A progress line would be drawn over what is being typed. */
+    bool typed = input_has_stdin(&sender.input) && isatty(STDIN_FILENO);
     int r;
 
+    sender.progress = !options->quiet && !typed && isatty(STDERR_FILENO);
+    sender.hint = !options->quiet && typed;
     r = send_check(arguments, count);
     if (r >= 0)
         return r;

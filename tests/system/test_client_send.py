@@ -5,6 +5,7 @@ import contextlib
 import os
 import pty
 import re
+import select
 import socket
 import threading
 
@@ -403,3 +404,50 @@ def test_progress_on_a_terminal(box):
     os.close(ours)
     assert re.search(rb"\r0\.0 MB sent, 0\.0 MB/s ", shown)
     assert shown.endswith(b"\r\x1b[K")
+
+
+HINT = "netd-client: reading from the terminal; end with Ctrl-D\n"
+
+
+@contextlib.contextmanager
+def typing(box, *arguments, **options):
+    """The process of a client that reads from a terminal, and the keyboard of that."""
+    ours, theirs = pty.openpty()
+    with server(box, lambda peer: peer.sendall(receipt(drain(peer)))), os.fdopen(theirs) as terminal:
+        options = {"stdout": -1, "stderr": -1} | options
+        options = {name: terminal if fd == "terminal" else fd for name, fd in options.items()}
+        with box.popen("netd-client", "-p", PORT, *arguments, stdin=terminal, **options) as process:
+            terminal.close()
+            yield process, ours
+    os.close(ours)
+
+
+@pytest.mark.parametrize("arguments, hint", [
+    (["send"], HINT),
+    (["send", "one", "-", "-"], HINT),
+    (["-q", "send"], ""),
+])
+def test_a_person_is_told_how_to_end(box, arguments, hint):
+    with typing(box, *arguments, text=True) as (process, keyboard):
+        os.write(keyboard, b"hello\n\x04\x04")
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, hint)
+    assert out == ("" if "-q" in arguments else f"{ID}\n")
+
+
+def test_no_hint_where_nothing_is_read(box):
+    with typing(box, "send", "one", text=True) as (process, _):
+        assert process.communicate(timeout=30) == (f"{ID}\n", "")
+
+
+def test_no_progress_line_over_what_is_typed(box):
+    with typing(box, "send", stderr="terminal") as (process, terminal):
+        shown = b""
+        while b"Ctrl-D\r\n" not in shown:
+            shown += os.read(terminal, 1000)
+        os.write(terminal, b"hello\n")
+        while b"hello\r\n" not in shown:
+            shown += os.read(terminal, 1000)
+        assert not select.select([terminal], [], [], 2)[0]  # it would be there after a second
+        os.write(terminal, b"\x04")
+        assert process.communicate(timeout=30)[0] == f"{ID}\n".encode()
