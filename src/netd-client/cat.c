@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cat: what a client sent, byte for byte, and a word when that is not all. */
+#include "netd-client/output.h"
 #include "netd-client/stream.h"
 
 #include <errno.h>
@@ -18,11 +19,13 @@ static int cat_write(void *userdata, const char *data, size_t length)
 
 static int cat_fail_sums(const char *id, const char *what, const struct tally *tally)
 {
+    char records[COUNT_TEXT_MAX], bytes[COUNT_TEXT_MAX];
+
+    output_count(tally->expected.records, "record", records);
+    output_count(tally->expected.bytes, "byte", bytes);
     return client_fail(STATUS_FAILED,
-                       "session %s: %s: %" PRIu64 " of %" PRIu64 " records, %" PRIu64 " of %" PRIu64
-                       " bytes are in the journal",
-                       id, what, tally->records, tally->expected.records, tally->bytes,
-                       tally->expected.bytes);
+                       "session %s: %s: %" PRIu64 " of %s, %" PRIu64 " of %s are in the journal",
+                       id, what, tally->records, records, tally->bytes, bytes);
 }
 
 static int cat_conclude(const char *id, const struct tally *tally, bool quiet)

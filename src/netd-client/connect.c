@@ -20,15 +20,29 @@ struct target {
     uint16_t port;
 };
 
+/* True for "127.0.0.1:3000", "name:3000", "[::1]:3000". An IPv6 address has more colons. */
+static bool target_has_port(const char *host)
+{
+    const char *bracket = strchr(host, ']'), *colon = strchr(host, ':');
+
+    return bracket ? bracket[1] == ':' : colon && !strchr(colon + 1, ':');
+}
+
 /* Checks VALUE, which ORIGIN (an option or a variable) gave. Returns -1 or STATUS_USAGE. */
 static int target_host(struct target *target, const char *origin, const char *value)
 {
     if (*value == '\0')
-        return client_fail(STATUS_USAGE, "%s: it is empty", origin);
+        return client_fail(STATUS_USAGE, "%s is empty", origin);
     if (strlen(value) > HOST_MAX)
         return client_fail(STATUS_USAGE, "%s: longer than %d bytes", origin, HOST_MAX);
     if (strcmp(value, "*") == 0)
         return client_fail(STATUS_USAGE, "%s: '*' is for netd; a client needs one address", origin);
+    if (*value == '/')
+        return client_fail(STATUS_USAGE, "%s: '%s' is a path, not a host name or an IP address",
+                           origin, value);
+    if (target_has_port(value))
+        return client_fail(STATUS_USAGE, "%s: '%s' contains a port; use --port or SERVER_PORT",
+                           origin, value);
     target->host = value;
     return -1;
 }
@@ -36,8 +50,11 @@ static int target_host(struct target *target, const char *origin, const char *va
 static int target_port(struct target *target, const char *origin, const char *value)
 {
     uint64_t port;
-    int r = parse_u64(value, UINT16_MAX, &port);
+    int r;
 
+    if (*value == '\0')
+        return client_fail(STATUS_USAGE, "%s is empty", origin);
+    r = parse_u64(value, UINT16_MAX, &port);
     if (r == -EINVAL)
         return client_fail(STATUS_USAGE, "%s: '%.64s' is not a number", origin, value);
     if (r < 0 || port == 0)

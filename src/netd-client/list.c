@@ -27,7 +27,8 @@ static int list_compare_begins(const void *a, const void *b)
 
 /* --- Filters --- */
 
-/* True when PEER, "192.0.2.1:4711" or "[::1]:4711" or "unix", is at ADDRESS. */
+/* True when PEER, "192.0.2.1:4711" or "[fe80::1%eth0]:4711" or "unix", is at ADDRESS. Without a
+ * scope in ADDRESS, any will do. */
 static bool peer_is_at(const char *peer, const char *address)
 {
     bool bracket = *peer == '[';
@@ -36,7 +37,7 @@ static bool peer_is_at(const char *peer, const char *address)
 
     if (strncmp(peer + bracket, address, length) != 0)
         return false;
-    return bracket ? strncmp(rest, "]:", 2) == 0 : *rest == ':' || *rest == '\0';
+    return bracket ? *rest == ']' || *rest == '%' : *rest == ':' || *rest == '\0';
 }
 
 static bool list_wants(const struct session *s, const struct options *options)

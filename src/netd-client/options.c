@@ -4,9 +4,10 @@
 #include "common/names.h"
 #include "netd-client/timeword.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +18,9 @@
 
 #define LINES_HIGH   1000000000
 #define TIMEOUT_HIGH 31536000 /* seconds: a year */
+
+#define NEAR        2  /* typing errors after which a command is still recognized */
+#define COMMAND_MAX 15 /* letters of its name */
 
 /* Letters that every command takes; the others are in the command table's rows. */
 #define GENERAL "HpTqvhV"
@@ -52,38 +56,40 @@ static const char *options_name(int letter)
     return "";
 }
 
-static int options_help(const struct command *commands, size_t count)
+static void options_help(FILE *stream, const struct command *commands, size_t count)
 {
-    puts("netd-client [OPTION...] COMMAND ...\n\n"
-         "Sends messages to netd, and reads its sessions back from the journal.\n\n"
-         "Commands:");
+    fputs("netd-client [OPTION...] COMMAND ...\n\n"
+          "Send messages to netd, and read its sessions back from the journal.\n\n"
+          "Commands:\n",
+          stream);
     for (size_t i = 0; i < count; i++)
-        printf("  %-8s %-14s %s\n", commands[i].name, commands[i].arguments, commands[i].help);
-    puts("\nSESSION is a session id, or a beginning of one that only one session has.\n\n"
-         "General options:\n"
-         "  -H, --host HOST        where netd listens (SERVER_HOST, " DEFAULT_HOST ")\n"
-         "  -p, --port PORT        (SERVER_PORT, " STRINGIFY(
-             DEFAULT_PORT) ")\n"
-                           "  -T, --timeout SECONDS  longest time without progress (no limit)\n"
-                           "  -q, --quiet            say less\n"
-                           "  -v, --verbose          say more\n"
-                           "  -h, --help\n"
-                           "  -V, --version\n\n"
-                           "Options of all commands but send, where they make sense:\n"
-                           "  -D, --directory DIR    journal files to read\n"
-                           "      --namespace NS     journal namespace to read\n"
-                           "      --json             one object a line\n"
-                           "      --utc              times in UTC\n"
-                           "      --no-pager\n\n"
-                           "Options of sessions:\n"
-                           "      --open             only those that go on\n"
-                           "      --peer ADDRESS     only those of this client\n"
-                           "  -S, --since TIME       only those that began then or later\n"
-                           "  -U, --until TIME       only those that began then or before\n"
-                           "  -n, --lines N          only the last N (follow: begin with the last "
-                           "N events)\n\n"
-                           "See netd-client(1).");
-    return STATUS_OK;
+        fprintf(stream, "  %-8s %-14s %s\n", commands[i].name, commands[i].arguments,
+                commands[i].help);
+    fputs("\nSESSION is a session ID or any unique prefix of one.\n\n"
+          "General options:\n"
+          "  -H, --host HOST        address of netd (SERVER_HOST, " DEFAULT_HOST ")\n"
+          "  -p, --port PORT        port of netd (SERVER_PORT, " STRINGIFY(
+              DEFAULT_PORT) ")\n"
+                            "  -T, --timeout SECONDS  give up without progress (0: never)\n"
+                            "  -q, --quiet            print less\n"
+                            "  -v, --verbose          print more\n"
+                            "  -h, --help             show this help\n"
+                            "  -V, --version          show the version\n\n"
+                            "Options of all commands but send, where they apply:\n"
+                            "  -D, --directory DIR    read the journal files in DIR\n"
+                            "      --namespace NS     read the journal namespace NS\n"
+                            "      --json             print one JSON object per line\n"
+                            "      --utc              show times in UTC\n"
+                            "      --no-pager         do not use a pager\n\n"
+                            "Options of sessions:\n"
+                            "      --open             only open sessions\n"
+                            "      --peer ADDRESS     only sessions of this client address\n"
+                            "  -S, --since TIME       only those that began at or after TIME\n"
+                            "  -U, --until TIME       only those that began at or before TIME\n"
+                            "  -n, --lines N          only the last N; follow: start with the "
+                            "last N events\n\n"
+                            "See netd-client(1).\n",
+          stream);
 }
 
 /* TEXT as a number up to MAX; complains about --NAME. Returns -1 or STATUS_USAGE. */
@@ -105,16 +111,26 @@ static bool options_was_long(const char *word)
     return strncmp(word, "--", 2) == 0 && strchr(word, '=');
 }
 
+static int options_fail_unknown(char **argv, const char *option)
+{
+    for (char **word = argv + 1; word < argv + optind - 1; word++)
+        if (strcmp(*word, "send") == 0)
+            return client_fail(STATUS_USAGE,
+                               "unknown option '%s'; put -- before a message that begins with '-'",
+                               option);
+    return client_fail(STATUS_USAGE, "unknown option '%s'; see --help", option);
+}
+
 /* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
 static int options_complain(char **argv, int result)
 {
+    char option[] = {'-', (char)optopt, '\0'};
+
     if (result == ':')
-        return client_fail(STATUS_USAGE, "--%s: a value is missing", options_name(optopt));
+        return client_fail(STATUS_USAGE, "--%s requires a value", options_name(optopt));
     if (*options_name(optopt) && options_was_long(argv[optind - 1]))
-        return client_fail(STATUS_USAGE, "--%s: takes no value", options_name(optopt));
-    if (optopt)
-        return client_fail(STATUS_USAGE, "'-%c' is not an option, see --help", optopt);
-    return client_fail(STATUS_USAGE, "'%s' is not an option, see --help", argv[optind - 1]);
+        return client_fail(STATUS_USAGE, "--%s takes no value", options_name(optopt));
+    return options_fail_unknown(argv, optopt ? option : argv[optind - 1]);
 }
 
 static int options_time(int letter, const char *text, uint64_t *ret)
@@ -129,26 +145,44 @@ static int options_time(int letter, const char *text, uint64_t *ret)
     return -1;
 }
 
-/* ADDRESS, in whatever way it is written, the way the journal has it. */
+/* Puts ADDRESS, a whole IPv4 or IPv6 address, also in brackets, in RET the way the journal has it.
+ * The scope is kept as it is: the interface may be that of another machine. */
+static bool options_parse_peer(const char *address, char ret[static ENDPOINT_ADDRESS_MAX])
+{
+    size_t length = strlen(address);
+    bool bracket = *address == '[' && address[length - 1] == ']';
+    char bare[ENDPOINT_ADDRESS_MAX], *scope;
+    struct sockaddr_storage sa = {0};
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&sa;
+    struct endpoint endpoint;
+    bool valid;
+
+    if (length >= sizeof(bare))
+        return false;
+    snprintf(bare, sizeof(bare), "%.*s", (int)length - 2 * bracket, address + bracket);
+    scope = strchr(bare, '%');
+    if (scope)
+        *scope++ = '\0';
+    sa.ss_family = bracket || scope || strchr(bare, ':') ? AF_INET6 : AF_INET;
+    if (sa.ss_family == AF_INET6)
+        valid = inet_pton(AF_INET6, bare, &in6->sin6_addr) == 1 && !(scope && *scope == '\0');
+    else
+        valid = inet_pton(AF_INET, bare, &((struct sockaddr_in *)&sa)->sin_addr) == 1;
+    if (!valid)
+        return false;
+    endpoint_from_sockaddr(&endpoint, &sa, sizeof(sa));
+    endpoint_address(&endpoint, ret);
+    if (scope)
+        snprintf(ret + strlen(ret), ENDPOINT_ADDRESS_MAX - strlen(ret), "%%%s", scope);
+    return true;
+}
+
 static int options_peer(struct options *options, const char *address)
 {
-    const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
-    struct sockaddr_storage sa = {0};
-    struct endpoint endpoint = {.family = AF_UNIX};
-    struct addrinfo *found = NULL;
-    char bare[HOST_MAX + 1];
-    bool bracket = *address == '[' && address[strlen(address) - 1] == ']';
-
-    if (strcmp(address, "unix") != 0) {
-        snprintf(bare, sizeof(bare), "%.*s", (int)min_size(strlen(address), HOST_MAX) - 2 * bracket,
-                 address + bracket);
-        if (getaddrinfo(bare, NULL, &hints, &found) != 0)
-            return client_fail(STATUS_USAGE, "--peer: '%s' is not an address", address);
-        memcpy(&sa, found->ai_addr, min_size(sizeof(sa), found->ai_addrlen));
-        endpoint_from_sockaddr(&endpoint, &sa, found->ai_addrlen);
-        freeaddrinfo(found);
-    }
-    endpoint_address(&endpoint, options->peer);
+    if (strcmp(address, "unix") == 0)
+        strcpy(options->peer, address);
+    else if (!options_parse_peer(address, options->peer))
+        return client_fail(STATUS_USAGE, "--peer: '%s' is not an IPv4 or IPv6 address", address);
     return -1;
 }
 
@@ -178,7 +212,7 @@ static int options_take(struct options *options, int letter)
         break;
     case 'D':
         if (*optarg == '\0')
-            return client_fail(STATUS_USAGE, "--directory: it is empty");
+            return client_fail(STATUS_USAGE, "--directory is empty");
         options->directory = optarg;
         break;
     case 'N':
@@ -220,22 +254,68 @@ static const struct command *options_command(const struct command *commands, siz
     return NULL;
 }
 
-/* Checks what only all together can tell: the letters in SEEN, and COUNT words. */
+/* How many letters to insert, delete, change, or swap with the next one make B of A (optimal string
+ * alignment). */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t rows[3][COMMAND_MAX + 1], *before = rows[0], *above = rows[1], *row = rows[2];
+    size_t columns = strlen(b);
+
+    for (size_t j = 0; j <= columns; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t *spare = before;
+
+        before = above;
+        above = row;
+        row = spare;
+        row[0] = i;
+        for (size_t j = 1; j <= columns; j++) {
+            row[j] = min_size(above[j - 1] + (a[i - 1] != b[j - 1]), above[j] + 1);
+            row[j] = min_size(row[j], row[j - 1] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = min_size(row[j], before[j - 2] + 1);
+        }
+    }
+    return row[columns];
+}
+
+static int options_fail_command(const struct command *commands, size_t count, const char *name)
+{
+    const char *nearest = NULL;
+    size_t distance = NEAR + 1;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t d = strlen(commands[i].name) <= COMMAND_MAX ? edit_distance(name, commands[i].name)
+                                                           : distance;
+
+        if (d < distance && d < strlen(commands[i].name)) {
+            nearest = commands[i].name;
+            distance = d;
+        }
+    }
+    if (nearest)
+        return client_fail(STATUS_USAGE, "unknown command '%s'; did you mean '%s'?", name, nearest);
+    return client_fail(STATUS_USAGE, "unknown command '%s'; see --help", name);
+}
+
+/* Checks what only all together can tell: the letters in SEEN, and the COUNT words at ARGUMENTS. */
 static int options_check(const struct options *options, const struct command *command,
-                         const char *seen, int count)
+                         const char *seen, char **arguments, int count)
 {
     for (const char *letter = seen; *letter; letter++)
         if (!strchr(GENERAL, *letter) && !strchr(command->options, *letter))
-            return client_fail(STATUS_USAGE, "--%s: not an option of '%s'", options_name(*letter),
-                               command->name);
+            return client_fail(STATUS_USAGE, "%s: unexpected option '--%s'", command->name,
+                               options_name(*letter));
     if (command->argument_needed && count == 0)
-        return client_fail(STATUS_USAGE, "%s: %s is missing", command->name, command->arguments);
+        return client_fail(STATUS_USAGE, "%s requires a %s", command->name, command->arguments);
     if (command->arguments_max >= 0 && count > command->arguments_max)
-        return client_fail(STATUS_USAGE, "%s: too many arguments", command->name);
+        return client_fail(STATUS_USAGE, "%s: unexpected argument '%s'", command->name,
+                           arguments[command->arguments_max]);
     if (options->directory && options->name_space)
-        return client_fail(STATUS_USAGE, "--directory and --namespace exclude each other");
+        return client_fail(STATUS_USAGE, "--directory and --namespace are mutually exclusive");
     if (options->since > options->until)
-        return client_fail(STATUS_USAGE, "--since: that is later than --until");
+        return client_fail(STATUS_USAGE, "--since is later than --until");
     return -1;
 }
 
@@ -249,21 +329,25 @@ int options_parse(int argc, char **argv, const struct command *commands, size_t 
     while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) >= 0) {
         if (letter == '?' || letter == ':')
             return options_complain(argv, letter);
-        if (letter == 'h')
-            return options_help(commands, count);
+        if (letter == 'h') {
+            options_help(stdout, commands, count);
+            return STATUS_OK;
+        }
         r = options_take(&read, letter);
         if (r >= 0)
             return r;
         if (!strchr(seen, letter))
             seen[strlen(seen)] = (char)letter;
     }
-    if (optind == argc)
-        return client_fail(STATUS_USAGE, "a command is missing, see --help");
+    if (optind == argc) {
+        options_help(stderr, commands, count);
+        return STATUS_USAGE;
+    }
     *command = options_command(commands, count, argv[optind]);
     if (!*command)
-        return client_fail(STATUS_USAGE, "'%s' is not a command, see --help", argv[optind]);
+        return options_fail_command(commands, count, argv[optind]);
     optind++;
-    r = options_check(&read, *command, seen, argc - optind);
+    r = options_check(&read, *command, seen, argv + optind, argc - optind);
     if (r >= 0)
         return r;
     *options = read;

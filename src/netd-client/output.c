@@ -37,6 +37,35 @@ static bool terminal_is_dumb(void)
     return !terminal || strcmp(terminal, "dumb") == 0;
 }
 
+/* What the variable NAME says as systemd reads a boolean: 1, 0, or -1 for neither. */
+static int variable_boolean(const char *name)
+{
+    static const char *const words[][2] = {{"0", "1"}, {"no", "yes"},     {"n", "y"},
+                                           {"f", "t"}, {"false", "true"}, {"off", "on"}};
+    const char *value = getenv(name);
+
+    for (size_t i = 0; value && i < ARRAY_SIZE(words); i++)
+        for (int j = 0; j < 2; j++)
+            if (strcasecmp(value, words[i][j]) == 0)
+                return j;
+    return -1;
+}
+
+/* As systemd decides: SYSTEMD_COLORS, then NO_COLOR, then what standard output is. */
+static bool terminal_has_color(bool terminal)
+{
+    static const char *const modes[] = {"16", "256", "24bit"};
+    const char *colors = getenv("SYSTEMD_COLORS"), *no_color = getenv("NO_COLOR");
+    int wanted = variable_boolean("SYSTEMD_COLORS");
+
+    for (size_t i = 0; colors && i < ARRAY_SIZE(modes); i++)
+        if (strcmp(colors, modes[i]) == 0)
+            return true;
+    if (wanted >= 0)
+        return wanted;
+    return terminal && !terminal_is_dumb() && !(no_color && *no_color);
+}
+
 /* The pager's command for sh(1), or NULL when there is to be none. */
 static const char *pager_command(void)
 {
@@ -59,7 +88,7 @@ static FILE *pager_open(void)
         return NULL;
     setenv("LESS", less ? less : "FRSXMK", 1);
     /* What is shown may be read with more rights than the one who looks has otherwise. */
-    setenv("LESSSECURE", "1", 1);
+    setenv("LESSSECURE", variable_boolean("SYSTEMD_PAGERSECURE") == 0 ? "0" : "1", 1);
     if (strcmp(nl_langinfo(CODESET), "UTF-8") == 0)
         setenv("LESSCHARSET", "utf-8", 1);
     fflush(stdout);
@@ -73,14 +102,12 @@ static FILE *pager_open(void)
 
 void output_open(struct output *ret, const struct options *options, bool paged)
 {
-    const char *no_color = getenv("NO_COLOR");
     bool terminal = isatty(STDOUT_FILENO);
 
-    *ret = (struct output){.utc = options->utc};
+    *ret = (struct output){.utc = options->utc, .color = terminal_has_color(terminal)};
     if (!terminal)
         return;
     ret->columns = terminal_columns();
-    ret->color = !terminal_is_dumb() && !(no_color && *no_color);
     if (paged && !options->no_pager && !terminal_is_dumb())
         ret->pager = pager_open();
 }

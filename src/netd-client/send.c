@@ -267,26 +267,38 @@ static int sender_receive(struct sender *s)
 
 static int send_fail_receipt(const struct sender *s, const struct receipt *receipt, bool complete)
 {
+    char sent[COUNT_TEXT_MAX];
+
+    output_count(s->sent, "byte", sent);
     if (receipt->bytes == s->sent && !complete)
         return client_fail(STATUS_FAILED,
-                           "the session ended before the input: %s; session %s has the %" PRIu64
-                           " bytes sent until then",
-                           receipt->reason, receipt->session, s->sent);
-    return client_fail(STATUS_FAILED,
-                       "the receipt names %" PRIu64 " of %" PRIu64 " bytes: session %s ended: %s",
-                       receipt->bytes, s->sent, receipt->session, receipt->reason);
+                           "the session ended before the input: %s; session %s has the %s sent "
+                           "until then",
+                           receipt->reason, receipt->session, sent);
+    return client_fail(STATUS_FAILED, "the receipt names %" PRIu64 " of %s: session %s ended: %s",
+                       receipt->bytes, sent, receipt->session, receipt->reason);
+}
+
+static int send_fail_input(const struct sender *s, int error)
+{
+    char sent[COUNT_TEXT_MAX];
+
+    output_count(s->sent, "byte", sent);
+    return client_fail(STATUS_FAILED, "standard input: %s (%s sent)", strerror(error), sent);
 }
 
 static int send_fail_silence(const struct sender *s, int error)
 {
+    char sent[COUNT_TEXT_MAX];
+
+    output_count(s->sent, "byte", sent);
     if (error == -EPIPE)
         error = -ECONNRESET; /* what the kernel makes of a reset after the peer's end */
     if (error == -ETIMEDOUT && s->timeout > 0)
-        return client_fail(STATUS_FAILED,
-                           "no receipt: no progress for %" PRIu64 " s (%" PRIu64 " bytes sent)",
-                           s->timeout / USEC_PER_SEC, s->sent);
-    return client_fail(STATUS_FAILED, "no receipt: %s (%" PRIu64 " bytes sent)",
-                       error < 0 ? strerror(-error) : "the connection was closed", s->sent);
+        return client_fail(STATUS_FAILED, "no receipt: no progress for %" PRIu64 " s (%s sent)",
+                           s->timeout / USEC_PER_SEC, sent);
+    return client_fail(STATUS_FAILED, "no receipt: %s (%s sent)",
+                       error < 0 ? strerror(-error) : "the connection was closed", sent);
 }
 
 static void send_print_counts(const struct sender *s, const struct receipt *receipt)
@@ -333,8 +345,7 @@ static int send_everything(struct sender *s, const struct options *options)
 
     if (stopped == SEND_INPUT_ERROR) {
         sender_hide_progress(s);
-        return client_fail(STATUS_FAILED, "standard input: %s (%" PRIu64 " bytes sent)",
-                           strerror(error), s->sent);
+        return send_fail_input(s, error);
     }
     if (stopped < 0 && !send_is_over(stopped)) {
         sender_hide_progress(s);

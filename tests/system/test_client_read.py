@@ -69,7 +69,7 @@ def on_terminal(box, *arguments, columns=80, env=None, program=("netd-client",))
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(theirs, "wb") as terminal:
         with box.popen(*program, *arguments, stdout=terminal, stderr=terminal,
-                       env={"TERM": "xterm", **(env or {})}) as process:
+                       env={"TERM": "xterm", "SYSTEMD_COLORS": "", **(env or {})}) as process:
             terminal.close()
             shown = b""
             with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
@@ -168,6 +168,24 @@ def test_times_are_those_of_journalctl(box, directory, zone):
                 assert ours == before or ours == theirs(option, word), (option, word)
                 compared += 1
     assert compared >= 60
+
+
+@pytest.mark.parametrize("address, expected", [
+    ("fe80::1", [A, B]),
+    ("fe80::1%eth0", [A]),
+    ("[fe80:0::1%eth1]", [B]),
+    ("fe80::1%eth", []),
+    ("fe80::", []),
+])
+def test_link_local_peers(box, directory, address, expected):
+    """Interfaces are those of netd's machine."""
+    journal = Journal()
+    journal.session(A, [], peer="[fe80::1%eth0]:4711")
+    journal.session(B, [], peer="[fe80::1%eth1]:4711")
+    journal.session(C, [], peer="[fe80::11]:4711")
+    journal.write(box, f"{directory}/a.journal")
+    result = client(box, "sessions", "-q", "-D", directory, "--peer", address)
+    assert result.stdout.split() == expected
 
 
 def test_no_session_matches(box, directory):
@@ -359,6 +377,13 @@ def test_colour_only_where_it_is_wanted(box, directory):
     assert "\x1b" not in on_terminal(box, *command, env={"NO_COLOR": "1"})
     assert "\x1b" not in on_terminal(box, *command, env={"TERM": "dumb"})
     assert "\x1b[" in on_terminal(box, *command, env={"NO_COLOR": ""})
+    for no in "0", "no", "False", "off":
+        assert "\x1b" not in on_terminal(box, *command, env={"SYSTEMD_COLORS": no})
+    for yes in "1", "yes", "TRUE", "16", "256", "24bit":
+        for other in {"NO_COLOR": "1"}, {"TERM": "dumb"}:
+            assert "\x1b[" in on_terminal(box, *command, env={"SYSTEMD_COLORS": yes} | other)
+    assert "\x1b[" in client(box, *command, env={"SYSTEMD_COLORS": "1"}).stdout
+    assert "\x1b" not in client(box, "--json", *command, env={"SYSTEMD_COLORS": "1"}).stdout
     assert "\x1b" not in client(box, *command, env={"TERM": "xterm"}).stdout
 
 
@@ -377,9 +402,11 @@ def test_the_pager(box, directory):
         assert "paged:" not in client(box, *command, env={"SYSTEMD_PAGER": pager}).stdout
     for command in ["cat", A, "-D", directory], ["sessions", "--json", "-D", directory]:
         assert "paged:" not in on_terminal(box, *command, env={"SYSTEMD_PAGER": pager})
-    less = on_terminal(box, "sessions", "-D", directory,
-                       env={"SYSTEMD_PAGER": "echo $LESS $LESSSECURE; cat >/dev/null"})
-    assert less == "FRSXMK 1\n"
+    echo = {"SYSTEMD_PAGER": "echo $LESS $LESSSECURE; cat >/dev/null"}
+    for env, shown in (({}, "FRSXMK 1\n"), ({"SYSTEMD_LESS": "-S"}, "-S 1\n"),
+                       ({"SYSTEMD_PAGERSECURE": "no"}, "FRSXMK 0\n"),
+                       ({"SYSTEMD_PAGERSECURE": "x", "LESSSECURE": "0"}, "FRSXMK 1\n")):
+        assert on_terminal(box, "sessions", "-D", directory, env=echo | env) == shown
 
 
 def test_the_usual_pager(box, directory):
@@ -489,6 +516,22 @@ def test_show_as_json(box, directory):
     text = client(box, "show", "-D", directory, A).stdout
     assert "data crlf resent gr\\xc3" in text
     assert "error (Connection reset by peer), 1 record, 8 bytes" in text
+
+
+def test_the_record_from_json(box, directory):
+    """As the manual says: `.data // .message`."""
+    assert ".data // .message" in (SOURCE / "man/netd-client.1").read_text(encoding="utf-8")
+    records = [b"plain", b"gr\xc3\xbc\xc3\x9f", b"\x1b[31m\xff", b"", b"\\x1b"]
+    journal = Journal()
+    journal.connect(A)
+    journal.data(A, records[0])
+    journal.data(A, MESSAGE=records[1])  # it is valid UTF-8
+    for record in records[2:]:
+        journal.data(A, record)
+    journal.write(box, f"{directory}/a.journal")
+    events = objects(client(box, "show", "--json", "-D", directory, A))
+    values = [e.get("data") or e["message"] for e in events if e["event"] == "data"]
+    assert [v.encode() if isinstance(v, str) else bytes(v) for v in values] == records
 
 
 def test_numbers_are_exact(box, directory):
@@ -1086,27 +1129,30 @@ def test_no_rights(box, directory):
 
 
 @pytest.mark.parametrize("arguments, line", [
-    (["show"], "show: SESSION is missing"),
-    (["cat"], "cat: SESSION is missing"),
-    (["show", "a", "b"], "show: too many arguments"),
-    (["cat", "a", "b"], "cat: too many arguments"),
-    (["sessions", "a"], "sessions: too many arguments"),
-    (["follow", "a", "b"], "follow: too many arguments"),
-    (["-o", "json", "sessions"], "'-o' is not an option, see --help"),
-    (["--json=x", "sessions"], "--json: takes no value"),
-    (["sessions", "-D", ""], "--directory: it is empty"),
-    (["cat", "a", "--json"], "--json: not an option of 'cat'"),
-    (["show", "a", "--open"], "--open: not an option of 'show'"),
-    (["verify", "--since", "today"], "--since: not an option of 'verify'"),
-    (["--utc", "verify"], "--utc: not an option of 'verify'"),
+    (["show"], "show requires a SESSION"),
+    (["cat"], "cat requires a SESSION"),
+    (["show", "a", "b"], "show: unexpected argument 'b'"),
+    (["cat", "a", "b"], "cat: unexpected argument 'b'"),
+    (["sessions", "a"], "sessions: unexpected argument 'a'"),
+    (["follow", "a", "b"], "follow: unexpected argument 'b'"),
+    (["-o", "json", "sessions"], "unknown option '-o'; see --help"),
+    (["--json=x", "sessions"], "--json takes no value"),
+    (["sessions", "-D", ""], "--directory is empty"),
+    (["cat", "a", "--json"], "cat: unexpected option '--json'"),
+    (["show", "a", "--open"], "show: unexpected option '--open'"),
+    (["verify", "--since", "today"], "verify: unexpected option '--since'"),
+    (["--utc", "verify"], "verify: unexpected option '--utc'"),
     (["sessions", "--since", "never"], "--since: 'never' is not a time"),
     (["sessions", "--until", ""], "--until: '' is not a time"),
-    (["sessions", "--since", "now", "--until", "-1h"], "--since: that is later than --until"),
-    (["sessions", "--peer", "host.example"], "--peer: 'host.example' is not an address"),
-    (["sessions", "--peer", ""], "--peer: '' is not an address"),
+    (["sessions", "--since", "now", "--until", "-1h"], "--since is later than --until"),
     (["sessions", "-n", "x"], "--lines: 'x' is not a number"),
     (["sessions", "-D", "/", "--namespace", "x"],
-     "--directory and --namespace exclude each other"),
+     "--directory and --namespace are mutually exclusive"),
+] + [
+    (["sessions", "--peer", bad], f"--peer: '{bad}' is not an IPv4 or IPv6 address")
+    for bad in ("", "host.example", "127.0.0", "127.1", "1", "0x7f.0.0.1", "192.0.2.1:4711",
+                "[192.0.2.1]", "192.0.2.1%eth0", "[::1", "::1]", "[::1]:4711", "fe80::1%", "%eth0",
+                "[]", "[", "x" * 64)
 ])
 def test_wrong_usage(box, arguments, line):
     failed(client(box, *arguments), 2, line)

@@ -199,42 +199,65 @@ def test_connecting_honours_the_timeout(box):
 
 
 @pytest.mark.parametrize("arguments, line", [
-    ([], "a command is missing, see --help"),
-    (["bogus"], "'bogus' is not a command, see --help"),
-    (["--bogus", "send"], "'--bogus' is not an option, see --help"),
-    (["-x", "send"], "'-x' is not an option, see --help"),
-    (["send", "-qx"], "'-x' is not an option, see --help"),
-    (["send", "--port"], "--port: a value is missing"),
-    (["send", "-p"], "--port: a value is missing"),
-    (["send", "--quiet=yes"], "--quiet: takes no value"),
+    (["bogus"], "unknown command 'bogus'; see --help"),
+    (["sesions"], "unknown command 'sesions'; did you mean 'sessions'?"),
+    (["shwo"], "unknown command 'shwo'; did you mean 'show'?"),
+    (["verifyy"], "unknown command 'verifyy'; did you mean 'verify'?"),
+    (["x"], "unknown command 'x'; see --help"),
+    ([""], "unknown command ''; see --help"),
+    (["--bogus", "send"], "unknown option '--bogus'; see --help"),
+    (["-x", "send"], "unknown option '-x'; see --help"),
+    (["send", "-x"], "unknown option '-x'; put -- before a message that begins with '-'"),
+    (["send", "one", "--two"],
+     "unknown option '--two'; put -- before a message that begins with '-'"),
+    (["send", "-qx"], "unknown option '-x'; put -- before a message that begins with '-'"),
+    (["send", "--port"], "--port requires a value"),
+    (["send", "-p"], "--port requires a value"),
+    (["send", "--quiet=yes"], "--quiet takes no value"),
     (["send", "-p", "80x"], "--port: '80x' is not a number"),
-    (["send", "-p", ""], "--port: '' is not a number"),
+    (["send", "-p", ""], "--port is empty"),
     (["send", "-p", "+80"], "--port: '+80' is not a number"),
     (["send", "-p", "0"], "--port: 0 is not between 1 and 65535"),
     (["send", "-p", "65536"], "--port: 65536 is not between 1 and 65535"),
-    (["send", "-H", ""], "--host: it is empty"),
+    (["send", "-H", ""], "--host is empty"),
     (["send", "-H", "*"], "--host: '*' is for netd; a client needs one address"),
     (["send", "-H", "x" * 300], "--host: longer than 255 bytes"),
+    (["send", "-H", "127.0.0.1:3000"],
+     "--host: '127.0.0.1:3000' contains a port; use --port or SERVER_PORT"),
+    (["send", "-H", "log.example:3000"],
+     "--host: 'log.example:3000' contains a port; use --port or SERVER_PORT"),
+    (["send", "-H", "[::1]:3000"],
+     "--host: '[::1]:3000' contains a port; use --port or SERVER_PORT"),
+    (["send", "-H", "/run/netd/input"],
+     "--host: '/run/netd/input' is a path, not a host name or an IP address"),
     (["send", "-T", "1.5"], "--timeout: '1.5' is not a number"),
     (["send", "-T", "99999999"], "--timeout: 99999999 is not between 0 and 31536000"),
-    (["send", "--json"], "--json: not an option of 'send'"),
-    (["send", "-D", "/"], "--directory: not an option of 'send'"),
-    (["\x1b[31m\u202e"], "'\\x1b[31m\\xe2\\x80\\xae' is not a command, see --help"),
+    (["send", "--json"], "send: unexpected option '--json'"),
+    (["send", "-D", "/"], "send: unexpected option '--directory'"),
+    (["\x1b[31m\u202e"], "unknown command '\\x1b[31m\\xe2\\x80\\xae'; see --help"),
 ])
 def test_wrong_usage(box, arguments, line):
     failed(client(box, *arguments), 2, line)
 
 
+def test_a_bare_call_shows_the_usage(box):
+    result = client(box)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == client(box, "--help").stdout
+
+
 @pytest.mark.parametrize("name, value, line", [
-    ("SERVER_PORT", "", "SERVER_PORT: '' is not a number"),
+    ("SERVER_PORT", "", "SERVER_PORT is empty"),
     ("SERVER_PORT", "80x", "SERVER_PORT: '80x' is not a number"),
     ("SERVER_PORT", " 80", "SERVER_PORT: ' 80' is not a number"),
     ("SERVER_PORT", "-1", "SERVER_PORT: '-1' is not a number"),
     ("SERVER_PORT", "65536", "SERVER_PORT: 65536 is not between 1 and 65535"),
     ("SERVER_PORT", "9" * 20, f"SERVER_PORT: {'9' * 20} is not between 1 and 65535"),
-    ("SERVER_HOST", "", "SERVER_HOST: it is empty"),
+    ("SERVER_HOST", "", "SERVER_HOST is empty"),
     ("SERVER_HOST", "*", "SERVER_HOST: '*' is for netd; a client needs one address"),
     ("SERVER_HOST", "x" * 10000, "SERVER_HOST: longer than 255 bytes"),
+    ("SERVER_HOST", "localhost:3000",
+     "SERVER_HOST: 'localhost:3000' contains a port; use --port or SERVER_PORT"),
 ])
 def test_bad_environment(box, name, value, line):
     failed(client(box, "send", "x", env={name: value}), 2, line)
@@ -297,6 +320,15 @@ def talk_reset(peer):
 def test_no_good_receipt(box, talk, line):
     with server(box, talk):
         failed(client(box, "-p", PORT, "send", "hello world"), 1, line)
+
+
+def test_one_byte_is_no_bytes(box):
+    with server(box, talk_nothing):
+        failed(client(box, "-p", PORT, "send", ""), 1,
+               "no receipt: the connection was closed (1 byte sent)")
+    with server(box, talk_short):
+        failed(client(box, "-p", PORT, "send", ""), 1,
+               f"the receipt names 0 of 1 byte: session {ID} ended: shutdown")
 
 
 def test_refused_while_there_is_more_to_send(box):
