@@ -5,6 +5,7 @@ to P6, the crash-only part, are in test_crash.py; P7 is in inject.py."""
 import contextlib
 import pathlib
 import re
+import socket
 import subprocess
 
 import pytest
@@ -306,6 +307,53 @@ def test_p11_notify_socket_bogus(box, value):
             client.shutdown(1)
             assert b"records=1" in client.recv(4096)
         program.stop()
+
+
+def notified(receiver):
+    """All the messages that wait in a notification socket's queue."""
+    receiver.setblocking(False)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(receiver.recv(4096).decode())
+    return "\n".join(found)
+
+
+def fill(box, where):
+    """Sends to a datagram socket until its queue is full. A sender has only so much room itself."""
+    with box.network(), contextlib.suppress(BlockingIOError):
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(b"FILLED=1", where)
+
+
+@pytest.mark.parametrize("name", ["@netd-notify-test", "/run/netd-notify-test"])
+def test_p11_a_notification_socket_that_nobody_reads(box, name):
+    """Neither the worker's next life nor a stop waits for it, and what it missed is sent again."""
+    box.sh("rm -f /run/netd-notify-test")
+    with box.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        # A path of the container; the abstract names are its network's, where both sockets are.
+        where = f"/proc/{box.pid}/root{name}" if name[0] == "/" else "\0" + name[1:]
+        receiver.bind(where)
+        fill(box, where)
+        with ByHand(box, "-o", "text", "-p", "0", env={"NOTIFY_SOCKET": name}) as program:
+            port = int(program.ready().rpartition(":")[2])
+            supervisor = int(box.sh(f"cat {program.PID}"))
+            before = box.sh(f"pgrep -P {supervisor}")
+            box.sh(f"kill -9 {before}")
+            wait_for(lambda: box.sh(f"pgrep -r S -P {supervisor} || true") not in ("", before),
+                     "another worker")
+            with box.connect(port) as client:
+                client.sendall(b"x\n")
+                client.shutdown(1)
+                assert b"records=1" in client.recv(4096)
+            assert "READY=1" not in notified(receiver)
+            wait_for(lambda: "READY=1" in notified(receiver), "what did not go out before")
+            fill(box, where)
+            program.kill()
+            assert program.process.wait(30) == 0
+    box.sh("rm -f /run/netd-notify-test")
 
 
 def test_p11_descriptors_that_were_left_open(netd):

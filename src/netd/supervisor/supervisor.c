@@ -4,6 +4,7 @@
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/supervisor/handover.h"
+#include "netd/supervisor/notify.h"
 #include "netd/supervisor/process.h"
 #include "netd/worker/listener.h"
 #include "netd/worker/worker.h"
@@ -32,6 +33,7 @@ struct supervisor {
     struct table table;
     enum output output;
     struct process worker;
+    struct notify notify;
     char **argv;
     char program[PATH_MAX];
     sigset_t signals;
@@ -46,9 +48,8 @@ struct supervisor {
 
 /* --- What systemd is told: sd_notify(3) --- */
 
-/* Without sd_notifyf(3), whose memory of changing sizes makes a heap grow by a page a minute until
- * malloc(3) tidies up. */
-static void supervisor_notify(const struct supervisor *s, const char *state)
+/* Sends what was announced, the status, and that the supervisor is alive. */
+static void supervisor_notify(struct supervisor *s)
 {
     const struct table_header *h = s->table.header;
     int blocked_errno = h->blocked_errno;
@@ -57,10 +58,16 @@ static void supervisor_notify(const struct supervisor *s, const char *state)
                                                 : strerror(blocked_errno);
     char text[256];
 
-    snprintf(text, sizeof(text), "%s\nSTATUS=%u sessions, %" PRIu64 " records logged%s%s%s", state,
+    snprintf(text, sizeof(text), "WATCHDOG=1\nSTATUS=%u sessions, %" PRIu64 " records logged%s%s%s",
              h->open, h->records_total, s->worker.pid == 0 ? "; no worker" : "",
              blocked_errno ? "; waiting for the journal: " : "", why);
-    (void)sd_notify(0, text);
+    (void)notify_send(&s->notify, text); /* what did not go out does with the next tick */
+}
+
+static void supervisor_announce(struct supervisor *s, const char *state)
+{
+    notify_announce(&s->notify, state);
+    supervisor_notify(s);
 }
 
 static void supervisor_say_ready(struct supervisor *s)
@@ -78,7 +85,7 @@ static void supervisor_say_ready(struct supervisor *s)
         listener_format(l, address);
         log_info("listening on %s%s", address, l->passed ? " (passed by systemd)" : "");
     }
-    supervisor_notify(s, "READY=1");
+    supervisor_announce(s, "READY=1");
 }
 
 static void supervisor_tick(struct supervisor *s, uint64_t now)
@@ -87,7 +94,7 @@ static void supervisor_tick(struct supervisor *s, uint64_t now)
         return;
     s->last_tick = now;
     process_watch(&s->worker, &s->table);
-    supervisor_notify(s, "WATCHDOG=1");
+    supervisor_notify(s);
 }
 
 /* --- Reload --- */
@@ -96,14 +103,17 @@ static void supervisor_reload_failed(struct supervisor *s, const char *why)
 {
     log_error("reload failed, the old configuration stays: %s", why);
     s->reload = RELOAD_NONE;
-    supervisor_notify(s, "READY=1");
+    supervisor_announce(s, "READY=1");
 }
 
 static void supervisor_reload(struct supervisor *s)
 {
+    char state[64];
     pid_t pid;
 
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
+    snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+             now_usec(CLOCK_MONOTONIC));
+    supervisor_announce(s, state);
     s->reload = RELOAD_CHECKING;
     pid = handover_check(s->program, s->argv);
     if (pid < 0)
@@ -148,12 +158,14 @@ static void supervisor_exec(struct supervisor *s)
 static void supervisor_stop(struct supervisor *s)
 {
     uint64_t timeout = s->table.header->settings.stop_timeout * USEC_PER_SEC + STOP_EXTRA_USEC;
+    char state[64];
 
     if (s->stopping)
         return;
     s->stopping = true;
     s->stop_deadline = now_usec(CLOCK_MONOTONIC) + timeout;
-    (void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, timeout);
+    snprintf(state, sizeof(state), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, timeout);
+    supervisor_announce(s, state);
     process_command(&s->worker, &s->table, COMMAND_STOP);
 }
 

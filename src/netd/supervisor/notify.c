@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/supervisor/notify.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+void notify_announce(struct notify *n, const char *state)
+{
+    snprintf(n->state, sizeof(n->state), "%s", state);
+}
+
+/* Where $NOTIFY_SOCKET is: a path, or with "@" in front an abstract name. Returns the address's
+ * length, 0 where nobody is to be notified, or -EINVAL. */
+static int notify_address(struct sockaddr_un *ret)
+{
+    const char *name = getenv("NOTIFY_SOCKET");
+    size_t length = name ? strlen(name) : 0;
+
+    if (length == 0)
+        return 0;
+    if ((name[0] != '/' && name[0] != '@') || length < 2 || length >= sizeof(ret->sun_path))
+        return -EINVAL;
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(ret->sun_path, name, length);
+    if (name[0] == '@')
+        ret->sun_path[0] = '\0';
+    /* The NUL behind a path belongs to it, while it would be one more byte of an abstract name. */
+    return (int)(offsetof(struct sockaddr_un, sun_path) + length + (name[0] == '/'));
+}
+
+int notify_send(struct notify *n, const char *more)
+{
+    CLEANUP(close_fd) int fd = -1;
+    struct sockaddr_un address;
+    char text[NOTIFY_MAX];
+    int length, size;
+
+    length = notify_address(&address);
+    if (length <= 0)
+        return length;
+    size =
+        snprintf(text, sizeof(text), "%s%s%s", n->state, n->state[0] && more[0] ? "\n" : "", more);
+    /* A new socket each time: the service manager may have bound its own anew. */
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (sendto(fd, text, min_size((size_t)size, sizeof(text) - 1), MSG_DONTWAIT | MSG_NOSIGNAL,
+               (const struct sockaddr *)&address, (socklen_t)length) < 0)
+        return -errno;
+    n->state[0] = '\0';
+    return 0;
+}
