@@ -87,8 +87,6 @@ static void listen_somewhere(struct setup *s)
 
 static void start(struct setup *s)
 {
-    static const struct unclaimed_fds none;
-
     open_journal(s);
     if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
         die("table");
@@ -96,7 +94,7 @@ static void start(struct setup *s)
     listen_somewhere(s);
     if (scheduler_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
         die("clients");
-    admission_adopt(&s->clients, &none);
+    admission_adopt(&s->clients, NO_UNCLAIMED);
 }
 
 static int connect_client(const struct setup *s)

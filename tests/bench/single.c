@@ -15,7 +15,6 @@
 int main(void)
 {
     static struct config config;
-    static const struct unclaimed_fds none;
     struct config_input input = {.file = "/etc/netd/netd.conf"};
     char config_error[CONFIG_ERROR_MAX] = "", listener_error[LISTENER_ERROR_MAX] = "";
     struct table table;
@@ -31,5 +30,5 @@ int main(void)
         return EXIT_FAILURE;
     }
     table.header->settings = config.service;
-    return worker_run(&table, OUTPUT_JOURNAL, JOURNAL_SOCKET, &none);
+    return worker_run(&table, OUTPUT_JOURNAL, JOURNAL_SOCKET, NO_UNCLAIMED);
 }

@@ -221,7 +221,6 @@ static void check_session(int i)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct unclaimed_fds none;
     struct input in = {data, size};
     bool resent = input_number(&in, 1) & 1, whole[SESSIONS], telling;
     int header_fd, regions_fd, fds[SESSIONS];
@@ -242,7 +241,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(table_attach(&table) == 0);
         if (recovery_run(&table, resent) == 0) {
             MUST(scheduler_init(&clients, &table, OUTPUT_JOURNAL, sink_path) == 0);
-            admission_adopt(&clients, &none);
+            admission_adopt(&clients, NO_UNCLAIMED);
             serve();
             scheduler_deinit(&clients);
             for (int i = 0; i < SESSIONS && telling; i++)

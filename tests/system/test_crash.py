@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -15,7 +16,7 @@ import journal
 from box import wait_for
 from conftest import SOURCE_INSIDE
 from crowd import Crowd, Foreground, Processes, check, sessions
-from traffic import ended, is_over, port_of, reset, seeded, session_of
+from traffic import ByHand, ended, is_over, port_of, reset, seeded, session_of
 
 # Every place
 
@@ -251,6 +252,38 @@ def test_p1_many_kills_under_load(netd, long):
     # Nothing is left behind: no descriptor, no child.
     wait_for(lambda: processes.descriptors() == descriptors, "as many descriptors as before")
     assert netd.box.sh(f"pgrep -cP {netd.pid}").strip() == "1"
+
+
+@pytest.mark.parametrize("output", ["text", "export"])
+def test_p1_standard_output_is_nobodys_client(box, output):
+    """A worker's duplicate of it is a connected stream socket, as a client's connection is."""
+    box.sh("echo 'sessions = { idle_timeout = 1; };' >/tmp/netd-idle.conf")
+    ours, theirs = socket.socketpair()
+    with ours, ByHand(box, "-o", output, "-p", "0", "-c", "/tmp/netd-idle.conf",
+                      stdout=theirs) as program:
+        theirs.close()
+        port = int(program.ready().rpartition(":")[2])
+        worker = f"pgrep -P $(cat {program.PID})"
+        with box.connect(port) as client:
+            for _ in range(3):
+                killed = box.sh(worker).strip()
+                box.sh(f"kill -KILL {killed}")
+                wait_for(lambda: box.sh(f"{worker} || true").strip() not in ("", killed),
+                         "another worker")
+            client.sendall(b"one\n")
+            answer = client.recv(4096)  # and when it is idle whoever came before it is
+            assert b" records=1 bytes=4 end=idle\n" in answer, answer
+        with box.connect(port) as client:
+            client.sendall(b"two\n")
+            client.shutdown(socket.SHUT_WR)
+            assert b"end=eof" in client.recv(4096)
+        program.kill()
+        assert program.process.wait(30) == 0
+        said = b""
+        while piece := ours.recv(65536):
+            said += piece
+    assert said.count(b"NETD_EVENT=connect\n" if output == "export" else b" connect ") == 2
+    assert b"unix" not in said
 
 
 def test_p1_a_kill_while_clients_have_all_descriptors(netd):

@@ -27,6 +27,7 @@
 static struct table table;
 static struct listener_config config;
 static char error[LISTENER_ERROR_MAX];
+static struct table_accept call;
 
 static int setup(void **state)
 {
@@ -89,7 +90,7 @@ static int accept_at(const struct table_listener *l, struct endpoint *peer)
     struct pollfd p = {.fd = l->fd, .events = POLLIN};
 
     assert_int_equal(poll(&p, 1, -1), 1);
-    return listener_accept(l, peer);
+    return listener_accept(l, &call, peer);
 }
 
 static bool have_ipv6(void)
@@ -127,7 +128,7 @@ static void listener_listens(void **state)
     assert_int_equal(fcntl(l->fd, F_GETFD), 0);
     assert_true(fcntl(l->fd, F_GETFL) & O_NONBLOCK);
     assert_int_equal(get_option(l->fd, SOL_SOCKET, SO_REUSEPORT), 0);
-    assert_int_equal(listener_accept(l, &peer), -EAGAIN);
+    assert_int_equal(listener_accept(l, &call, &peer), -EAGAIN);
 
     client = connect_to("127.0.0.1", l->bound.port);
     fd = accept_at(l, &peer);
@@ -139,7 +140,7 @@ static void listener_listens(void **state)
     assert_int_equal(get_option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
     assert_int_equal(get_option(fd, SOL_SOCKET, SO_OOBINLINE), 1);
     assert_true(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) > 0);
-    assert_int_equal(listener_accept(l, &peer), -EAGAIN);
+    assert_int_equal(listener_accept(l, &call, &peer), -EAGAIN);
     close(client);
     close(fd);
 }
@@ -490,7 +491,7 @@ static void accept_errors_are_told_apart(void **state)
     limit = before;
     limit.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    fd = listener_accept(l, &peer);
+    fd = listener_accept(l, &call, &peer);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(fd, -EMFILE);
     /* It was not lost; but valgrind has accepted and closed it, to say EMFILE itself. */
@@ -500,9 +501,9 @@ static void accept_errors_are_told_apart(void **state)
         close(fd);
     }
     close(client);
-    assert_int_equal(listener_accept(&bad, &peer), -EBADF);
+    assert_int_equal(listener_accept(&bad, &call, &peer), -EBADF);
     bad.fd = table.header_fd;
-    assert_int_equal(listener_accept(&bad, &peer), -ENOTSOCK);
+    assert_int_equal(listener_accept(&bad, &call, &peer), -ENOTSOCK);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -784,50 +784,46 @@ static void listen_too(void)
     assert_int_equal(listen(l->fd, 1), 0);
 }
 
-static int accepted(size_t i, uint32_t listener)
+/* What a worker had accepted when it died: a session of the listener that it came by. */
+static void unclaimed_connection_becomes_a_session(void **state)
 {
+    struct table_accept *call = &rig.table.header->accept;
+    const struct session *s = rig.table.sessions;
+    struct endpoint peer;
     int fd;
-
-    client_connects(i, listener);
-    fd = accept4(rig.table.header->listeners[listener].fd, NULL, NULL, SOCK_NONBLOCK);
-    assert_true(fd >= 0);
-    return fd;
-}
-
-/* What a worker had accepted when it died: sessions of the listener that they came by. */
-static void unclaimed_connections_become_sessions(void **state)
-{
-    struct linger now = {.l_onoff = 1};
-    int fds[3];
-    struct unclaimed_fds unclaimed = {.fds = fds, .count = ARRAY_SIZE(fds)};
 
     (void)state;
     listen_too();
-    fds[0] = accepted(0, OTHER);
-    fds[1] = accepted(1, 0);
-    fds[2] = accepted(2, 0);
-    assert_int_equal(setsockopt(rig.fds[2], SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
-    close_fd(&rig.fds[2]);
-    arrived(fds[2]);
+    client_connects(0, OTHER);
+    call->listener = OTHER;
+    fd = listener_accept(&rig.table.header->listeners[OTHER], call, &peer);
+    assert_true(fd >= 0);
 
-    admission_adopt(rig.clients, &unclaimed);
+    admission_adopt(rig.clients, fd);
+    assert_int_equal(call->listener, NO_LISTENER);
     settle();
-    assert_int_equal(rig.table.header->open, 2);
-    assert_int_equal(rig.stories_count, 2); /* nothing was read of the third */
-    assert_int_equal(fcntl(fds[2], F_GETFD), -1);
-    assert_int_equal(rig.table.sessions[0].listener, OTHER);
-    assert_int_equal(rig.table.sessions[1].listener, 0);
-    for (size_t i = 0; i < 2; i++) {
-        client_sends(i, "one\n", 4);
-        settle();
-        assert_int_equal(rig.stories[i].stream.records, 1);
-    }
+    assert_int_equal(rig.table.header->open, 1);
+    assert_int_equal(s->listener, OTHER);
+    assert_memory_equal(&s->peer, &peer, sizeof(peer));
+    assert_memory_equal(&s->local, &rig.table.header->listeners[OTHER].bound, sizeof(s->local));
+    client_sends(0, "one\n", 4);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+}
+
+/* Whoever takes over knows which listener's connection may be unclaimed, until it is a session. */
+static void accepting_is_announced(void **state)
+{
+    (void)state;
+    assert_int_equal(rig.table.header->accept.listener, NO_LISTENER);
+    client_comes(0);
+    assert_int_equal(rig.table.header->accept.listener, NO_LISTENER);
+    assert_int_equal(rig.table.header->accept.length, sizeof(struct sockaddr_in));
 }
 
 /* The worker starts anew: what it had is in the table. */
 static void another_worker(void)
 {
-    struct unclaimed_fds none = {0};
     struct table table;
 
     scheduler_deinit(rig.clients);
@@ -837,7 +833,7 @@ static void another_worker(void)
     assert_int_equal(table_attach(&rig.table), 0);
     assert_int_equal(recovery_run(&rig.table, false), 0);
     assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
-    admission_adopt(rig.clients, &none);
+    admission_adopt(rig.clients, NO_UNCLAIMED);
 }
 
 static void restart(void)
@@ -1064,7 +1060,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_that_were_taken_are_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(unclaimed_connections_become_sessions, setup, teardown),
+        cmocka_unit_test_setup_teardown(unclaimed_connection_becomes_a_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(accepting_is_announced, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_is_forgotten, setup, teardown),
     };

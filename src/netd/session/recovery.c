@@ -13,8 +13,10 @@
  *
  *   what is done               the store that makes it true      the next worker otherwise
  *   -------------------------  --------------------------------  ---------------------------------
- *   connection accepted        state, when the slot is filled    finds a connection in no slot
- *                              in (table_publish())              (unclaimed.c) and admits it
+ *   connection accepted        state, when the slot is filled    finds the connection in no slot by
+ *                              in (table_publish())              its two addresses, of which the
+ *                                                                kernel wrote the peer's in accept
+ *                                                                (unclaimed.c), and admits it
  *   bytes received             receive.message.msg_len, by the   receives them, or applies msg_len:
  *                              kernel, while receive.session     window's end is base + msg_len
  *                              names the session

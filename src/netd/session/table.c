@@ -68,6 +68,7 @@ int table_create(struct table *ret, uint32_t capacity)
     t.header->layout = TABLE_LAYOUT;
     t.header->capacity = capacity;
     t.header->working = t.header->receive.session = t.header->answer.session = NO_SESSION;
+    t.header->accept.listener = NO_LISTENER;
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         t.header->listeners[i].fd = -1;
     *ret = t;

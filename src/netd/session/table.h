@@ -23,6 +23,7 @@
                                   */
 
 #define LISTENERS_MAX 16
+#define NO_LISTENER   UINT32_MAX
 
 /* Ended and refused sessions whose clients still have their answer to read, above sessions.max. */
 #define TABLE_LINGERING 256
@@ -45,6 +46,15 @@ struct table_listener {
     struct listener_settings settings;
 };
 
+/* The call of accept4(2) that is going on. The kernel writes the peer's address here before there
+ * is a descriptor, so that a connection of which the worker did not live to hear can be told from
+ * every other socket of the process. */
+struct table_accept {
+    uint32_t listener; /* NO_LISTENER: every connection that was accepted is in a session */
+    socklen_t length;
+    struct sockaddr_storage peer;
+};
+
 struct table_header {
     uint64_t magic;
     uint32_t layout;
@@ -65,6 +75,7 @@ struct table_header {
     /* What the worker is at; looked at by the one after it. */
     uint32_t working; /* the session whose bytes are looked at, or NO_SESSION */
     struct transfer receive, answer;
+    struct table_accept accept;
     struct batch batch;
 
     uint32_t output;                  /* enum output, decided */

@@ -39,9 +39,8 @@ static pid_t process_clone(void)
 
 void process_start(struct process *w, struct table *table, enum output output)
 {
-    struct unclaimed_fds unclaimed = {0};
     pid_t self = getpid();
-    int r;
+    int unclaimed, r;
 
     table->header->ready = false;
     r = unclaimed_collect(table, &unclaimed);
@@ -53,9 +52,8 @@ void process_start(struct process *w, struct table *table, enum output output)
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != self)
             _exit(EXIT_FAILURE);
-        exit(worker_run(table, output, JOURNAL_SOCKET, &unclaimed));
+        exit(worker_run(table, output, JOURNAL_SOCKET, unclaimed));
     }
-    free(unclaimed.fds);
     w->since_usec = now_usec(CLOCK_MONOTONIC);
     w->silent_ticks = 0;
     if (r < 0) {

@@ -91,23 +91,34 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     table_list_append(sched->table, LIST_RUN, s);
 }
 
+/* Says which listener's connection is being accepted, before the call, and that it is in a session,
+ * behind that. */
+static void admission_accepting(struct scheduler *sched, uint32_t listener)
+{
+    __atomic_store_n(&sched->table->header->accept.listener, listener, __ATOMIC_RELEASE);
+}
+
 int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most)
 {
-    struct table_listener *l = &sched->table->header->listeners[listener];
+    struct table_header *h = sched->table->header;
     int fd = 0;
 
+    admission_accepting(sched, listener);
     for (unsigned i = 0; i < most && !scheduler_is_blocked(sched); i++) {
         struct endpoint peer = {0};
 
         if (!admission_has_room(sched) && scheduler_has_work(sched))
             break; /* those who are refused make room after their turn */
-        fd = sched->sessions < sched->descriptors_max ? listener_accept(l, &peer) : -EMFILE;
+        fd = sched->sessions < sched->descriptors_max
+                 ? listener_accept(&h->listeners[listener], &h->accept, &peer)
+                 : -EMFILE;
         if (fd == -ECONNABORTED)
             continue;
         if (fd < 0)
             break;
         admission_admit(sched, listener, fd, &peer);
     }
+    admission_accepting(sched, NO_LISTENER);
     return fd < 0 && fd != -EAGAIN && fd != -ECONNABORTED ? -EMFILE : 0;
 }
 
@@ -138,47 +149,19 @@ static void admission_adopt_session(struct scheduler *sched, struct session *s)
         table_list_append(sched->table, LIST_RUN, s);
 }
 
-/* The listener that a connection came from: the one it has its local address from, or any. */
-static uint32_t admission_listener_of(const struct scheduler *sched, const struct endpoint *local)
+void admission_adopt(struct scheduler *sched, int unclaimed)
 {
-    uint32_t best = 0;
+    struct table_header *h = sched->table->header;
+    struct endpoint peer = {0};
 
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
-        const struct table_listener *l = &sched->table->header->listeners[i];
-
-        if (l->fd < 0 || l->bound.port != local->port)
-            continue;
-        best = i;
-        if (endpoint_same_address(&l->bound, local))
-            break;
-    }
-    return best;
-}
-
-/* A connection that was accepted and not yet published becomes a session. */
-static void admission_adopt_unclaimed(struct scheduler *sched, int fd)
-{
-    struct sockaddr_storage peer_sa = {0}, local_sa = {0};
-    socklen_t peer_length = sizeof(peer_sa), local_length = sizeof(local_sa);
-    struct endpoint peer, local;
-
-    if (getpeername(fd, (struct sockaddr *)&peer_sa, &peer_length) < 0 ||
-        getsockname(fd, (struct sockaddr *)&local_sa, &local_length) < 0) {
-        close(fd); /* reset already, before anything was read of it */
-        return;
-    }
-    endpoint_from_sockaddr(&peer, &peer_sa, peer_length);
-    endpoint_from_sockaddr(&local, &local_sa, local_length);
-    admission_admit(sched, admission_listener_of(sched, &local), fd, &peer);
-}
-
-void admission_adopt(struct scheduler *sched, const struct unclaimed_fds *unclaimed)
-{
-    sched->table->header->open = 0;
-    for (uint32_t i = 0; i < sched->table->header->used; i++)
+    h->open = 0;
+    for (uint32_t i = 0; i < h->used; i++)
         if (sched->table->sessions[i].state != SESSION_FREE)
             admission_adopt_session(sched, &sched->table->sessions[i]);
-    for (size_t i = 0; i < unclaimed->count; i++)
-        admission_adopt_unclaimed(sched, unclaimed->fds[i]);
+    if (unclaimed >= 0) {
+        endpoint_from_sockaddr(&peer, &h->accept.peer, h->accept.length);
+        admission_admit(sched, h->accept.listener, unclaimed, &peer);
+    }
+    admission_accepting(sched, NO_LISTENER);
     scheduler_finish_round(sched);
 }

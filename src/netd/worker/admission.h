@@ -8,8 +8,9 @@
 #include "netd/worker/scheduler.h"
 #include "netd/worker/unclaimed.h"
 
-/* Continues the sessions in the table, and admits UNCLAIMED. Once, after scheduler_init(). */
-void admission_adopt(struct scheduler *sched, const struct unclaimed_fds *unclaimed);
+/* Continues the sessions in the table, and admits the connection UNCLAIMED, if it is one
+ * (see unclaimed_collect()). Once, after scheduler_init(). */
+void admission_adopt(struct scheduler *sched, int unclaimed);
 
 /*
  * Accepts up to MOST connections of listener number LISTENER, who wait for a turn then. Returns 0,

@@ -350,15 +350,15 @@ bool listener_matches(const struct table_listener *l, const struct listener_conf
 
 /* --- Accepting --- */
 
-int listener_accept(const struct table_listener *l, struct endpoint *peer)
+int listener_accept(const struct table_listener *l, struct table_accept *call,
+                    struct endpoint *peer)
 {
-    struct sockaddr_storage sa = {0};
-    socklen_t length = sizeof(sa);
     int fd;
 
-    fd = accept4(l->fd, (struct sockaddr *)&sa, &length, SOCK_NONBLOCK);
+    call->length = sizeof(call->peer);
+    fd = accept4(l->fd, (struct sockaddr *)&call->peer, &call->length, SOCK_NONBLOCK);
     if (fd >= 0) {
-        endpoint_from_sockaddr(peer, &sa, length);
+        endpoint_from_sockaddr(peer, &call->peer, call->length);
         return fd;
     }
     switch (errno) {

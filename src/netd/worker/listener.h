@@ -38,9 +38,11 @@ bool listener_matches(const struct table_listener *l, const struct listener_conf
 void listener_format(const struct table_listener *l, char ret[static 128]);
 
 /*
- * Accepts one connection, non-blocking and without close-on-exec (a reload hands it over). Returns
- * its descriptor, or -EAGAIN        none is waiting -ECONNABORTED  one was there and went away, or
- * the network under it did: try the next -EMFILE        descriptors or memory ran out: the listener
- * stays readable, so wait a while or another negative errno that is an error of our own.
+ * Accepts one connection, non-blocking and without close-on-exec (a reload hands it over). CALL is
+ * where the kernel writes the peer's address, for unclaimed_collect(). Returns its descriptor, or
+ * -EAGAIN        none is waiting -ECONNABORTED  one was there and went away, or the network under
+ * it did: try the next -EMFILE        descriptors or memory ran out: the listener stays readable,
+ * so wait a while or another negative errno that is an error of our own.
  */
-int listener_accept(const struct table_listener *l, struct endpoint *peer);
+int listener_accept(const struct table_listener *l, struct table_accept *call,
+                    struct endpoint *peer);

@@ -1,4 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A process has sockets that are nobody's client: standard output, what a library keeps open. Being
+ * a connected stream socket says nothing. What can only be the connection that the worker died with
+ * has all of this:
+ *
+ * - accept4(2) was being called (accept.listener), which it is for one connection at a time;
+ * - it is in no session;
+ * - its own address is the listener's: the name for AF_UNIX, which connect(2) and socketpair(2) do
+ *   not give; the port for TCP;
+ * - its peer is the one that the kernel wrote into the table before it made the descriptor.
+ *
+ * Of TCP, no two sockets have the same two addresses and ports.
+ */
 #include "netd/worker/unclaimed.h"
 
 #include "common/util.h"
@@ -6,9 +19,54 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
-static bool unclaimed_fd_is_known(const struct table *t, int fd)
+struct name {
+    struct sockaddr_storage address;
+    socklen_t length;
+};
+
+/* getsockname(2) or getpeername(2). */
+typedef int name_call(int fd, struct sockaddr *address, socklen_t *length);
+
+static bool unclaimed_name(struct name *ret, name_call *call, int fd)
+{
+    *ret = (struct name){.length = sizeof(ret->address)};
+    return call(fd, (struct sockaddr *)&ret->address, &ret->length) == 0 &&
+           ret->length <= sizeof(ret->address);
+}
+
+static bool unclaimed_same_name(const struct name *a, const struct name *b)
+{
+    return a->length == b->length && memcmp(&a->address, &b->address, a->length) == 0;
+}
+
+/* A listener for every address has none that its connections could have. */
+static bool unclaimed_is_own_name(const struct name *connection, const struct name *listener)
+{
+    struct endpoint a, b;
+
+    if (connection->address.ss_family != AF_INET && connection->address.ss_family != AF_INET6)
+        return unclaimed_same_name(connection, listener);
+    endpoint_from_sockaddr(&a, &connection->address, connection->length);
+    endpoint_from_sockaddr(&b, &listener->address, listener->length);
+    return connection->address.ss_family == listener->address.ss_family && a.port == b.port;
+}
+
+/* True where FD can only be the connection that was being accepted. */
+static bool unclaimed_is_accepted(const struct table *t, int fd)
+{
+    const struct table_accept *call = &t->header->accept;
+    struct name peer, own, listener, accepted = {.address = call->peer, .length = call->length};
+
+    return call->listener < LISTENERS_MAX && call->length <= sizeof(call->peer) &&
+           unclaimed_name(&listener, getsockname, t->header->listeners[call->listener].fd) &&
+           unclaimed_name(&own, getsockname, fd) && unclaimed_name(&peer, getpeername, fd) &&
+           unclaimed_is_own_name(&own, &listener) && unclaimed_same_name(&peer, &accepted);
+}
+
+static bool unclaimed_is_known(const struct table *t, int fd)
 {
     if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd)
         return true;
@@ -18,29 +76,11 @@ static bool unclaimed_fd_is_known(const struct table *t, int fd)
     return false;
 }
 
-static bool unclaimed_fd_is_connection(int fd)
-{
-    int type = 0, listening = 1;
-    socklen_t length = sizeof(int);
-
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM &&
-           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && !listening;
-}
-
-static int unclaimed_add(struct unclaimed_fds *o, int fd)
-{
-    if (o->count == o->room) {
-        size_t room = o->room * 2 + 64;
-        int *more = reallocarray(o->fds, room, sizeof(*more));
-
-        if (!more)
-            return -ENOMEM;
-        o->fds = more;
-        o->room = room;
-    }
-    o->fds[o->count++] = fd;
-    return 0;
-}
+/* The descriptors of all sessions. */
+struct claimed {
+    int *fds;
+    size_t count;
+};
 
 static int unclaimed_compare(const void *a, const void *b)
 {
@@ -49,56 +89,52 @@ static int unclaimed_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Drops the connections that belong to a session. */
-static int unclaimed_drop_claimed(struct unclaimed_fds *o, const struct table *t)
+static int unclaimed_find_claimed(struct claimed *ret, const struct table *t)
 {
-    CLEANUP(free_pointer) bool *known = calloc(o->count + 1, sizeof(*known));
-    size_t kept = 0;
-
-    if (!known)
-        return -ENOMEM;
-    qsort(o->fds, o->count, sizeof(*o->fds), unclaimed_compare);
     /* The header is what a crashed worker left. */
-    for (uint32_t i = 0; i < t->header->used && i < t->capacity; i++) {
-        const struct session *s = &t->sessions[i];
-        int *fd = bsearch(&s->fd, o->fds, o->count, sizeof(*o->fds), unclaimed_compare);
+    uint32_t used = t->header->used < t->capacity ? t->header->used : t->capacity;
 
-        if (fd && s->state != SESSION_FREE && session_has_connection(s))
-            known[fd - o->fds] = true;
+    ret->fds = calloc(used + 1, sizeof(*ret->fds));
+    if (!ret->fds)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < used; i++) {
+        const struct session *s = &t->sessions[i];
+
+        if (s->state != SESSION_FREE && session_has_connection(s))
+            ret->fds[ret->count++] = s->fd;
     }
-    for (size_t i = 0; i < o->count; i++)
-        if (!known[i])
-            o->fds[kept++] = o->fds[i];
-    o->count = kept;
+    qsort(ret->fds, ret->count, sizeof(*ret->fds), unclaimed_compare);
     return 0;
 }
 
-int unclaimed_collect(const struct table *t, struct unclaimed_fds *ret)
+static bool unclaimed_is_claimed(const struct claimed *claimed, int fd)
+{
+    return bsearch(&fd, claimed->fds, claimed->count, sizeof(fd), unclaimed_compare) != NULL;
+}
+
+int unclaimed_collect(const struct table *t, int *ret)
 {
     DIR *dir = opendir("/proc/self/fd");
-    struct unclaimed_fds o = {0};
+    struct claimed claimed = {0};
     const struct dirent *entry;
     uint64_t fd;
-    int r = 0;
+    int r;
 
     if (!dir)
         return -errno;
+    r = unclaimed_find_claimed(&claimed, t);
+    if (r == 0)
+        *ret = NO_UNCLAIMED;
     while (r == 0 && (entry = readdir(dir))) {
         if (parse_u64(entry->d_name, INT32_MAX, &fd) < 0 || (int)fd == dirfd(dir) ||
-            unclaimed_fd_is_known(t, (int)fd))
+            unclaimed_is_known(t, (int)fd) || unclaimed_is_claimed(&claimed, (int)fd))
             continue;
-        if (unclaimed_fd_is_connection((int)fd))
-            r = unclaimed_add(&o, (int)fd);
+        if (*ret == NO_UNCLAIMED && unclaimed_is_accepted(t, (int)fd))
+            *ret = (int)fd;
         else
             close((int)fd);
     }
     closedir(dir);
-    if (r == 0 && o.count > 0)
-        r = unclaimed_drop_claimed(&o, t);
-    if (r < 0) {
-        free(o.fds);
-        return r;
-    }
-    *ret = o;
-    return 0;
+    free(claimed.fds);
+    return r;
 }

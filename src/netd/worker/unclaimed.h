@@ -6,16 +6,13 @@
 
 #include "netd/session/table.h"
 
-/* Connections that are in no session: accepted by a worker that died before it could say so. */
-struct unclaimed_fds {
-    int *fds; /* for free(3) */
-    size_t count, room;
-};
+/* No descriptor is unclaimed. */
+#define NO_UNCLAIMED (-1)
 
 /*
- * Closes the descriptors that a dead worker left behind, but for connections, and fills in *RET
- * with those that are in no session. It is the supervisor who must call it, between two workers:
- * one process must not close what it does not know while the other runs. Returns 0 or a negative
- * errno.
+ * Closes the descriptors that a dead worker left behind, but for the connections of sessions and
+ * the one that it may have accepted and not yet made a session of; fills in *RET with that one, or
+ * with NO_UNCLAIMED. Only the supervisor may call it, and only between two workers: one process
+ * must not close what it does not know while the other runs. Returns 0 or a negative errno.
  */
-int unclaimed_collect(const struct table *t, struct unclaimed_fds *ret);
+int unclaimed_collect(const struct table *t, int *ret);

@@ -371,7 +371,7 @@ static void worker_deinit(struct worker *w)
 }
 
 static int worker_start(struct worker *w, struct table *table, enum output output,
-                        const char *journal_path, const struct unclaimed_fds *unclaimed)
+                        const char *journal_path, int unclaimed)
 {
     int r;
 
@@ -390,8 +390,7 @@ static int worker_start(struct worker *w, struct table *table, enum output outpu
     return worker_add_listeners(w);
 }
 
-int worker_run(struct table *table, enum output output, const char *journal_path,
-               const struct unclaimed_fds *unclaimed)
+int worker_run(struct table *table, enum output output, const char *journal_path, int unclaimed)
 {
     struct worker w = {
         .scheduler = {.epoll = -1, .journal = {.fd = -1, .memfd = -1}},

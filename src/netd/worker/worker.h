@@ -21,9 +21,9 @@
 #define WORKER_FAILED 5
 
 /*
- * Adopts what is in the table, and UNCLAIMED, then serves until the supervisor says otherwise.
- * OUTPUT is decided (not OUTPUT_AUTO); JOURNAL_PATH is journald's socket. Returns the worker's exit
- * status: 0, EXIT_FAILURE where something could not be logged before a stop, or one of the above.
+ * Adopts what is in the table, and the connection UNCLAIMED, then serves until the supervisor says
+ * otherwise. OUTPUT is decided (not OUTPUT_AUTO); JOURNAL_PATH is journald's socket. Returns the
+ * worker's exit status: 0, EXIT_FAILURE where something could not be logged before a stop, or one
+ * of the above.
  */
-int worker_run(struct table *table, enum output output, const char *journal_path,
-               const struct unclaimed_fds *unclaimed);
+int worker_run(struct table *table, enum output output, const char *journal_path, int unclaimed);
