@@ -104,7 +104,7 @@ static struct mmsghdr *make_sessions(char *lines, size_t count, size_t size)
         peer.port = (uint16_t)(32768 + i % 28232);
         if (event_connect(&e[0], &arena, &source) < 0 ||
             event_data_prefix(&prefix, &arena, &source) < 0 ||
-            event_data(&e[1], &arena, &prefix, &record, false) < 0 ||
+            event_data(&e[1], &arena, &prefix, &record, NOT_RESENT) < 0 ||
             event_disconnect(&e[2], &arena, &source, &totals) < 0)
             die("no room");
     }

@@ -17,7 +17,7 @@
 #define COMMON "MESSAGE_ID,PRIORITY,SYSLOG_IDENTIFIER,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,MESSAGE"
 
 static void check_fields(const uint8_t *entry, size_t size, enum output output,
-                         const struct record *record, bool resent)
+                         const struct record *record, uint64_t resent)
 {
     const struct field *value;
     struct fields f;
@@ -29,8 +29,8 @@ static void check_fields(const uint8_t *entry, size_t size, enum output output,
     MUST(memcmp(value->value, record->data, record->length) == 0);
     snprintf(names, sizeof(names), "%s" COMMON "%s%s%s",
              output == OUTPUT_EXPORT ? "__REALTIME_TIMESTAMP,__MONOTONIC_TIMESTAMP,_BOOT_ID," : "",
-             record->terminator != TERM_LF ? ",NETD_TERMINATOR" : "", resent ? ",NETD_RESENT" : "",
-             value->binary ? ",NETD_DATA" : "");
+             record->terminator != TERM_LF ? ",NETD_TERMINATOR" : "",
+             resent != NOT_RESENT ? ",NETD_RESENT" : "", value->binary ? ",NETD_DATA" : "");
     MUST(fields_are_named(&f, names));
     MUST(fields_are(&f, "PRIORITY", "6"));
     MUST(fields_are(&f, "NETD_EVENT", "data"));
@@ -63,7 +63,7 @@ static uint8_t *joined(const struct entry *entry)
 static void try_data(struct input in, uint32_t settings, struct arena *arena,
                      const struct event_source *source)
 {
-    bool resent = settings & 0x40;
+    uint64_t resent = settings & 0x40 ? settings : NOT_RESENT;
     struct record record = {
         .data = in.data,
         .length = min_size(in.size, MAX_RECORD_HIGH),

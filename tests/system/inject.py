@@ -447,17 +447,6 @@ def check_entry(entry):
             require(name in entry, f"a disconnect without {name}: {entry}")
 
 
-def received(events):
-    """The bytes of data events, one that repeats what is there already left out."""
-    found, all_of_them = b"", []
-    for e in events:
-        piece = journal.joined([e])
-        if "NETD_RESENT" not in e or all_of_them[-1:] != [piece]:
-            found += piece
-        all_of_them.append(piece)
-    return found
-
-
 def check_client(client, events):
     """One client's answer against the events of its session."""
     kinds = [e["NETD_EVENT"] for e in events]
@@ -470,7 +459,7 @@ def check_client(client, events):
     require(kinds.count(b"connect") <= 1 and b"connect" not in kinds[1:], f"{who}: {kinds}")
     require(kinds.count(b"disconnect") <= 1 and b"disconnect" not in kinds[:-1], f"{who}: {kinds}")
     require(b"connect" in kinds or not kinds, f"{who}: {kinds}")
-    got = received(data)
+    got = journal.joined(data)
     require(client.sent.startswith(got), f"{who} sent {client.sent[:99]}, logged {got[:99]}")
     if kinds[-1:] == [b"disconnect"]:
         require(events[-1].number("NETD_BYTES") == len(got), f"{who}: {events[-1]}, {len(got)}")

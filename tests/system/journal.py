@@ -69,6 +69,15 @@ def parse(export):
 
 
 def joined(events):
-    """What the client sent, byte for byte, from the data events of one session in their order."""
-    return b"".join(e.record + TERMINATORS[e.get("NETD_TERMINATOR")] for e in events
-                    if e["NETD_EVENT"] == b"data")
+    """What the client sent, byte for byte, from the data events of one session in their order. What
+    repeats must be the same bytes again."""
+    found = bytearray()
+    for event in events:
+        if event["NETD_EVENT"] != b"data":
+            continue
+        piece = event.record + TERMINATORS[event.get("NETD_TERMINATOR")]
+        at = event.number("NETD_RESENT") if "NETD_RESENT" in event else len(found)
+        repeat = found[at:at + len(piece)]
+        assert at <= len(found) and piece.startswith(repeat), event
+        found += piece[len(repeat):]
+    return bytes(found)

@@ -276,8 +276,6 @@ def differs(sent, data, events):
     if kinds[0] != "connect" or kinds[-1] != "disconnect" or set(kinds[1:-1]) - {"data"}:
         return f"events {kinds[:2]}...{kinds[-2:]}"
     logged = journal.joined(events)
-    if logged != data and any("NETD_RESENT" in e for e in events):
-        logged = journal.joined([e for e in events if "NETD_RESENT" not in e])
     if events[-1].number("NETD_BYTES") != len(logged):
         return f"{len(logged)} bytes, disconnect says {events[-1].number('NETD_BYTES')}"
     if sent.kind == "broken":  # the reset may have overtaken its last bytes

@@ -200,10 +200,11 @@ struct stream {
     uint8_t *bytes; /* for free(3) */
     size_t length;
     size_t records;
-    bool continued; /* the last piece does not end its record */
-    bool ended;     /* the last record has no line end */
-    bool went_on;   /* and yet there was another one: right only for raw framing */
-    size_t resent;  /* events that may repeat an earlier one */
+    bool continued;     /* the last piece does not end its record */
+    bool ended;         /* the last record has no line end */
+    bool went_on;       /* and yet there was another one: right only for raw framing */
+    size_t resent;      /* events that may repeat an earlier one */
+    uint64_t resent_at; /* what the last of them says */
 };
 
 /* Takes back whether MESSAGE and NETD_DATA of one data event are what they should be. */
@@ -231,6 +232,7 @@ static inline bool data_event_is_sound(const struct fields *f, const struct fiel
 static inline bool stream_add(struct stream *s, const struct fields *f)
 {
     const struct field *terminator = fields_find(f, "NETD_TERMINATOR"), *value;
+    const struct field *resent = fields_find(f, "NETD_RESENT");
     const char *end = "\n";
 
     if (!fields_are(f, "NETD_EVENT", "data") || !data_event_is_sound(f, &value))
@@ -238,7 +240,10 @@ static inline bool stream_add(struct stream *s, const struct fields *f)
     s->went_on = s->went_on || s->ended;
     s->continued = field_is(terminator, "continued");
     s->ended = field_is(terminator, "none");
-    s->resent += fields_are(f, "NETD_RESENT", "1");
+    if (resent) {
+        s->resent++;
+        s->resent_at = strtoull((const char *)resent->value, NULL, 10);
+    }
     if (s->continued || s->ended)
         end = "";
     else if (field_is(terminator, "crlf"))

@@ -8,6 +8,7 @@
 #include "random.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <syslog.h>
@@ -78,7 +79,7 @@ static struct fields parse(const struct bytes *b, enum output output)
 }
 
 static struct bytes data_event(const struct event_source *source, const void *data, size_t length,
-                               enum terminator terminator, bool resent)
+                               enum terminator terminator, uint64_t resent)
 {
     struct record record = {.data = data, .length = length, .terminator = terminator};
     struct event_prefix prefix;
@@ -223,18 +224,19 @@ static void data_has_its_fields_and_no_more(void **state)
     static const struct {
         const char *text;
         enum terminator terminator;
-        bool resent;
+        uint64_t resent;
         const char *names;
         const char *end;
     } rows[] = {
-        {"hello", TERM_LF, false, DATA_FIELDS, NULL},
-        {"", TERM_LF, false, DATA_FIELDS, NULL},
-        {"hello", TERM_CRLF, false, DATA_FIELDS ",NETD_TERMINATOR", "crlf"},
-        {"hello", TERM_NONE, false, DATA_FIELDS ",NETD_TERMINATOR", "none"},
-        {"hello", TERM_CONTINUED, false, DATA_FIELDS ",NETD_TERMINATOR", "continued"},
-        {"hello", TERM_LF, true, DATA_FIELDS ",NETD_RESENT", NULL},
-        {"a\033[m", TERM_LF, false, DATA_FIELDS ",NETD_DATA", NULL},
-        {"a\033[m", TERM_CRLF, true, DATA_FIELDS ",NETD_TERMINATOR,NETD_RESENT,NETD_DATA", "crlf"},
+        {"hello", TERM_LF, NOT_RESENT, DATA_FIELDS, NULL},
+        {"", TERM_LF, NOT_RESENT, DATA_FIELDS, NULL},
+        {"hello", TERM_CRLF, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "crlf"},
+        {"hello", TERM_NONE, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "none"},
+        {"hello", TERM_CONTINUED, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "continued"},
+        {"hello", TERM_LF, 0, DATA_FIELDS ",NETD_RESENT", NULL},
+        {"hello", TERM_LF, UINT64_MAX - 1, DATA_FIELDS ",NETD_RESENT", NULL},
+        {"a\033[m", TERM_LF, NOT_RESENT, DATA_FIELDS ",NETD_DATA", NULL},
+        {"a\033[m", TERM_CRLF, 4711, DATA_FIELDS ",NETD_TERMINATOR,NETD_RESENT,NETD_DATA", "crlf"},
     };
 
     (void)state;
@@ -243,6 +245,7 @@ static void data_has_its_fields_and_no_more(void **state)
                                     rows[i].terminator, rows[i].resent);
         struct fields f = parse(&b, OUTPUT_JOURNAL);
         const struct field *value;
+        char offset[NUMBER_MAX + 1];
 
         assert_true(fields_are_named(&f, rows[i].names));
         assert_true(fields_are(&f, "MESSAGE_ID", "780dde514a934f698d9360e2b7999b2c"));
@@ -252,8 +255,10 @@ static void data_has_its_fields_and_no_more(void **state)
         assert_true(fields_are(&f, "NETD_PEER", "192.0.2.1:4711"));
         if (rows[i].end)
             assert_true(fields_are(&f, "NETD_TERMINATOR", rows[i].end));
-        if (rows[i].resent)
-            assert_true(fields_are(&f, "NETD_RESENT", "1"));
+        if (rows[i].resent != NOT_RESENT) {
+            snprintf(offset, sizeof(offset), "%" PRIu64, rows[i].resent);
+            assert_true(fields_are(&f, "NETD_RESENT", offset));
+        }
         assert_true(data_event_is_sound(&f, &value));
         assert_true(field_is(value, rows[i].text));
         free(b.data);
@@ -303,7 +308,7 @@ static void messages_are_escaped(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         size_t length = strlen(rows[i].text);
-        struct bytes b = data_event(&source4, rows[i].text, length, TERM_LF, false);
+        struct bytes b = data_event(&source4, rows[i].text, length, TERM_LF, NOT_RESENT);
         struct fields f = parse(&b, OUTPUT_JOURNAL);
 
         assert_true(fields_are(&f, "MESSAGE", rows[i].message ? rows[i].message : rows[i].text));
@@ -422,7 +427,7 @@ static void largest_records_fit(void **state)
 
             memset(data, fills[i], sizeof(data));
             source.output = output;
-            b = data_event(&source, data, sizeof(data), TERM_CONTINUED, true);
+            b = data_event(&source, data, sizeof(data), TERM_CONTINUED, 0);
             if (output != OUTPUT_TEXT) {
                 struct fields f = parse(&b, output);
                 const struct field *value;
@@ -447,7 +452,7 @@ static void clean_records_are_not_copied(void **state)
     arena.used = 0;
     assert_int_equal(event_data_prefix(&prefix, &arena, &source4), 0);
     used = arena.used;
-    assert_int_equal(event_data(&entry, &arena, &prefix, &record, false), 0);
+    assert_int_equal(event_data(&entry, &arena, &prefix, &record, NOT_RESENT), 0);
     assert_int_equal(arena.used, used);
     assert_ptr_equal(entry.pieces[1].iov_base, text);
 }
@@ -488,13 +493,13 @@ static void exported_entries(void **state)
         assert_true(strtoull((const char *)time->value, NULL, 10) >= before);
         free(b.data);
     }
-    b = data_event(&source, "a\nb", 3, TERM_CRLF, true);
+    b = data_event(&source, "a\nb", 3, TERM_CRLF, 1);
     f = parse(&b, OUTPUT_EXPORT);
     assert_true(fields_are_named(&f,
                                  "__REALTIME_TIMESTAMP,__MONOTONIC_TIMESTAMP,_BOOT_ID," DATA_FIELDS
                                  ",NETD_TERMINATOR,NETD_RESENT,NETD_DATA"));
     free(b.data);
-    b = data_event(&source, "ab", 2, TERM_LF, false);
+    b = data_event(&source, "ab", 2, TERM_LF, NOT_RESENT);
     f = parse(&b, OUTPUT_EXPORT);
     assert_true(
         fields_are_named(&f, "__REALTIME_TIMESTAMP,__MONOTONIC_TIMESTAMP,_BOOT_ID," DATA_FIELDS));
@@ -545,10 +550,10 @@ static void text_is_one_line_for_a_person(void **state)
     b = flatten(&entry);
     assert_string_equal(after_time(&b), ID " refused 192.0.2.1:4711 refused: session-limit\n");
     free(b.data);
-    b = data_event(&source, "hello", 5, TERM_LF, false);
+    b = data_event(&source, "hello", 5, TERM_LF, NOT_RESENT);
     assert_string_equal(after_time(&b), ID " data hello\n");
     free(b.data);
-    b = data_event(&source, "a\nb\xff", 4, TERM_CRLF, true);
+    b = data_event(&source, "a\nb\xff", 4, TERM_CRLF, 0);
     assert_string_equal(after_time(&b), ID " data a\\x0ab\\xff (resent)\n");
     free(b.data);
 }
@@ -599,7 +604,7 @@ static void full_arena_is_left_alone(void **state)
                         assert_int_equal(other.output, OUTPUT_AUTO);
                     break;
                 default:
-                    r = event_data(&entry, &arena, &prefix, &record, true);
+                    r = event_data(&entry, &arena, &prefix, &record, 0);
                 }
                 assert_true(arena.used <= arena.size);
                 if (r < 0) {

@@ -919,6 +919,7 @@ static void resent_records_are_marked(void **state)
     log_all();
     flush();
     assert_int_equal(rig.stream.resent, 2);
+    assert_int_equal(rig.stream.resent_at, 4);
     assert_int_equal(rig.stream.records, 3);
     end();
 
@@ -936,6 +937,7 @@ static void resent_records_are_marked(void **state)
     flush();
     assert_int_equal(rig.stream.records, 3);
     assert_int_equal(rig.stream.resent, 1);
+    assert_int_equal(rig.stream.resent_at, 4);
     end();
 }
 

@@ -441,14 +441,14 @@ static int event_add_message(struct entry *ret, struct arena *arena, const struc
 
 /* What follows MESSAGE's value: its line end, the other fields, the entry's end. */
 static int event_add_tail(struct entry *ret, struct arena *arena, enum output output,
-                          const struct record *record, bool escaped, bool resent)
+                          const struct record *record, bool escaped, uint64_t resent)
 {
     const char *field = output == OUTPUT_TEXT ? "" : event_terminator_field(record->terminator);
     bool binary = escaped && output != OUTPUT_TEXT;
     struct text text;
     int r;
 
-    if (!binary && !resent && output == OUTPUT_JOURNAL) {
+    if (!binary && resent == NOT_RESENT && output == OUTPUT_JOURNAL) {
         entry_add(ret, field, strlen(field)); /* as good as every record */
         return 0;
     }
@@ -457,8 +457,10 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
     if (r < 0)
         return r;
     text_add(&text, "%s", field);
-    if (resent)
-        text_add(&text, output == OUTPUT_TEXT ? " (resent)" : FIELD_RESENT "=1\n");
+    if (resent != NOT_RESENT && output == OUTPUT_TEXT)
+        text_put(&text, " (resent)");
+    else if (resent != NOT_RESENT)
+        text_number(&text, FIELD_RESENT, resent);
     if (binary) {
         struct iovec piece = text_finish(&text, arena);
 
@@ -483,7 +485,7 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
 }
 
 int event_data(struct entry *ret, struct arena *arena, const struct event_prefix *prefix,
-               const struct record *record, bool resent)
+               const struct record *record, uint64_t resent)
 {
     size_t used = arena->used;
     struct entry entry = {0};

@@ -54,6 +54,9 @@ struct event_totals {
     uint64_t records, bytes, duration_usec;
 };
 
+/* No NETD_RESENT: the event repeats nothing. */
+#define NOT_RESENT UINT64_MAX
+
 /* The text in front of a record, the same for all records of one turn. */
 struct event_prefix {
     struct iovec text;
@@ -77,10 +80,11 @@ int event_data_prefix(struct event_prefix *ret, struct arena *arena,
 
 /*
  * One record. Its bytes are not copied where they can stand in MESSAGE as they are: *RET points to
- * them. RESENT adds NETD_RESENT=1. Errors as above.
+ * them. RESENT is for NETD_RESENT: the offset of the record's first byte in what the client sent,
+ * or NOT_RESENT. Errors as above.
  */
 int event_data(struct entry *ret, struct arena *arena, const struct event_prefix *prefix,
-               const struct record *record, bool resent);
+               const struct record *record, uint64_t resent);
 
 /*
  * How many of the LENGTH bytes at TEXT, from the start, may stand in MESSAGE: valid UTF-8 (Unicode,

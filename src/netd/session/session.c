@@ -256,11 +256,12 @@ static bool session_log_record(struct session *s, const struct session_context *
         .end = s->framed + (uint32_t)record->consumed,
         .bytes = s->batch_bytes + record->consumed,
     };
+    uint64_t resent = s->framed < s->resent_end ? s->batch_bytes : NOT_RESENT;
     struct entry entry;
 
     item.records = s->batch_records + !item.continued;
     if (!journal_has_room(c->journal) ||
-        event_data(&entry, &c->journal->arena, prefix, record, s->framed < s->resent_end) < 0)
+        event_data(&entry, &c->journal->arena, prefix, record, resent) < 0)
         return false;
     journal_push(c->journal, &entry, &item);
     s->framed = item.end;
