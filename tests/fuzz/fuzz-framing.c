@@ -35,27 +35,28 @@ struct cutting {
 
 #define CUT_HERE 0x80
 
-static void check(const struct framer *framer, struct input in, const struct cutting *c)
+static void check(const struct feeder *settings, struct input in, const struct cutting *c)
 {
-    struct feeder f = {.framer = *framer, .data = in.data};
+    struct feeder f = *settings;
     struct pieces expected = {0};
     bool cut = false;
 
+    f.data = in.data;
     for (size_t i = 0; f.end < in.size; i++) {
         size_t n = i < c->count ? c->pieces[i] & (CUT_HERE - 1) : in.size - f.end;
 
         n = n < in.size - f.end ? n : in.size - f.end;
         MUST(feeder_feed(&f, n, c->end_comes_with_last && f.end + n == in.size));
         if (i < c->count && c->pieces[i] & CUT_HERE) {
-            MUST(feeder_cut(&f));
+            MUST(f.framing == FRAMING_RAW || feeder_flush(&f));
             cut = true;
         }
     }
     MUST(feeder_feed(&f, 0, true));
-    if (f.framer.framing == FRAMING_RAW) {
+    if (f.framing == FRAMING_RAW) {
         check_raw(&f, in.size);
     } else {
-        pieces_expect(&expected, cut ? SIZE_MAX : f.framer.max_record, in.data, in.size);
+        pieces_expect(&expected, cut ? SIZE_MAX : f.max_record, in.data, in.size);
         if (cut)
             pieces_join(&f.pieces);
         MUST(pieces_equal(&f.pieces, &expected));
@@ -65,7 +66,7 @@ static void check(const struct framer *framer, struct input in, const struct cut
 }
 
 /* Around each line that is about as long as the limit, every cutting in two. */
-static void check_at_limit(const struct framer *framer, struct input in)
+static void check_at_limit(const struct feeder *settings, struct input in)
 {
     size_t start = 0;
 
@@ -75,10 +76,10 @@ static void check_at_limit(const struct framer *framer, struct input in)
         if (in.data[i] != '\n')
             continue;
         start = i + 1;
-        if (line.size + 2 < framer->max_record || line.size > framer->max_record + 4)
+        if (line.size + 2 < settings->max_record || line.size > settings->max_record + 4)
             continue;
-        for (size_t n = framer->max_record - 2; n <= line.size; n++)
-            check(framer, line, &(struct cutting){.pieces = {(uint8_t)n, 1}, .count = 2});
+        for (size_t n = settings->max_record - 2; n <= line.size; n++)
+            check(settings, line, &(struct cutting){.pieces = {(uint8_t)n, 1}, .count = 2});
     }
 }
 
@@ -86,15 +87,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     struct cutting c = {.count = 0};
-    uint32_t settings = input_number(&in, 1);
-    struct framer framer = {.framing = settings & 1 ? FRAMING_RAW : FRAMING_LINE};
+    uint32_t flags = input_number(&in, 1);
+    struct feeder settings = {.framing = flags & 1 ? FRAMING_RAW : FRAMING_LINE};
 
-    c.end_comes_with_last = settings & 2;
+    c.end_comes_with_last = flags & 2;
     c.count = input_number(&in, 1) % (CUTS_MAX + 1);
-    framer.max_record = MAX_RECORD_LOW + input_number(&in, 1) % LIMITS;
+    settings.max_record = MAX_RECORD_LOW + input_number(&in, 1) % LIMITS;
     for (size_t i = 0; i < c.count; i++)
         c.pieces[i] = (uint8_t)input_number(&in, 1);
-    check(&framer, in, &c);
-    check_at_limit(&framer, in);
+    check(&settings, in, &c);
+    check_at_limit(&settings, in);
     return 0;
 }

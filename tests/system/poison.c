@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Linked into a netd of its own with -Wl,--wrap=framer_next: a record that crashes the worker. */
+/* Linked into a netd of its own with -Wl,--wrap=framing_line_next: a record crashes the worker. */
 #include "netd/protocol/framing.h"
 
 #include <stdlib.h>
@@ -7,15 +7,12 @@
 
 #define POISON "POISON\n"
 
-int __real_framer_next(const struct framer *framer, const uint8_t *data, size_t length, bool at_end,
-                       bool mid_record, size_t *scanned, struct record *ret);
-int __wrap_framer_next(const struct framer *framer, const uint8_t *data, size_t length, bool at_end,
-                       bool mid_record, size_t *scanned, struct record *ret);
+int __real_framing_line_next(struct framing_input *in, struct record *ret);
+int __wrap_framing_line_next(struct framing_input *in, struct record *ret);
 
-int __wrap_framer_next(const struct framer *framer, const uint8_t *data, size_t length, bool at_end,
-                       bool mid_record, size_t *scanned, struct record *ret)
+int __wrap_framing_line_next(struct framing_input *in, struct record *ret)
 {
-    if (length >= strlen(POISON) && memcmp(data, POISON, strlen(POISON)) == 0)
+    if (in->length >= strlen(POISON) && memcmp(in->data, POISON, strlen(POISON)) == 0)
         abort();
-    return __real_framer_next(framer, data, length, at_end, mid_record, scanned, ret);
+    return __real_framing_line_next(in, ret);
 }

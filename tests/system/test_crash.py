@@ -356,7 +356,7 @@ def poisoned(netd):
     netd.box.sh(f"""
         cd {SOURCE_INSIDE}
         cc -O1 -D_GNU_SOURCE -Isrc -c -o /run/poison.o tests/system/poison.c
-        make -s BUILD=/run/poison LDFLAGS='/run/poison.o -Wl,--wrap=framer_next' /run/poison/netd
+        make -s BUILD=/run/poison LDFLAGS='/run/poison.o -Wl,--wrap=framing_line_next' /run/poison/netd
         install /run/poison/netd /usr/local/sbin/netd-poisoned
     """, timeout=600)
     yield "[Service]\nExecStart=\nExecStart=/usr/local/sbin/netd-poisoned\n"

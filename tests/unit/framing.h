@@ -2,7 +2,7 @@
 /*
  * What line framing has to give, said over the whole stream at once: it is split at each LF, a CR
  * before the LF belongs to the end, and what is longer than the limit comes in pieces of the limit.
- * And a feeder that has the framer look at the stream as a session does, in whatever cuttings.
+ * And a feeder that has a framing look at the stream as a session does, in whatever cuttings.
  * Shared by tests and fuzzers.
  */
 #pragma once
@@ -75,9 +75,10 @@ static inline size_t terminator_length(enum terminator terminator)
     return terminator == TERM_LF ? 1 : terminator == TERM_CRLF ? 2 : 0;
 }
 
-/* A stream on its way through the framer. */
+/* A stream on its way through a framing. */
 struct feeder {
-    struct framer framer;
+    enum framing framing;
+    size_t max_record;
     const uint8_t *data;
     size_t framed, end; /* taken; arrived */
     size_t scanned;
@@ -85,12 +86,26 @@ struct feeder {
     struct pieces pieces;
 };
 
+/* What the framing sees: DATA, a copy of the bytes that are in no record yet. */
+static inline struct framing_input feeder_input(const struct feeder *f, const uint8_t *data,
+                                                bool at_end)
+{
+    return (struct framing_input){
+        .data = data,
+        .length = f->end - f->framed,
+        .max_record = f->max_record,
+        .scanned = f->scanned,
+        .at_end = at_end,
+        .mid_record = f->mid_record,
+    };
+}
+
 static inline bool feeder_take(struct feeder *f, const struct record *record)
 {
     size_t terminator = terminator_length(record->terminator);
 
     if (record->data != f->data + f->framed || record->consumed != record->length + terminator ||
-        record->consumed > f->end - f->framed || record->length > f->framer.max_record)
+        record->consumed > f->end - f->framed || record->length > f->max_record)
         return false;
     if (record->terminator == TERM_LF && record->data[record->length] != '\n')
         return false;
@@ -104,7 +119,7 @@ static inline bool feeder_take(struct feeder *f, const struct record *record)
 }
 
 /*
- * N more bytes arrive, the last ones with AT_END; takes every record that they make. The framer
+ * N more bytes arrive, the last ones with AT_END; takes every record that they make. The framing
  * sees a copy that ends where the bytes end, so that a sanitizer notices a look behind them. False
  * where what comes back is no record of the stream, or takes bytes before they arrive.
  */
@@ -117,12 +132,14 @@ static inline bool feeder_feed(struct feeder *f, size_t n, bool at_end)
     for (;;) {
         size_t length = f->end - f->framed;
         uint8_t *copy = malloc(length > 0 ? length : 1);
+        struct framing_input in = feeder_input(f, copy, at_end);
         int r;
 
         if (!copy)
             abort();
         memcpy(copy, f->data + f->framed, length);
-        r = framer_next(&f->framer, copy, length, at_end, f->mid_record, &f->scanned, &record);
+        r = framing_ops(f->framing)->next(&in, &record);
+        f->scanned = in.scanned;
         good = r == 0 || record.data == copy;
         free(copy);
         if (r == 0 || !good)
@@ -135,12 +152,12 @@ static inline bool feeder_feed(struct feeder *f, size_t n, bool at_end)
 }
 
 /* Has the unfinished rest taken as a piece, as when memory is short. */
-static inline bool feeder_cut(struct feeder *f)
+static inline bool feeder_flush(struct feeder *f)
 {
+    struct framing_input in = feeder_input(f, f->data + f->framed, false);
     struct record record;
 
-    return framer_cut(f->data + f->framed, f->end - f->framed, &record) == 0 ||
-           feeder_take(f, &record);
+    return framing_ops(f->framing)->flush(&in, &record) == 0 || feeder_take(f, &record);
 }
 
 /* Records instead of pieces: what does not depend on the memory that there was. */

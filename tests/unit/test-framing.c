@@ -20,7 +20,7 @@ static struct pieces expected;
 static void check_cutting(size_t max, const uint8_t *data, size_t length,
                           size_t (*next)(size_t left, size_t argument), size_t argument)
 {
-    struct feeder f = {.framer = {FRAMING_LINE, max}, .data = data};
+    struct feeder f = {.framing = FRAMING_LINE, .max_record = max, .data = data};
 
     while (f.end < length) {
         size_t n = next(length - f.end, argument);
@@ -89,7 +89,7 @@ static void lines_become_records(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         const uint8_t *text = (const uint8_t *)rows[i].text;
-        struct feeder f = {.framer = {FRAMING_LINE, 64}, .data = text};
+        struct feeder f = {.framing = FRAMING_LINE, .max_record = 64, .data = text};
 
         assert_true(feeder_feed(&f, strlen(rows[i].text), true));
         assert_int_equal(f.pieces.count, rows[i].count);
@@ -157,23 +157,24 @@ static void any_cutting_gives_the_same_records(void **state)
 }
 
 /* Pieces taken for want of memory change neither the records nor a byte of them. */
-static void records_survive_cuts(void **state)
+static void records_survive_flushes(void **state)
 {
     static uint8_t data[STREAM_MAX];
 
     (void)state;
     for (int i = random_rounds(1500); i > 0; i--) {
-        struct feeder f = {.framer = {FRAMING_LINE, MAX_RECORD_LOW + random_below(64)}};
+        struct feeder f = {.framing = FRAMING_LINE,
+                           .max_record = MAX_RECORD_LOW + random_below(64)};
         size_t length = random_below(sizeof(data));
 
-        random_stream(data, length, f.framer.max_record);
+        random_stream(data, length, f.max_record);
         f.data = data;
         while (f.end < length) {
             size_t n = min_size(length - f.end, random_below(200));
 
             assert_true(feeder_feed(&f, n, false));
             if (random_below(3) == 0)
-                assert_true(feeder_cut(&f));
+                assert_true(feeder_flush(&f));
         }
         assert_true(feeder_feed(&f, 0, true));
         pieces_expect(&expected, SIZE_MAX, data, length);
@@ -183,59 +184,71 @@ static void records_survive_cuts(void **state)
     }
 }
 
-static void cut_leaves_a_carriage_return(void **state)
+static struct framing_input input(const char *text)
 {
-    struct record record;
-
-    (void)state;
-    assert_int_equal(framer_cut((const uint8_t *)"", 0, &record), 0);
-    assert_int_equal(framer_cut((const uint8_t *)"\r", 1, &record), 0);
-    assert_int_equal(framer_cut((const uint8_t *)"ab\r", 3, &record), 1);
-    assert_int_equal(record.length, 2);
-    assert_int_equal(record.consumed, 2);
-    assert_int_equal(record.terminator, TERM_CONTINUED);
-    assert_int_equal(framer_cut((const uint8_t *)"ab", 2, &record), 1);
-    assert_int_equal(record.length, 2);
+    return (struct framing_input){
+        .data = (const uint8_t *)text,
+        .length = strlen(text),
+        .max_record = 64,
+    };
 }
 
-/* A record whose pieces were all taken still ends: with an empty piece where nothing follows. */
-static void record_cut_at_its_end_is_ended(void **state)
+static void flush_leaves_a_carriage_return(void **state)
 {
     static const struct {
-        const char *rest;
-        bool at_end;
+        const char *text;
         int records;
-        enum terminator terminator;
-    } rows[] = {
-        {"", true, 1, TERM_NONE},     {"", false, 0, TERM_NONE},   {"\n", false, 1, TERM_LF},
-        {"\r\n", true, 1, TERM_CRLF}, {"\r", false, 0, TERM_NONE},
-    };
-    const struct framer framers[] = {{FRAMING_LINE, 64}, {FRAMING_RAW, 64}};
+        size_t length;
+    } rows[] = {{"", 0, 0}, {"\r", 0, 0}, {"ab\r", 1, 2}, {"ab\r\r", 1, 3}, {"ab", 1, 2}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        size_t scanned = 0, length = strlen(rows[i].rest);
+        struct framing_input in = input(rows[i].text);
+        struct record record;
+
+        assert_int_equal(framing_ops(FRAMING_LINE)->flush(&in, &record), rows[i].records);
+        if (rows[i].records == 0)
+            continue;
+        assert_int_equal(record.length, rows[i].length);
+        assert_int_equal(record.consumed, rows[i].length);
+        assert_int_equal(record.terminator, TERM_CONTINUED);
+    }
+}
+
+/* A record whose pieces were all taken still ends: with an empty piece where nothing follows. */
+static void record_flushed_at_its_end_is_ended(void **state)
+{
+    static const struct {
+        enum framing framing;
+        const char *rest;
+        bool at_end, mid_record;
+        int records;
+        enum terminator terminator;
+    } rows[] = {
+        {FRAMING_LINE, "", true, true, 1, TERM_NONE},
+        {FRAMING_LINE, "", true, false, 0, TERM_NONE},
+        {FRAMING_LINE, "", false, true, 0, TERM_NONE},
+        {FRAMING_LINE, "\n", false, true, 1, TERM_LF},
+        {FRAMING_LINE, "\r\n", true, true, 1, TERM_CRLF},
+        {FRAMING_LINE, "\r", false, true, 0, TERM_NONE},
+        {FRAMING_RAW, "", true, true, 1, TERM_NONE},
+        {FRAMING_RAW, "", true, false, 0, TERM_NONE},
+        {FRAMING_RAW, "", false, true, 0, TERM_NONE},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct framing_input in = input(rows[i].rest);
         struct record record = {.length = 99};
 
-        assert_int_equal(framer_next(&framers[0], (const uint8_t *)rows[i].rest, length,
-                                     rows[i].at_end, true, &scanned, &record),
-                         rows[i].records);
+        in.at_end = rows[i].at_end;
+        in.mid_record = rows[i].mid_record;
+        assert_int_equal(framing_ops(rows[i].framing)->next(&in, &record), rows[i].records);
         if (rows[i].records == 0)
             continue;
         assert_int_equal(record.length, 0);
-        assert_int_equal(record.consumed, length);
+        assert_int_equal(record.consumed, strlen(rows[i].rest));
         assert_int_equal(record.terminator, rows[i].terminator);
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(framers); i++) {
-        size_t scanned = 0;
-        struct record record;
-
-        assert_int_equal(
-            framer_next(&framers[i], (const uint8_t *)"", 0, true, true, &scanned, &record), 1);
-        assert_int_equal(record.consumed, 0);
-        assert_int_equal(record.terminator, TERM_NONE);
-        assert_int_equal(
-            framer_next(&framers[i], (const uint8_t *)"", 0, true, false, &scanned, &record), 0);
     }
 }
 
@@ -245,13 +258,13 @@ static void raw_reads_are_records(void **state)
 
     (void)state;
     for (int i = random_rounds(500); i > 0; i--) {
-        struct feeder f = {.framer = {FRAMING_RAW, MAX_RECORD_LOW + random_below(64)}};
+        struct feeder f = {.framing = FRAMING_RAW, .max_record = MAX_RECORD_LOW + random_below(64)};
         size_t length = random_below(sizeof(data)), reads = 0;
 
-        random_stream(data, length, f.framer.max_record);
+        random_stream(data, length, f.max_record);
         f.data = data;
         while (f.end < length) {
-            size_t n = min_size(length - f.end, random_below(f.framer.max_record) + 1);
+            size_t n = min_size(length - f.end, random_below(f.max_record) + 1);
 
             assert_true(feeder_feed(&f, n, false));
             assert_int_equal(f.framed, f.end);
@@ -272,10 +285,10 @@ static void limits_may_shrink(void **state)
 
     (void)state;
     for (int framing = FRAMING_LINE; framing <= FRAMING_RAW; framing++) {
-        struct feeder f = {.framer = {(enum framing)framing, 64}, .data = data};
+        struct feeder f = {.framing = (enum framing)framing, .max_record = 64, .data = data};
 
         memset(data, 'x', sizeof(data));
-        f.scanned = framing == FRAMING_LINE ? sizeof(data) : 0; /* by a framer with a larger one */
+        f.scanned = framing == FRAMING_LINE ? sizeof(data) : 0; /* with a larger one */
         assert_true(feeder_feed(&f, sizeof(data), false));
         assert_true(feeder_feed(&f, 0, true));
         assert_int_equal(f.pieces.count, 5);
@@ -292,21 +305,23 @@ static void limits_may_shrink(void **state)
 /* What was searched is not searched again: a line end put there later is not found. */
 static void no_byte_is_searched_twice(void **state)
 {
-    const struct framer framer = {FRAMING_LINE, 1024};
     uint8_t data[100];
-    size_t scanned = 0;
+    struct framing_input in = {.data = data, .max_record = 1024};
     struct record record;
 
     (void)state;
     memset(data, 'x', sizeof(data));
-    assert_int_equal(framer_next(&framer, data, 50, false, false, &scanned, &record), 0);
-    assert_int_equal(scanned, 50);
+    in.length = 50;
+    assert_int_equal(framing_line_next(&in, &record), 0);
+    assert_int_equal(in.scanned, 50);
     data[10] = '\n';
-    assert_int_equal(framer_next(&framer, data, 99, false, false, &scanned, &record), 0);
-    assert_int_equal(scanned, 99);
+    in.length = 99;
+    assert_int_equal(framing_line_next(&in, &record), 0);
+    assert_int_equal(in.scanned, 99);
     data[99] = '\n';
-    assert_int_equal(framer_next(&framer, data, 100, false, false, &scanned, &record), 1);
-    assert_int_equal(scanned, 0);
+    in.length = 100;
+    assert_int_equal(framing_line_next(&in, &record), 1);
+    assert_int_equal(in.scanned, 0);
     assert_int_equal(record.length, 99);
 }
 
@@ -316,9 +331,9 @@ int main(void)
         cmocka_unit_test(lines_become_records),
         cmocka_unit_test(records_about_the_limit),
         cmocka_unit_test(any_cutting_gives_the_same_records),
-        cmocka_unit_test(records_survive_cuts),
-        cmocka_unit_test(cut_leaves_a_carriage_return),
-        cmocka_unit_test(record_cut_at_its_end_is_ended),
+        cmocka_unit_test(records_survive_flushes),
+        cmocka_unit_test(flush_leaves_a_carriage_return),
+        cmocka_unit_test(record_flushed_at_its_end_is_ended),
         cmocka_unit_test(raw_reads_are_records),
         cmocka_unit_test(limits_may_shrink),
         cmocka_unit_test(no_byte_is_searched_twice),
@@ -326,7 +341,7 @@ int main(void)
     int r;
 
     random_begin();
-    r = cmocka_run_group_tests_name("framer", tests, NULL, NULL);
+    r = cmocka_run_group_tests_name("framing", tests, NULL, NULL);
     free(expected.all);
     return r;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes to records. Pure: no descriptor, no allocation, no logging, and no state of its own, so
- * that it can be called again over the same bytes after a crash and gives the same records. No byte
- * is searched twice for a line end, but for two behind a cut.
+ * Bytes to records. A framing is a constant table of functions, chosen by a session's listener.
+ * Pure: no descriptor, no allocation, no logging, and no state of its own, so that it can be called
+ * again over the same bytes after a crash and gives the same records.
  */
 #pragma once
 
@@ -14,6 +14,7 @@
 #define MAX_RECORD_LOW  64
 #define MAX_RECORD_HIGH 131072
 
+/* The order is part of the table's layout. */
 enum framing { FRAMING_LINE, FRAMING_RAW };
 
 /* What ended a record: NETD_TERMINATOR of netd.journal-fields(7). */
@@ -31,23 +32,53 @@ struct record {
     enum terminator terminator;
 };
 
-struct framer {
-    enum framing framing;
+/* What a framing is asked about: the stream from the end of the last record on. */
+struct framing_input {
+    const uint8_t *data;
+    size_t length;     /* bytes */
     size_t max_record; /* bytes, without the terminator */
+    size_t scanned;  /* bytes known to hold no end of a record: 0 after each record, kept between */
+    bool at_end;     /* nothing follows the bytes */
+    bool mid_record; /* the last record was a continued piece: at the end an empty rest still gets
+                        its last, empty piece */
 };
 
-/*
- * Takes the first record off the LENGTH bytes at DATA, the stream from the end of the last record
- * on. AT_END says that nothing follows them. MID_RECORD says that the last record taken was a
- * continued piece, so that at the end an empty rest still gets its last, empty piece. *SCANNED is
- * how many of the bytes are known to hold no LF: 0 after each record, kept in between. Returns 1
- * with *RET filled in, or 0 when it takes more bytes to tell (AT_END: when nothing is left).
- */
-int framer_next(const struct framer *framer, const uint8_t *data, size_t length, bool at_end,
-                bool mid_record, size_t *scanned, struct record *ret);
+struct framing_ops {
+    /* Takes the first record, or a piece of it. Returns 1 with *RET filled in, or 0 when it takes
+     * more bytes to tell (at the end: when nothing is left). */
+    int (*next)(struct framing_input *in, struct record *ret);
 
-/*
- * Takes all LENGTH bytes at DATA, an unfinished record, as a continued piece, but for a last CR
- * that may belong to the record's end. Returns 1, or 0 when nothing is left to take.
- */
-int framer_cut(const uint8_t *data, size_t length, struct record *ret);
+    /* Takes what is there of an unfinished record as a continued piece; NULL where a record never
+     * stays unfinished. Returns 1, or 0 when there is nothing that surely belongs to the record. */
+    int (*flush)(const struct framing_input *in, struct record *ret);
+
+    /* Each read is a record: at most max_record bytes, and none behind what is not logged yet. */
+    bool read_is_record;
+};
+
+/* The functions of FRAMING, which is valid. */
+extern const struct framing_ops framing_table[];
+
+static inline const struct framing_ops *framing_ops(enum framing framing)
+{
+    return &framing_table[framing];
+}
+
+/* The framings; each in a file of its own. */
+int framing_line_next(struct framing_input *in, struct record *ret);
+int framing_line_flush(const struct framing_input *in, struct record *ret);
+int framing_raw_next(struct framing_input *in, struct record *ret);
+
+/* For them: fills in *RET with the first LENGTH bytes and END_LENGTH bytes that end the record.
+ * Returns 1. */
+static inline int framing_emit(struct record *ret, const struct framing_input *in, size_t length,
+                               size_t end_length, enum terminator terminator)
+{
+    *ret = (struct record){
+        .data = in->data,
+        .length = length,
+        .consumed = length + end_length,
+        .terminator = terminator,
+    };
+    return 1;
+}

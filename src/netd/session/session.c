@@ -168,15 +168,15 @@ static void session_end_stream(struct session *s)
 uint32_t session_receive(struct session *s, const struct session_context *c,
                          struct transfer *transfer, uint32_t limit)
 {
-    bool raw = c->settings->framing == FRAMING_RAW;
-    uint32_t want = raw ? c->settings->max_record : READ_MAX;
+    bool read_is_record = framing_ops(c->settings->framing)->read_is_record;
+    uint32_t want = read_is_record ? c->settings->max_record : READ_MAX;
     int n;
 
     if (s->reason != REASON_NONE)
         return 0;
     session_compact(s, c->region);
     want = (uint32_t)min_size(want, limit);
-    if ((raw && session_pending(s) > 0) || want > REGION_SIZE - window_end(s->window))
+    if ((read_is_record && session_pending(s) > 0) || want > REGION_SIZE - window_end(s->window))
         return 0; /* the journal has to take something first */
 
     n = session_take_bytes(s, c, transfer, want);
@@ -272,34 +272,42 @@ static bool session_log_record(struct session *s, const struct session_context *
     return true;
 }
 
-static int session_next_record(struct session *s, const struct session_context *c,
-                               struct record *ret)
+/* The bytes of S that are in no record yet, for its framing. */
+static struct framing_input session_framing_input(const struct session *s,
+                                                  const struct session_context *c)
 {
-    struct framer framer = {.framing = c->settings->framing, .max_record = c->settings->max_record};
-    size_t scanned = s->scanned;
-    int r;
-
-    r = framer_next(&framer, c->region + s->framed, window_end(s->window) - s->framed,
-                    s->reason != REASON_NONE, s->batch_continued, &scanned, ret);
-    s->scanned = (uint32_t)scanned;
-    return r;
+    return (struct framing_input){
+        .data = c->region + s->framed,
+        .length = window_end(s->window) - s->framed,
+        .max_record = c->settings->max_record,
+        .scanned = s->scanned,
+        .at_end = s->reason != REASON_NONE,
+        .mid_record = s->batch_continued,
+    };
 }
 
 static enum session_progress session_log_records(struct session *s, const struct session_context *c,
                                                  const struct event_source *source)
 {
+    const struct framing_ops *framing = framing_ops(c->settings->framing);
+    struct framing_input in = session_framing_input(s, c);
+    enum session_progress progress = SESSION_WAITS;
     struct event_prefix prefix;
     struct record record;
 
-    for (unsigned n = 0; session_next_record(s, c, &record) > 0; n++) {
-        if (n == TURN_RECORDS)
-            return SESSION_RUNS;
-        if (n == 0 && event_data_prefix(&prefix, &c->journal->arena, source) < 0)
-            return SESSION_BLOCKED;
-        if (!session_log_record(s, c, &prefix, &record))
-            return SESSION_BLOCKED;
+    for (unsigned n = 0; framing->next(&in, &record) > 0; n++) {
+        progress = n == TURN_RECORDS ? SESSION_RUNS : SESSION_BLOCKED;
+        if (n == TURN_RECORDS ||
+            (n == 0 && event_data_prefix(&prefix, &c->journal->arena, source) < 0) ||
+            !session_log_record(s, c, &prefix, &record))
+            break;
+        progress = SESSION_WAITS;
+        in.data += record.consumed;
+        in.length -= record.consumed;
+        in.mid_record = s->batch_continued;
     }
-    return SESSION_WAITS;
+    s->scanned = (uint32_t)in.scanned;
+    return progress;
 }
 
 enum session_progress session_log(struct session *s, const struct session_context *c)
@@ -325,12 +333,14 @@ enum session_progress session_log(struct session *s, const struct session_contex
 
 enum session_progress session_flush_partial(struct session *s, const struct session_context *c)
 {
+    const struct framing_ops *framing = framing_ops(c->settings->framing);
+    struct framing_input in = session_framing_input(s, c);
     struct event_source source;
     struct event_prefix prefix;
     struct record record;
     char id[33];
 
-    if (framer_cut(c->region + s->framed, window_end(s->window) - s->framed, &record) == 0)
+    if (!framing->flush || framing->flush(&in, &record) == 0)
         return SESSION_WAITS;
     hex_id(s->id, id);
     source = session_source(s, c, id);
