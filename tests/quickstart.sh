@@ -40,30 +40,71 @@ install_packages() {
     fi
 }
 
+# MATCH...: what netd itself has said since the start, without what systemd says about it.
+netd_log() {
+    journalctl --sync
+    journalctl -q -o cat -S "@$begin" _SYSTEMD_UNIT=netd.service _TRANSPORT=stdout "$@"
+}
+
+# Names what is wrong, and what to do about it.
+fail_start() {
+    reason=$(netd_log | tail -n 1)
+    [ -n "$reason" ] || reason=$(journalctl -q -u netd -S "@$begin" -n 3 -o cat)
+    printf '%s\n' "$reason" >&2
+    case $reason in
+    *"Address already in use"*)
+        fail "another program listens there (ss -ltnp shows which): stop it, or choose another" \
+            "port in /etc/netd/netd.conf, and run make quickstart again"
+        ;;
+    *) fail "netd did not start: correct what it says, and run make quickstart again" ;;
+    esac
+}
+
+# Sets host and port from the notice of netd in standard input: the first address that it names.
+address_of() {
+    address=$(sed -n 's/.*listening on \([^ ,;]*:[0-9][0-9]*\).*/\1/p' | head -n 1)
+    port=${address##*:}
+    host=${address%:*}
+    case $host in
+    '*' | 0.0.0.0) host=127.0.0.1 ;;
+    '[::]') host=::1 ;;
+    '['*) host=${host#[} host=${host%]} ;;
+    esac
+    [ -n "$port" ]
+}
+
+address_in_journal() {
+    address_of <<EOF
+$(netd_log "_PID=$(systemctl show -P MainPID netd)")
+EOF
+}
+
+address_in_log() {
+    address_of <"$directory/log"
+}
+
 logged() {
     journalctl --sync
     [ -n "$(journalctl -q -o cat "NETD_SESSION_ID=$1" NETD_EVENT=disconnect)" ]
 }
 
-with_systemd() {
-    step systemctl restart netd || {
-        journalctl -q -u netd -n 5 -o cat >&2
-        fail "netd did not start"
-    }
-    printf "\n+ netd-client send 'Hello, journal'\n"
-    session=$(netd-client send 'Hello, journal')
+send() {
+    printf "\n+ netd-client -H %s -p %s send 'Hello, journal'\n" "$host" "$port"
+    session=$(netd-client -H "$host" -p "$port" send 'Hello, journal') ||
+        fail "netd listens on $address, and the message was not logged as it should be"
     echo "$session"
+}
+
+with_systemd() {
+    begin=$(date +%s)
+    step systemctl restart netd || fail_start
+    wait_for address_in_journal || fail "netd does not say where it listens: journalctl -u netd"
+    send
     wait_for logged "$session" || fail "the journal has no end of session $session"
     step journalctl --no-pager -q -o short-precise "NETD_SESSION_ID=$session"
     echo
-    echo "netd runs, listens where /etc/netd/netd.conf says, and writes to the journal."
+    echo "netd listens on $address, as /etc/netd/netd.conf says, and writes to the journal."
     echo "To have it started at boot: systemctl enable netd"
-}
-
-# Sets port from netd's own log.
-port_in() {
-    port=$(sed -n 's/.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$1" | head -n 1)
-    [ -n "$port" ]
 }
 
 has_lines() {
@@ -78,13 +119,12 @@ without_systemd() {
     netd=$!
     # shellcheck disable=SC2064 # this process, not a later one
     trap "kill $netd 2>/dev/null || :; rm -rf '$directory'" EXIT
-    wait_for port_in "$directory/log" || {
+    wait_for address_in_log || {
         cat "$directory/log" >&2
         fail "netd did not start"
     }
     cat "$directory/log"
-    printf "\n+ netd-client -p %s send 'Hello, journal'\n" "$port"
-    netd-client -H 127.0.0.1 -p "$port" send 'Hello, journal'
+    send
     wait_for has_lines 3 "$directory/events" || fail "three events were expected"
     echo
     cat "$directory/events"
@@ -95,6 +135,7 @@ without_systemd() {
 }
 
 [ "$(id -u)" -eq 0 ] || fail "this installs packages and netd: run it as root"
+[ -e /proc/self ] || fail "netd needs /proc, which is not mounted here: mount -t proc proc /proc"
 install_packages
 step make -s
 step make -s install
