@@ -178,7 +178,8 @@ valgrind:
 # Without _FORTIFY_SOURCE: valgrind takes its memmove() for its memcpy(), which is the same code.
 valgrind-run: all $(UNIT_TESTS) $(BUILD)/tests/valgrind/fork.so
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST   $$t"; \
-	    NETD_TEST_PERCENT=10 valgrind --quiet --error-exitcode=99 --leak-check=full $$t; done
+	    NETD_TEST_PERCENT=10 valgrind --quiet --error-exitcode=99 --leak-check=full \
+	    --suppressions=tests/valgrind/libconfig.supp $$t; done
 	$(Q)tests/valgrind/session.sh $(BUILD)
 
 $(BUILD)/tests/valgrind/fork.so: tests/valgrind/fork.c

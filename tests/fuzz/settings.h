@@ -4,6 +4,7 @@
 
 #include "netd/config/config.h"
 
+#include "../unit/libconfig-leaks.h"
 #include "fuzz.h"
 
 #include <errno.h>

@@ -45,7 +45,7 @@ def test_s1_directory(box):
 
 
 def test_s1_not_a_regular_file(box):
-    assert complaint(box, "-c", "/dev/null").startswith("/dev/null: ")
+    assert complaint(box, "-c", "/dev/zero").startswith("/dev/zero: ")
     box.sh("rm -f /run/netd-fifo; mkfifo /run/netd-fifo")
     try:
         assert complaint(box, "-c", "/run/netd-fifo").startswith("/run/netd-fifo: ")
@@ -74,6 +74,11 @@ def test_s1_empty_is_good(box):
         with file_inside(box, FILE, content):
             result = box.run("netd", "-t", "-c", FILE)
         assert (result.stdout, result.stderr) == ("", ""), content
+
+
+def test_s1_dev_null_is_empty(box):
+    result = box.run("netd", "-t", "-c", "/dev/null")
+    assert (result.stdout, result.stderr) == ("", "")
 
 
 BROKEN = [  # with the line that is named; None: not asserted
@@ -164,6 +169,7 @@ OUT_OF_RANGE = [
     ("framing", ['"lines"', '""', '"RAW"']),
     ("priority", ['"warning"', '"emerg"', '"6"', '""']),
     ("output", ['"syslog"', '"/dev/stdout"', '""']),
+    ("host", ['"127.0.0.1:3000"', '"/run/netd"']),
     ("host", ['""', '"a b"', '"a\\nb"']),
 ]
 
@@ -185,6 +191,11 @@ def test_s2_an_integer_that_would_wrap(box):
         for key in "port", "sessions.max":
             refused(box, setting(key, number), f"{FILE}:3: ")
             refused(box, setting(key, number + "L"), f"{FILE}:3: ")
+
+
+def test_s2_a_string_without_quotes(box):
+    for content in "host = localhost", "output: text;", "host = 127.0.0.1;":
+        refused(box, content, f"{FILE}:1: syntax error near '{content}'", "needs double quotes")
 
 
 UNKNOWN = [
@@ -228,6 +239,7 @@ def test_s3_port(box):
                   "80\n"):
         for words in [], ["-t"]:
             assert complaint(box, *words, env={"SERVER_PORT": value}).startswith("SERVER_PORT: ")
+    assert complaint(box, env={"SERVER_PORT": ""}) == "SERVER_PORT: is empty"
 
 
 def test_s3_host(box):

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "libconfig-leaks.h"
+
 /* What the files of one test are written to. */
 static char directory[64];
 static char conf[80];
@@ -332,13 +334,11 @@ static void limits_of_numbers(void **state)
             if (load_text(&c, text) != 0)
                 fail_msg("%s: %s", text, error);
         }
-        for (size_t j = 0; j < 2 * ARRAY_SIZE(bad); j++) {
-            const long long value = bad[j / 2];
-
-            snprintf(number, sizeof(number), "%lld%s", value, j % 2 ? "L" : "");
+        for (size_t j = 0; j < ARRAY_SIZE(bad); j++) {
+            snprintf(number, sizeof(number), "%lldL", bad[j]);
             snprintf(text, sizeof(text), rows[i].format, number);
             snprintf(rest, sizeof(rest), ":1: %s: %lld is not between %lld and %lld", rows[i].key,
-                     value, rows[i].low, rows[i].high);
+                     bad[j], rows[i].low, rows[i].high);
             check_text_error(text, rest);
         }
     }
@@ -350,33 +350,33 @@ static void integers_do_not_wrap(void **state)
     static const struct {
         const char *text, *rest;
     } rows[] = {
-        {"\nport = 4294975376;", ":2: port: 4294975376 is not between 0 and 65535"},
-        {"port = 3000000000;", ":1: port: 3000000000 is not between 0 and 65535"},
-        {"port = 4294967296;", ":1: port: 4294967296 is not between 0 and 65535"},
-        {"port = 0x100000BB8;", ":1: port: 4294970296 is not between 0 and 65535"},
-        {"port = 0xffffffff;", ":1: port: 4294967295 is not between 0 and 65535"},
-        {"port = -4294964296;", ":1: port: -4294964296 is not between 0 and 65535"},
+        {"\nport = 4294975376;", ":2: 4294975376 is out of range without the suffix L"},
+        {"port = 3000000000;", ":1: 3000000000 is out of range without the suffix L"},
+        {"port = 4294967296;", ":1: 4294967296 is out of range without the suffix L"},
+        {"port = 0x100000BB8;", ":1: 0x100000BB8 is out of range without the suffix L"},
+        {"port = 0xffffffff;", ":1: 0xffffffff is out of range without the suffix L"},
+        {"port = -4294964296;", ":1: -4294964296 is out of range without the suffix L"},
         {"port = 4294975376LL;", ":1: port: 4294975376 is not between 0 and 65535"},
-        {"port = 9223372036854775807;", ":1: port: 9223372036854775807 is not between 0 and 65535"},
-        {"port = 9223372036854775808;", ":1: port: 9223372036854775808 is too large"},
-        {"port = 18446744073709554616L;", ":1: port: 18446744073709554616L is too large"},
-        {"port = 0x10000000000000BB8L;", ":1: port: 0x10000000000000BB8L is too large"},
-        {"port = 0xFFFFFFFFFFFFFFFF;", ":1: port: 0xFFFFFFFFFFFFFFFF is too large"},
+        {"port = 9223372036854775807L;",
+         ":1: port: 9223372036854775807 is not between 0 and 65535"},
+        {"port = 9223372036854775808;", ":1: 9223372036854775808 is out of range"},
+        {"port = 18446744073709554616L;", ":1: 18446744073709554616 is out of range"},
+        {"port = 0x10000000000000BB8L;", ":1: 0x10000000000000BB8 is out of range"},
+        {"port = 0xFFFFFFFFFFFFFFFF;", ":1: 0xFFFFFFFFFFFFFFFF is out of range"},
         {"port =\n111111111111111111111111111111111111111111111111111111111;",
-         ":2: port: 1111111111111111111111111111111111111111... is too large"},
-        {"port = [ 99999999999999999999 ];", ":1: port: 99999999999999999999 is too large"},
-        {"99999999999999999999 = 1", ":1: 99999999999999999999 is too large"},
-        /* In range, but 1.5 alone would read 0 from it. */
+         ":2: 1111111111111111111111111111111111111111 is out of range"},
+        {"port = [ 99999999999999999999 ];", ":1: 99999999999999999999 is out of range"},
+        {"99999999999999999999 = 1", ":1: 99999999999999999999 is out of range"},
         {"port = 1;\nsessions = {\n\n buffer_memory = 4294967296; }",
-         ":4: sessions.buffer_memory: a number over 2147483647 needs the suffix L"},
+         ":4: 4294967296 is out of range without the suffix L"},
         {"sessions = { buffer_memory = 2147483648; }",
-         ":1: sessions.buffer_memory: a number over 2147483647 needs the suffix L"},
+         ":1: 2147483648 is out of range without the suffix L"},
         {"sessions = { buffer_memory = 0x80000000; }",
-         ":1: sessions.buffer_memory: a number over 2147483647 needs the suffix L"},
+         ":1: 0x80000000 is out of range without the suffix L"},
         /* 1.5 reads 10, 1.7 reads 8; then 8 and a syntax error. */
-        {"port = 010;", ":1: port: 010 has a leading zero"},
-        {"port = 08;", ":1: port: 08 has a leading zero"},
-        {"port = -00L;", ":1: port: -00L has a leading zero"},
+        {"port = 010;", ":1: 010 has a leading zero"},
+        {"port = 08;", ":1: 08 has a leading zero"},
+        {"port = -00L;", ":1: -00 has a leading zero"},
     };
     struct config c;
 
@@ -457,18 +457,22 @@ static void bad_settings(void **state)
         {"port = 70000;", ":1: port: 70000 is not between 0 and 65535"},
         {"\n\n\n\n\n\nport = 70000;", ":7: port: 70000 is not between 0 and 65535"},
         {"port = 1; max_record = 63;", ":1: max_record: 63 is not between 64 and 131072"},
-        {"framing = \"lines\";", ":1: framing: 'lines' is none of line, raw"},
-        {"framing = \"\";", ":1: framing: '' is none of line, raw"},
-        {"framing = \"Line\";", ":1: framing: 'Line' is none of line, raw"},
-        {"priority = \"emerg\";", ":1: priority: 'emerg' is none of notice, info, debug"},
-        {"output = \"xml\";", ":1: output: 'xml' is none of auto, journal, text, export"},
-        {"output = \"\\x1b[2J\n\\\"x\";",
-         ":1: output: '\\x1b[2J\\x0a\"x' is none of auto, journal, text, export"},
+        {"framing = \"lines\";", ":1: framing: invalid framing 'lines'; expected one of line, raw"},
+        {"framing = \"\";", ":1: framing: invalid framing ''; expected one of line, raw"},
+        {"framing = \"Line\";", ":1: framing: invalid framing 'Line'; expected one of line, raw"},
+        {"priority = \"emerg\";",
+         ":1: priority: invalid priority 'emerg'; expected one of notice, info, debug"},
+        {"output = \"xml\";",
+         ":1: output: invalid output 'xml'; expected one of auto, journal, text, export"},
+        {"output = \"\\x1b[2J\n\\\"x\";", ":1: output: invalid output '\\x1b[2J\\x0a\"x'; expected "
+                                          "one of auto, journal, text, export"},
         {"output = \"1234567890123456789012345678901234567890\";",
-         ":1: output: '1234567890123456789012345678901234567890' is none of auto, journal, text, "
+         ":1: output: invalid output '1234567890123456789012345678901234567890'; expected one of "
+         "auto, journal, text, "
          "export"},
         {"output = \"12345678901234567890123456789012345678901\";",
-         ":1: output: '1234567890123456789012345678901234567890...' is none of auto, journal, "
+         ":1: output: invalid output '1234567890123456789012345678901234567890...'; expected one "
+         "of auto, journal, "
          "text, export"},
         {"\nPort = 1;", ":2: Port: unknown key"},
         {"prot = 1;", ":1: prot: unknown key"},
@@ -483,45 +487,52 @@ static void bad_settings(void **state)
         {"abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij = 1;",
          ":1: abcdefghijabcdefghijabcdefghijabcdefghij...: unknown key"},
         {"host = \"\";", ":1: host: is empty"},
-        {"host = \"a b\";", ":1: host: 'a b' has a byte that no address or name has"},
-        {"host = \" a\";", ":1: host: ' a' has a byte that no address or name has"},
-        {"host = \"a\\n\";", ":1: host: 'a\\x0a' has a byte that no address or name has"},
-        {"host = \"a\\t\";", ":1: host: 'a\\x09' has a byte that no address or name has"},
-        {"host = \"a\\x7f\";", ":1: host: 'a\\x7f' has a byte that no address or name has"},
-        {"host = \"\xc2\x85\";", ":1: host: '\\xc2\\x85' has a byte that no address or name has"},
-        {"host = \"\\xff\";", ":1: host: '\\xff' has a byte that no address or name has"},
-        {"receipt = yes;", ":1: syntax error"},
-        {"port 3000;", ":1: syntax error"},
-        {"port = 3000;;", ":1: syntax error"},
-        {"port = ;", ":1: syntax error"},
-        {"= 1;", ":1: syntax error"},
-        {"port = 3000; }", ":1: syntax error"},
-        {"sessions.max = 3;", ":1: syntax error"},
-        {"\nsessions = ( };", ":2: syntax error"},
-        {"port = +;", ":1: syntax error"},
-        {"port = 0x;", ":1: syntax error"},
-        {"port = 1 2;", ":1: syntax error"},
-        {"port = '1';", ":1: syntax error"},
-        {"po/**/rt = 1;", ":1: syntax error"},
-        {"\xef\xbb\xbfport = 1;", ":1: begins with a byte order mark"},
-        {"port = 1;\n\xef\xbb\xbf", ":2: syntax error"},
-        {"\xff\xfe", ":1: syntax error"},
+        {"host = \"a b\";", ":1: host: 'a b' is not an address or a host name"},
+        {"host = \" a\";", ":1: host: ' a' is not an address or a host name"},
+        {"host = \"a\\n\";", ":1: host: 'a\\x0a' is not an address or a host name"},
+        {"host = \"a\\t\";", ":1: host: 'a\\x09' is not an address or a host name"},
+        {"host = \"a\\x7f\";", ":1: host: 'a\\x7f' is not an address or a host name"},
+        {"host = \"\xc2\x85\";", ":1: host: '\\xc2\\x85' is not an address or a host name"},
+        {"host = \"127.0.0.1:3000\";",
+         ":1: host: '127.0.0.1:3000': the port is a setting of its own"},
+        {"host = \"[::1]:80\";", ":1: host: '[::1]:80': the port is a setting of its own"},
+        {"host = \"/run/netd\";", ":1: host: '/run/netd' is not an address or a host name"},
+        {"host = \"\\xff\";", ":1: host: '\\xff' is not an address or a host name"},
+        {"receipt = yes;", ":1: syntax error near 'receipt = yes;'; a boolean is true or false"},
+        {"host = localhost\nport = 1;",
+         ":1: syntax error near 'host = localhost'; a string needs double quotes"},
+        {"\n\toutput:text", ":2: syntax error near 'output:text'; a string needs double quotes"},
+        {"host = 127.0.0.1;",
+         ":1: syntax error near 'host = 127.0.0.1;'; a string needs double quotes"},
+        {"host = 'a';", ":1: syntax error near 'host = 'a';'; a string needs double quotes"},
+        {"host = \"a\" b", ":1: syntax error near 'host = \"a\" b'"},
+        {"port = a;", ":1: syntax error near 'port = a;'"},
+        {"port 3000;\r\n", ":1: syntax error near 'port 3000;'"},
+        {"port = 3000;;", ":1: syntax error near 'port = 3000;;'"},
+        {"port = ;", ":1: syntax error near 'port = ;'"},
+        {"= 1;", ":1: syntax error near '= 1;'"},
+        {"port = 3000; }", ":1: syntax error near 'port = 3000; }'"},
+        {"sessions.max = 3;", ":1: syntax error near 'sessions.max = 3;'"},
+        {"\nsessions = ( };", ":2: syntax error near 'sessions = ( };'"},
+        {"sessions = {\n\n", ":3: syntax error"},
+        {"port = +;", ":1: syntax error near 'port = +;'"},
+        {"port = 0x;", ":1: syntax error near 'port = 0x;'"},
+        {"port = 1 2;", ":1: syntax error near 'port = 1 2;'"},
+        {"po/**/rt = 1;", ":1: syntax error near 'po/**/rt = 1;'"},
+        {"\xef\xbb\xbfport = 1;", ":1: syntax error near '\\xef\\xbb\\xbfport = 1;'"},
+        {"port = 1;\n\xef\xbb\xbf", ":2: syntax error near '\\xef\\xbb\\xbf'"},
+        {"\xff\xfe", ":1: syntax error near '\\xff\\xfe'"},
+        {"port = 123456789 123456789 123456789 123456789 123456789 123456789 123456789",
+         ":1: syntax error near 'port = 123456789 123456789 123456789 123456789 123456789 123'"},
         {"\n\nhost = \"a\n\n", ":3: the string has no end"},
         {"host = \"a\\", ":1: the string has no end"},
         {"host = \"a\\\"", ":1: the string has no end"},
         {"port = 1;\n/* \n\n", ":2: the comment has no end"},
         {"/*/", ":1: the comment has no end"},
-        {"host = \"127.0.0.1\\x00\";", ":1: the string has a NUL byte"},
-        /* Where 1.5 leaks the string. */
-        {"\"host\" = 1;", ":1: a string is not expected here"},
-        {"host \"a\";", ":1: a string is not expected here"},
-        {"port = 1, \"a\"", ":1: a string is not expected here"},
-        {"port = 1 \"a\"", ":1: a string is not expected here"},
-        {"port = [ 1 \"a\" ]", ":1: a string is not expected here"},
-        {"sessions = { \"a\" }", ":1: a string is not expected here"},
+        {"\"host\" = 1;", ":1: syntax error near '\"host\" = 1;'"},
         {"host = [ \"a\", \"b\" \"c\" ]", ":1: host: expected a string, not an array"},
         {"host = ( \"a\", [ 1 ], \"b\" )", ":1: host: expected a string, not a list"},
-        {"host = [ \"a\", 1 ]", ":1: mismatched element type in array"},
+        {"host = [ \"a\", 1 ]", ":1: mismatched element type in array near 'host = [ \"a\", 1 ]'"},
     };
 
     (void)state;
@@ -541,28 +552,13 @@ static void nothing_is_kept_of_a_bad_file(void **state)
 
 static void duplicates(void **state)
 {
-    static const struct {
-        const char *text;
-        const char *name;
-        unsigned line, first;
-    } rows[] = {
-        {"port = 1;\n\nport = 1;", "port", 3, 1},
-        {"port = 1; port = 2;", "port", 1, 1},
-        {"port = 1;\nsessions = { max = 1; };\nport = 2;", "port", 3, 1},
-        {"sessions = {\n max = 1;\n max = 2; };", "max", 3, 2},
-        {"sessions = { max = 1; };\nsessions = { max_per_address = 2; };", "sessions", 2, 1},
-        {"a = ( { a = 1; },\n { b = 1;\n b : 1; } );", "b", 3, 2},
-    };
-    char rest[256];
-
     (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        snprintf(rest, sizeof(rest), ":%u: %s: set before, at %s:%u", rows[i].line, rows[i].name,
-                 conf, rows[i].first);
-        check_text_error(rows[i].text, rest);
-    }
+    check_text_error("port = 1;\n\nport = 2;", ":3: duplicate setting name near 'port = 2;'");
+    check_text_error("sessions = {\n max = 1;\n max = 2; };",
+                     ":3: duplicate setting name near 'max = 2; };'");
+    check_text_error("sessions = { max = 1; };\nsessions = { max_per_address = 2; };",
+                     ":2: duplicate setting name near 'sessions = { max_per_address = 2; };'");
     /* Not the same setting. */
-    check_text_error("a = ( { b = 1; }, { b = 1; } );", ":1: a: unknown key");
     check_text_error("a = { b = 1; c = { b = 1; } };", ":1: a: unknown key");
     check_text_error("por = 1; port = 1; p = 1;", ":1: por: unknown key");
 }
@@ -593,8 +589,9 @@ static void includes_are_read(void **state)
     snprintf(origin, sizeof(origin), "%s:1: host", conf);
     assert_string_equal(c.listeners[0].origin.host, origin);
 
-    write_text("a\"b\\c", "port = 5;");
-    assert_int_equal(load_text(&c, "@include \"a\\\"b\\\\c\""), 0);
+    /* More than libconfig itself takes. */
+    write_text("a", "port = 5;");
+    assert_int_equal(load_text(&c, "host = \"::1\"; @include\"a\" @include \"/dev/null\""), 0);
     assert_int_equal(c.listeners[0].address.port, 5);
 }
 
@@ -619,7 +616,7 @@ static void configuration_in_the_working_directory(void **state)
 
 static void lines_of_included_files(void **state)
 {
-    char prefix[128], rest[256];
+    char prefix[128];
 
     (void)state;
     write_text("good", "host = \"::1\"\n\n");
@@ -631,13 +628,14 @@ static void lines_of_included_files(void **state)
     check_error(&(struct config_input){.file = conf}, -EINVAL, prefix,
                 "bad:4: port: 70000 is not between 0 and 65535");
     write_text("bad", "\nport 70000;\n");
-    check_error(&(struct config_input){.file = conf}, -EINVAL, prefix, "bad:2: syntax error");
+    check_error(&(struct config_input){.file = conf}, -EINVAL, prefix,
+                "bad:2: syntax error near 'port 70000;'");
     write_text("bad", "\n\n\n\"");
     check_error(&(struct config_input){.file = conf}, -EINVAL, prefix,
                 "bad:4: the string has no end");
     write_text("bad", "\n\nhost = \"::1\"");
-    snprintf(rest, sizeof(rest), "bad:3: host: set before, at %s/good:1", directory);
-    check_error(&(struct config_input){.file = conf}, -EINVAL, prefix, rest);
+    check_error(&(struct config_input){.file = conf}, -EINVAL, prefix,
+                "bad:3: duplicate setting name near 'host = \"::1\"'");
 
     check_text_error("\n@include \"good\"\n\nport = 70000;",
                      ":4: port: 70000 is not between 0 and 65535");
@@ -660,16 +658,8 @@ static void bad_includes(void **state)
         {"link", "Too many levels of symbolic links"},
         {"netd.conf/x", "Not a directory"},
     };
-    static const char *const malformed[] = {"@",
-                                            "@@",
-                                            "@include",
-                                            "@include\n\"x\"",
-                                            "@include\"x\"",
-                                            "@include x",
-                                            "@includes \"x\"",
-                                            "port = 1; @include \"empty\"",
-                                            "/* */ @include \"empty\"",
-                                            "@include \"empty\" @include \"empty\""};
+    static const char *const malformed[] = {
+        "@", "@@", "@include", "@include\n\"x\"", "@include x", "@includes \"x\""};
     char text[128], rest[256], prefix[128];
 
     (void)state;
@@ -687,15 +677,14 @@ static void bad_includes(void **state)
                  rows[i].reason);
         check_text_error(text, rest);
     }
-    check_text_error("@include \"/dev/zero\"", ":1: @include: /dev/zero: not a regular file");
+    check_text_error("@include \"/dev/zero\"",
+                     ":1: @include: /dev/zero: larger than 1 MiB, with its includes");
     check_text_error("@include \"/proc/self/mem\"",
                      ":1: @include: /proc/self/mem: Input/output error");
     for (size_t i = 0; i < ARRAY_SIZE(malformed); i++)
-        check_text_error(malformed[i],
-                         ":1: syntax error (a line may begin with @include \"FILE\")");
+        check_text_error(malformed[i], ":1: syntax error, expected @include \"FILE\"");
     check_text_error("@include \"x", ":1: @include: the name has no end, or is too long");
     check_text_error("@include \"x\n\"", ":1: @include: the name has no end, or is too long");
-    check_text_error("@include \"x\\", ":1: @include: the name has no end, or is too long");
 
     check_text_error("\n\n@include \"netd.conf\"",
                      ":3: @include: too many files; do they include each other?");
@@ -725,6 +714,16 @@ static void include_names_have_a_limit(void **state)
     }
 }
 
+/* As for sshd(8). */
+static void null_device_is_an_empty_file(void **state)
+{
+    struct config c;
+
+    (void)state;
+    assert_int_equal(load(&c, &(struct config_input){.file = "/dev/null"}), 0);
+    check_defaults(&c);
+}
+
 static void bad_files(void **state)
 {
     struct config c;
@@ -735,7 +734,7 @@ static void bad_files(void **state)
     check_error(&(struct config_input){.file = directory}, -EINVAL, directory, ": Is a directory");
     check_error(&(struct config_input){.file = ""}, -EINVAL, "--config: is empty", "");
     check_error(&(struct config_input){.file = "/dev/zero"}, -EINVAL,
-                "/dev/zero: not a regular file", "");
+                "/dev/zero: larger than 1 MiB, with its includes", "");
     check_error(&(struct config_input){.file = "/proc/self/mem"}, -EINVAL,
                 "/proc/self/mem: Input/output error", "");
     check_error(&(struct config_input){.file = "/\n\x1b[1m\xc3\xa4"}, -EINVAL,
@@ -797,9 +796,9 @@ static void check_repeated(const char *unit, size_t count, const char *tail, con
 static void huge_files(void **state)
 {
     (void)state;
-    check_repeated("\n", CONFIG_BYTES_MAX, "", NULL);
-    check_repeated("#", CONFIG_BYTES_MAX, "", NULL);
-    check_repeated("\n", CONFIG_BYTES_MAX, "\n", ": larger than 1 MiB, with its includes");
+    check_repeated("\n", PREPROCESS_BYTES_MAX, "", NULL);
+    check_repeated("#", PREPROCESS_BYTES_MAX, "", NULL);
+    check_repeated("\n", PREPROCESS_BYTES_MAX, "\n", ": larger than 1 MiB, with its includes");
     check_repeated("# comment\n", 60000, "port = 70000;",
                    ":60001: port: 70000 is not between 0 and 65535");
 }
@@ -810,43 +809,45 @@ static void includes_count_against_the_size(void **state)
 
     (void)state;
     write_text("some", "####");
-    check_repeated("#", CONFIG_BYTES_MAX - 20, "\n@include \"some\"", NULL);
+    check_repeated("#", PREPROCESS_BYTES_MAX - 20, "\n@include \"some\"", NULL);
     snprintf(rest, sizeof(rest), ":2: @include: %s/some: larger than 1 MiB, with its includes",
              directory);
-    check_repeated("#", CONFIG_BYTES_MAX - 19, "\n@include \"some\"", rest);
+    check_repeated("#", PREPROCESS_BYTES_MAX - 19, "\n@include \"some\"", rest);
 }
 
 static void deep_and_wide_files(void **state)
 {
+    struct config c;
+
     (void)state;
-    check_repeated("a={", CONFIG_NESTING_MAX - 1, "", ":1: syntax error");
-    check_repeated("a={", CONFIG_NESTING_MAX, "", ":1: nested too deep");
-    check_repeated("a={", 300000, "", ":1: nested too deep");
-    check_repeated("(", 1000000, "", ":1: nested too deep");
-    check_repeated("}", 1000000, "", ":1: syntax error");
-    check_repeated("a=(", 300000, "", ":1: nested too deep");
-    check_repeated("[\n", 500000, "", ":16: nested too deep");
-    check_repeated(",", 1000000, "", ":1: too many values");
+    check_repeated(
+        "}", 1000000, "",
+        ":1: syntax error near '}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}}'");
+    check_repeated("a={", 300000, "", ":1: too many settings");
+    check_repeated(
+        "a={", 4500, "",
+        ":1: memory exhausted near 'a={a={a={a={a={a={a={a={a={a={a={a={a={a={a={a={a={a={a={a={'");
     check_repeated("@include \"/dev/null\"\n", 40000, "",
-                   ":1: @include: /dev/null: not a regular file");
-    write_text("empty", "");
-    check_repeated("@include \"empty\"\n", CONFIG_FILES_MAX - 1, "port = 1;", NULL);
-    check_repeated("@include \"empty\"\n", CONFIG_FILES_MAX, "port = 1;",
                    ":64: @include: too many files; do they include each other?");
+    write_text("empty", "");
+    check_repeated("@include \"empty\"\n", PREPROCESS_FILES_MAX - 1, "port = 1;", NULL);
+    check_repeated("@include \"empty\"\n", PREPROCESS_FILES_MAX, "port = 1;",
+                   ":64: @include: too many files; do they include each other?");
+    assert_int_equal(load_text(&c, "@include \"empty\" @include \"empty\"\n"), 0);
 }
 
 static void many_settings(void **state)
 {
-    static char text[CONFIG_BYTES_MAX];
+    static char text[PREPROCESS_BYTES_MAX];
     size_t length = 0;
 
     (void)state;
-    for (unsigned i = 0; i < CONFIG_VALUES_MAX; i++)
+    for (unsigned i = 0; i < PREPROCESS_SETTINGS_MAX; i++)
         length += (size_t)snprintf(text + length, sizeof(text) - length, "a%u=1;\n", i);
     check_text_error(text, ":1: a0: unknown key");
     for (unsigned i = 0; i < 70000; i++)
         length += (size_t)snprintf(text + length, sizeof(text) - length, "b%u=1;\n", i);
-    check_text_error(text, ":1001: too many values");
+    check_text_error(text, ":5001: too many settings");
 }
 
 static void environment_and_options(void **state)
@@ -854,7 +855,7 @@ static void environment_and_options(void **state)
     static const struct {
         const char *port, *rest;
     } rows[] = {
-        {"", "'' is not a number"},
+        {"", "is empty"},
         {"80x", "'80x' is not a number"},
         {" 80", "' 80' is not a number"},
         {"80 ", "'80 ' is not a number"},
@@ -893,10 +894,10 @@ static void hosts_said_outside_the_file(void **state)
         const char *host, *rest;
     } rows[] = {
         {"", "is empty"},
-        {" ", "' ' has a byte that no address or name has"},
-        {"a b", "'a b' has a byte that no address or name has"},
-        {"\x1b[2J", "'\\x1b[2J' has a byte that no address or name has"},
-        {"b\xc3\xbc", "'b\\xc3\\xbc' has a byte that no address or name has"},
+        {" ", "' ' is not an address or a host name"},
+        {"a b", "'a b' is not an address or a host name"},
+        {"\x1b[2J", "'\\x1b[2J' is not an address or a host name"},
+        {"b\xc3\xbc", "'b\\xc3\\xbc' is not an address or a host name"},
     };
     static char long_host[10001];
     struct config_input input = {.file = conf};
@@ -930,9 +931,9 @@ static void bad_output_option(void **state)
     (void)state;
     write_text("netd.conf", "");
     check_error(&(struct config_input){.file = conf, .option_output = "xml"}, -EBADMSG,
-                "--output: ", "'xml' is none of auto, journal, text, export");
+                "--output: ", "invalid output 'xml'; expected one of auto, journal, text, export");
     check_error(&(struct config_input){.file = conf, .option_output = ""}, -EBADMSG,
-                "--output: ", "'' is none of auto, journal, text, export");
+                "--output: ", "invalid output ''; expected one of auto, journal, text, export");
 }
 
 static void later_sources_win(void **state)
@@ -985,7 +986,8 @@ static void overridden_values_must_be_good(void **state)
     write_text("netd.conf", "port = 70000;");
     check_error(&input, -EINVAL, conf, ":1: port: 70000 is not between 0 and 65535");
     write_text("netd.conf", "output = \"xml\";");
-    check_error(&input, -EINVAL, conf, ":1: output: 'xml' is none of auto, journal, text, export");
+    check_error(&input, -EINVAL, conf,
+                ":1: output: invalid output 'xml'; expected one of auto, journal, text, export");
     write_text("netd.conf", "port = 1;");
     input.env_port = "80x";
     check_error(&input, -EINVAL, "SERVER_PORT: ", "'80x' is not a number");
@@ -1123,6 +1125,7 @@ int main(void)
         TEST(lines_of_included_files),
         TEST(bad_includes),
         TEST(include_names_have_a_limit),
+        TEST(null_device_is_an_empty_file),
         TEST(bad_files),
         TEST(unreadable_files),
         TEST(files_of_proc_say_no_size),

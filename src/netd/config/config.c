@@ -2,11 +2,13 @@
 #include "netd/config/config.h"
 
 #include "common/names.h"
+#include "common/util.h"
 #include "netd/config/preprocess.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <libconfig.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -19,15 +21,16 @@
 #define WHERE_MAX (PATH_MAX + 32)
 
 /* A string that a key may have, and what it means. */
-struct choice {
+struct config_choice {
     const char *word; /* NULL ends a list */
     unsigned value;
 };
 
-static const struct choice framings[] = {{"line", FRAMING_LINE}, {"raw", FRAMING_RAW}, {NULL, 0}};
-static const struct choice priorities[] = {
+static const struct config_choice config_framings[] = {
+    {"line", FRAMING_LINE}, {"raw", FRAMING_RAW}, {NULL, 0}};
+static const struct config_choice config_priorities[] = {
     {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {NULL, 0}};
-static const struct choice outputs[] = {
+static const struct config_choice config_outputs[] = {
     {"auto", OUTPUT_AUTO},
     {"journal", OUTPUT_JOURNAL},
     {"text", OUTPUT_TEXT},
@@ -35,14 +38,14 @@ static const struct choice outputs[] = {
     {NULL, 0},
 };
 
-enum kind { KIND_GROUP, KIND_HOST, KIND_NUMBER, KIND_CHOICE, KIND_BOOLEAN };
+enum config_kind { KIND_GROUP, KIND_HOST, KIND_NUMBER, KIND_CHOICE, KIND_BOOLEAN };
 
-struct key {
+struct config_key {
     const char *path;
-    enum kind kind;
-    size_t offset, size;          /* of the field in struct config */
-    int64_t low, high;            /* of a number */
-    const struct choice *choices; /* of a choice */
+    enum config_kind kind;
+    size_t offset, size;                 /* of the field in struct config */
+    int64_t low, high;                   /* of a number */
+    const struct config_choice *choices; /* of a choice */
 };
 
 #define FIELD(f)   .offset = offsetof(struct config, f), .size = sizeof(((struct config *)0)->f)
@@ -56,13 +59,13 @@ struct key {
 /* Those that are set from elsewhere, too. */
 enum { KEY_PORT, KEY_OUTPUT };
 
-static const struct key keys[] = {
+static const struct config_key config_keys[] = {
     [KEY_PORT] = {NUMBER("port", listeners[0].address.port, 0, UINT16_MAX)},
-    [KEY_OUTPUT] = {CHOICE("output", service.output, outputs)},
+    [KEY_OUTPUT] = {CHOICE("output", service.output, config_outputs)},
     {HOST("host", listeners[0].address.host)},
-    {CHOICE("framing", listeners[0].settings.framing, framings)},
+    {CHOICE("framing", listeners[0].settings.framing, config_framings)},
     {NUMBER("max_record", listeners[0].settings.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH)},
-    {CHOICE("priority", listeners[0].settings.priority, priorities)},
+    {CHOICE("priority", listeners[0].settings.priority, config_priorities)},
     {BOOLEAN("receipt", listeners[0].settings.receipt)},
     {NUMBER("flush_timeout", listeners[0].settings.flush_timeout, 0, SECONDS_HIGH)},
     {GROUP("sessions")},
@@ -104,22 +107,34 @@ static const struct config config_defaults = {
         },
 };
 
-/* What all the functions below pass on: the values so far, and where a complaint goes. */
-struct reader {
+/* The values so far, and where an error goes. */
+struct config_reader {
     struct config config;
-    struct config_text text;
+    struct preprocess_text text;
     char *error;
 };
 
-static const struct key *find_key(const char *path)
+int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-        if (strcmp(keys[i].path, path) == 0)
-            return &keys[i];
+    char line[CONFIG_ERROR_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    printable_copy(error, CONFIG_ERROR_MAX, line);
+    return -EINVAL;
+}
+
+static const struct config_key *config_find_key(const char *path)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++)
+        if (strcmp(config_keys[i].path, path) == 0)
+            return &config_keys[i];
     return NULL;
 }
 
-static void store(struct reader *r, const struct key *key, uint64_t value)
+static void config_store(struct config_reader *r, const struct config_key *key, uint64_t value)
 {
     void *field = (char *)&r->config + key->offset;
 
@@ -143,7 +158,15 @@ static void config_set_origin(char origin[static CONFIG_ORIGIN_MAX], const char 
         snprintf(origin, CONFIG_ORIGIN_MAX, "...%s", where + length - (CONFIG_ORIGIN_MAX - 4));
 }
 
-static int set_host(struct reader *r, const char *where, const char *text)
+/* An address with a port behind it: one colon, or one behind a bracket. */
+static bool config_has_port(const char *host)
+{
+    const char *colon = strchr(host, ':');
+
+    return strstr(host, "]:") || (colon && !strchr(colon + 1, ':'));
+}
+
+static int config_set_host(struct config_reader *r, const char *where, const char *text)
 {
     size_t length = strlen(text);
 
@@ -152,33 +175,39 @@ static int set_host(struct reader *r, const char *where, const char *text)
     if (length > HOST_MAX)
         return config_fail(r->error, "%s: is longer than %d bytes", where, HOST_MAX);
     for (const char *p = text; *p; p++)
-        if (*p <= ' ' || *p > '~') /* char may be signed: this is all that is not ASCII, too */
-            return config_fail(r->error, "%s: '" SHOWN "' has a byte that no address or name has",
-                               where, SHOW(text));
+        if (*p <= ' ' || *p > '~' || *p == '/') /* char may be signed: not ASCII is below ' ' */
+            return config_fail(r->error, "%s: '" SHOWN "' is not an address or a host name", where,
+                               SHOW(text));
+    if (config_has_port(text))
+        return config_fail(r->error, "%s: '" SHOWN "': the port is a setting of its own", where,
+                           SHOW(text));
     memcpy(r->config.listeners[0].address.host, text, length + 1);
     config_set_origin(r->config.listeners[0].origin.host, where);
     return 0;
 }
 
-static int set_number(struct reader *r, const struct key *key, const char *where, int64_t value)
+static int config_set_number(struct config_reader *r, const struct config_key *key,
+                             const char *where, int64_t value)
 {
     if (value < key->low || value > key->high)
         return config_fail(r->error, "%s: %" PRIi64 " is not between %" PRIi64 " and %" PRIi64,
                            where, value, key->low, key->high);
-    store(r, key, (uint64_t)value);
+    config_store(r, key, (uint64_t)value);
     if (key->offset == offsetof(struct config, listeners[0].address.port))
         config_set_origin(r->config.listeners[0].origin.port, where);
     return 0;
 }
 
-static int set_port_text(struct reader *r, const char *where, const char *text)
+static int config_set_port(struct config_reader *r, const char *where, const char *text)
 {
-    const struct key *key = &keys[KEY_PORT];
+    const struct config_key *key = &config_keys[KEY_PORT];
     uint64_t value;
 
+    if (*text == '\0')
+        return config_fail(r->error, "%s: is empty", where);
     switch (parse_u64(text, (uint64_t)key->high, &value)) {
     case 0:
-        return set_number(r, key, where, (int64_t)value);
+        return config_set_number(r, key, where, (int64_t)value);
     case -ERANGE:
         return config_fail(r->error, "%s: " SHOWN " is not between %" PRIi64 " and %" PRIi64, where,
                            SHOW(text), key->low, key->high);
@@ -187,23 +216,25 @@ static int set_port_text(struct reader *r, const char *where, const char *text)
     }
 }
 
-static int set_choice(struct reader *r, const struct key *key, const char *where, const char *text)
+static int config_set_choice(struct config_reader *r, const struct config_key *key,
+                             const char *where, const char *text)
 {
     char all[128] = "";
     size_t length = 0;
 
-    for (const struct choice *c = key->choices; c->word; c++) {
+    for (const struct config_choice *c = key->choices; c->word; c++) {
         if (strcmp(c->word, text) == 0) {
-            store(r, key, c->value);
+            config_store(r, key, c->value);
             return 0;
         }
         length += (size_t)snprintf(all + length, sizeof(all) - length, "%s%s",
                                    length > 0 ? ", " : "", c->word);
     }
-    return config_fail(r->error, "%s: '" SHOWN "' is none of %s", where, SHOW(text), all);
+    return config_fail(r->error, "%s: invalid %s '" SHOWN "'; expected one of %s", where, key->path,
+                       SHOW(text), all);
 }
 
-static const char *type_name(int type)
+static const char *config_type_name(int type)
 {
     switch (type) {
     case CONFIG_TYPE_GROUP:
@@ -224,7 +255,7 @@ static const char *type_name(int type)
     }
 }
 
-static int kind_type(enum kind kind)
+static int config_kind_type(enum config_kind kind)
 {
     switch (kind) {
     case KIND_GROUP:
@@ -238,67 +269,71 @@ static int kind_type(enum kind kind)
     }
 }
 
-static int read_group(struct reader *r, const config_setting_t *group, const char *prefix);
+static int config_read_group(struct config_reader *r, const config_setting_t *group,
+                             const char *prefix);
 
-static int read_value(struct reader *r, const struct key *key, const config_setting_t *s,
-                      const char *where)
+static int config_read_value(struct config_reader *r, const struct config_key *key,
+                             const config_setting_t *s, const char *where)
 {
     int type = config_setting_type(s);
-    int expected = kind_type(key->kind);
+    int expected = config_kind_type(key->kind);
 
     if (type != expected && !(type == CONFIG_TYPE_INT64 && expected == CONFIG_TYPE_INT))
-        return config_fail(r->error, "%s: expected %s, not %s", where, type_name(expected),
-                           type_name(type));
+        return config_fail(r->error, "%s: expected %s, not %s", where, config_type_name(expected),
+                           config_type_name(type));
     if (expected == CONFIG_TYPE_STRING && !config_setting_get_string(s))
         return -ENOMEM;
     switch (key->kind) {
     case KIND_GROUP:
-        return read_group(r, s, "sessions.");
+        return config_read_group(r, s, "sessions.");
     case KIND_HOST:
-        return set_host(r, where, config_setting_get_string(s));
+        return config_set_host(r, where, config_setting_get_string(s));
     case KIND_NUMBER:
-        return set_number(r, key, where, config_setting_get_int64(s));
+        return config_set_number(r, key, where, config_setting_get_int64(s));
     case KIND_CHOICE:
-        return set_choice(r, key, where, config_setting_get_string(s));
+        return config_set_choice(r, key, where, config_setting_get_string(s));
     default:
-        store(r, key, (uint64_t)config_setting_get_bool(s));
+        config_store(r, key, (uint64_t)config_setting_get_bool(s));
         return 0;
     }
 }
 
 /* Writes "FILE:LINE" for LINE of the text. */
-static void place(const struct reader *r, unsigned line, char ret[static WHERE_MAX])
+static void config_locate(const struct config_reader *r, unsigned line, char ret[static WHERE_MAX])
 {
-    const struct config_segment *s = config_text_locate(&r->text, line);
+    unsigned file_line;
+    const char *file = preprocess_locate(&r->text, line, &file_line);
 
-    snprintf(ret, WHERE_MAX, "%s:%u", s->file, line - s->line + s->file_line);
+    snprintf(ret, WHERE_MAX, "%s:%u", file, file_line);
 }
 
-static int read_setting(struct reader *r, const config_setting_t *s, const char *prefix)
+static int config_read_setting(struct config_reader *r, const config_setting_t *s,
+                               const char *prefix)
 {
     const char *name = config_setting_name(s);
-    const struct key *key;
+    const struct config_key *key;
     char file[WHERE_MAX];
     char path[64];
     char where[WHERE_MAX + 2 + sizeof(path)];
 
     if (!name) /* libconfig does not look at what its strdup() says */
         return -ENOMEM;
-    place(r, config_setting_source_line(s), file);
+    config_locate(r, config_setting_source_line(s), file);
     snprintf(path, sizeof(path), "%s%s", prefix, name);
-    key = find_key(path);
+    key = config_find_key(path);
     if (!key)
         return config_fail(r->error, "%s: %s" SHOWN ": unknown key", file, prefix, SHOW(name));
     snprintf(where, sizeof(where), "%s: %s", file, path);
-    return read_value(r, key, s, where);
+    return config_read_value(r, key, s, where);
 }
 
-static int read_group(struct reader *r, const config_setting_t *group, const char *prefix)
+static int config_read_group(struct config_reader *r, const config_setting_t *group,
+                             const char *prefix)
 {
     unsigned length = (unsigned)config_setting_length(group);
 
     for (unsigned i = 0; i < length; i++) {
-        int result = read_setting(r, config_setting_get_elem(group, i), prefix);
+        int result = config_read_setting(r, config_setting_get_elem(group, i), prefix);
 
         if (result < 0)
             return result;
@@ -306,82 +341,110 @@ static int read_group(struct reader *r, const config_setting_t *group, const cha
     return 0;
 }
 
-static int read_text(struct reader *r, config_t *tree)
+/* What the first setting of LINE lacks, most likely. */
+static const char *config_guess(const char *line)
 {
-    char file[WHERE_MAX];
-    int result;
+    size_t length = strcspn(line, " \t:=");
+    const char *value = line + length + strspn(line + length, " \t:=");
+    const struct config_key *key;
+    char path[64];
 
-    if (config_read_string(tree, r->text.text) != CONFIG_TRUE) {
-        place(r, (unsigned)config_error_line(tree), file);
-        return config_fail(r->error, "%s: %s", file, config_error_text(tree));
-    }
-    result = read_group(r, config_root_setting(tree), "");
-    if (result < 0 || r->text.wide_line == 0)
-        return result;
-    /* Every other key would have been out of its range. */
-    place(r, r->text.wide_line, file);
-    return config_fail(r->error, "%s: sessions.buffer_memory: a number over %d needs the suffix L",
-                       file, INT32_MAX);
+    snprintf(path, sizeof(path), "%.*s", (int)min_size(length, sizeof(path)), line);
+    key = config_find_key(path);
+    if (key && config_kind_type(key->kind) == CONFIG_TYPE_STRING && !strchr("\"[({", *value))
+        return "; a string needs double quotes";
+    if (key && key->kind == KIND_BOOLEAN)
+        return "; a boolean is true or false";
+    return "";
 }
 
-static int read_file(struct reader *r, const char *file)
+/* Says what libconfig does not understand, and shows the line. */
+static int config_fail_parse(const struct config_reader *r, const config_t *tree)
+{
+    unsigned line = (unsigned)min_size((size_t)config_error_line(tree), r->text.line);
+    const char *text = r->text.text, *hint;
+    char file[WHERE_MAX];
+    int length;
+
+    config_locate(r, line, file);
+    for (; line > 1 && *text != '\0'; line--) {
+        text = strchrnul(text, '\n');
+        text += *text == '\n';
+    }
+    text += strspn(text, " \t");
+    length = (int)min_size(strcspn(text, "\r\n"), 60);
+    if (length == 0)
+        return config_fail(r->error, "%s: %s", file, config_error_text(tree));
+    hint = config_guess(text);
+    return config_fail(r->error, "%s: %s near '%.*s'%s", file, config_error_text(tree), length,
+                       text, hint);
+}
+
+static int config_parse(struct config_reader *r, config_t *tree)
+{
+    if (config_read_string(tree, r->text.text) != CONFIG_TRUE)
+        return config_fail_parse(r, tree);
+    return config_read_group(r, config_root_setting(tree), "");
+}
+
+static int config_load_file(struct config_reader *r, const char *file)
 {
     config_t tree;
     int result;
 
     if (file && *file == '\0')
         return config_fail(r->error, "--config: is empty");
-    result = config_text_load(&r->text, file ? file : DEFAULT_CONF, r->error);
+    result = preprocess_load(&r->text, file ? file : DEFAULT_CONF, r->error);
     if (result == -ENOENT)
         return file ? -EINVAL : 0;
     if (result < 0)
         return result;
     config_init(&tree);
-    result = read_text(r, &tree);
+    result = config_parse(r, &tree);
     config_destroy(&tree);
-    config_text_free(&r->text);
+    preprocess_free(&r->text);
     return result;
 }
 
-static int read_environment(struct reader *r, const struct config_input *input)
+static int config_load_environment(struct config_reader *r, const struct config_input *input)
 {
     int result = 0;
 
     if (input->env_host)
-        result = set_host(r, "SERVER_HOST", input->env_host);
+        result = config_set_host(r, "SERVER_HOST", input->env_host);
     if (result == 0 && input->env_port)
-        result = set_port_text(r, "SERVER_PORT", input->env_port);
+        result = config_set_port(r, "SERVER_PORT", input->env_port);
     return result;
 }
 
-static int read_options(struct reader *r, const struct config_input *input)
+static int config_load_options(struct config_reader *r, const struct config_input *input)
 {
     int result = 0;
 
     if (input->option_host)
-        result = set_host(r, "--host", input->option_host);
+        result = config_set_host(r, "--host", input->option_host);
     if (result == 0 && input->option_port)
-        result = set_port_text(r, "--port", input->option_port);
+        result = config_set_port(r, "--port", input->option_port);
     if (result == 0 && input->option_output)
-        result = set_choice(r, &keys[KEY_OUTPUT], "--output", input->option_output);
+        result = config_set_choice(r, &config_keys[KEY_OUTPUT], "--output", input->option_output);
     return result < 0 ? -EBADMSG : 0;
 }
 
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX])
 {
-    struct reader r = {.config = config_defaults, .error = error};
+    struct config_reader r = {.config = config_defaults, .error = error};
     int result;
 
     /* Options are read first, because wrong usage is said first, and last, because they win. */
-    result = read_options(&r, input);
+    result = config_load_options(&r, input);
     if (result < 0)
         return result;
-    result = read_file(&r, input->file);
+    result = config_load_file(&r, input->file);
     if (result == 0)
-        result = read_environment(&r, input);
+        result = config_load_environment(&r, input);
     if (result == 0)
-        result = read_options(&r, input);
+        result = config_load_options(&r, input);
     if (result == -ENOMEM)
         snprintf(error, CONFIG_ERROR_MAX, "out of memory");
     if (result == 0)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "common/address.h"
+#include "common/util.h"
 #include "netd/config/settings.h"
 
 #include <limits.h>
@@ -55,19 +56,24 @@ struct config_input {
 
 #define CONFIG_ERROR_MAX (PATH_MAX + 512)
 
+/* Writes a line into ERROR, made safe for a terminal, and returns -EINVAL. */
+int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...) PRINTF(2, 3);
+
 /*
  * Loads everything. Returns 0, or a negative errno with one line in ERROR that names the thing,
  * with file and line where it has one, and without the program's name or a newline:
  *   /etc/netd/netd.conf:7: port: 70000 is not between 0 and 65535
  *   SERVER_PORT: '80x' is not a number
- *   --output: 'xml' is none of auto, journal, text, export
+ *   --output: invalid output 'xml'; expected one of auto, journal, text, export
  * -EINVAL is an error of the configuration, files that cannot be read included, or of the
  * environment (exit 78), -EBADMSG one of an option (exit 2; said first), -ENOMEM what it says. A
  * value must be good even where another one wins over it. *RET is untouched on failure. Control
  * bytes in quoted input are shown escaped, and long input is cut, so that the line stays one line
- * that is safe on a terminal. Nothing is resolved here. libconfig may end the process when it runs
- * out of memory: what it is given is bounded, see config-text.h, and netd calls this in a process
- * apart, see config-apart.h.
+ * that is safe on a terminal. Nothing is resolved here.
+ *
+ * libconfig ends the process, or crashes, when it runs out of memory, and some versions leak where
+ * the syntax is wrong. So netd calls this in a child that exits afterwards; RET and ERROR may be in
+ * memory that it shares.
  */
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX]);

@@ -4,96 +4,69 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* As much of a name or number as a message shows. */
-#define SHOWN_MAX 40
+#define NAME_BYTES "*-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-struct word {
-    const char *start;
-    size_t length;
-};
+/* "FILE:LINE: @include: " */
+#define WHERE_MAX (PATH_MAX + 32)
 
-/* One file that is being scanned. */
-struct input {
-    const char *file;
-    const char *start;
-    const char *p; /* NUL-terminated */
-    unsigned line;
-};
-
-struct setting {
-    struct word name;
-    unsigned group;
-    unsigned line; /* of the text */
-};
-
-/*
- * The tokens are those of libconfig. Its grammar is not repeated here: of what it would refuse
- * anyway, anything may be passed on.
- */
-struct scan {
-    struct config_text *text;
+/* One file that is being scanned, and what is known of all. */
+struct preprocess {
+    struct preprocess_text *text;
+    size_t bytes_left; /* that may still be read */
+    unsigned settings;
     char *error;
-    struct word directory; /* of the main file, with the slash */
-    size_t bytes_left;     /* that may still be read */
-    char previous;         /* last token: itself, '"' for a string, 'a' a name, '0' a number */
-    struct word name;      /* last name */
-    char nest[CONFIG_NESTING_MAX]; /* open brackets; [0] stands for the top level */
-    unsigned groups[CONFIG_NESTING_MAX];
-    unsigned depth;
-    unsigned n_groups;
-    unsigned n_values;
-    struct setting settings[CONFIG_VALUES_MAX];
-    unsigned n_settings;
+    const char *file, *start;
+    const char *taken; /* up to here it is in the text */
+    const char *p;     /* NUL-terminated */
 };
 
-static int scan_file(struct scan *s, const char *path, const struct input *from);
+static int preprocess_file(struct preprocess *s, const char *path, const char *where);
 
-int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...)
-{
-    char line[CONFIG_ERROR_MAX];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(line, sizeof(line), format, arguments);
-    va_end(arguments);
-    printable_copy(error, CONFIG_ERROR_MAX, line);
-    return -EINVAL;
-}
-
-void config_text_free(struct config_text *t)
+void preprocess_free(struct preprocess_text *t)
 {
     for (size_t i = 0; i < t->n_files; i++)
         free(t->files[i]);
-    t->n_files = 0;
-    free_pointer(&t->text);
+    free(t->text);
+    *t = (struct preprocess_text){0};
 }
 
-const struct config_segment *config_text_locate(const struct config_text *t, unsigned line)
+const char *preprocess_locate(const struct preprocess_text *t, unsigned line, unsigned *ret)
 {
-    size_t i = t->n_segments - 1;
+    const struct preprocess_segment *s = &t->segments[t->n_segments - 1];
 
-    while (i > 0 && t->segments[i].line > line)
-        i--;
-    return &t->segments[i];
+    while (s > t->segments && s->line > line)
+        s--;
+    *ret = line - s->line + s->file_line;
+    return s->file;
 }
 
-static void add_segment(struct config_text *t, const struct input *in)
+static unsigned preprocess_line(const struct preprocess *s, const char *at)
 {
-    t->segments[t->n_segments++] =
-        (struct config_segment){.line = t->line, .file = in->file, .file_line = in->line};
+    unsigned line = 1;
+
+    for (const char *p = s->start; p < at; p++)
+        line += *p == '\n';
+    return line;
+}
+
+/* Complains about the LENGTH bytes at the current position. */
+static int preprocess_fail(const struct preprocess *s, ptrdiff_t length, const char *message)
+{
+    return config_fail(s->error, "%s:%u: %.*s%s", s->file, preprocess_line(s, s->p),
+                       length > 40 ? 40 : (int)length, s->p, message);
 }
 
 /*
- * Reads a regular file of at most MAX bytes, to be freed, with a NUL behind the last byte. Returns
- * its length, -EFBIG, -ENOTSUP when it is not a regular file, or another negative errno.
+ * Reads at most MAX bytes of PATH, to be freed, with a NUL behind the last one. Returns their
+ * number, -EFBIG, -ENOTSUP when it is neither a regular file nor a character device (/dev/null is
+ * an empty file), or another negative errno.
  */
-static ssize_t read_file(const char *path, size_t max, char **ret)
+static ssize_t preprocess_read(const char *path, size_t max, char **ret)
 {
     CLEANUP(free_pointer) char *data = NULL;
     CLEANUP(close_fd) int fd = -1;
@@ -101,21 +74,20 @@ static ssize_t read_file(const char *path, size_t max, char **ret)
     struct stat st;
     ssize_t n;
 
-    /* Non-blocking, or a FIFO would hold us until somebody writes to it. */
+    /* Non-blocking: opening a FIFO or reading a terminal would wait for somebody to write. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
-    if (!S_ISREG(st.st_mode))
+    if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
         return S_ISDIR(st.st_mode) ? -EISDIR : -ENOTSUP;
     data = malloc(max + 1);
     if (!data)
         return -ENOMEM;
     /* Not by st_size: files of /proc say 0. One byte more than allowed shows what is too long. */
     while ((n = read(fd, data + length, max + 1 - length)) != 0) {
-        if (n < 0 && errno != EINTR)
+        if (n < 0)
             return -errno;
-        if (n > 0)
-            length += (size_t)n;
+        length += (size_t)n;
         if (length > max)
             return -EFBIG;
     }
@@ -125,386 +97,152 @@ static ssize_t read_file(const char *path, size_t max, char **ret)
     return (ssize_t)length;
 }
 
-static void put(struct scan *s, char c)
+/* Appends to the text what it does not have yet before the current position. */
+static void preprocess_append(struct preprocess *s)
 {
-    struct config_text *t = s->text;
+    struct preprocess_text *t = s->text;
+    unsigned line = preprocess_line(s, s->taken);
+    size_t length = (size_t)(s->p - s->taken);
 
-    t->text[t->length++] = c;
-    if (c == '\n')
-        t->line++;
+    t->segments[t->n_segments++] = (struct preprocess_segment){t->line, s->file, line};
+    memcpy(t->text + t->length, s->taken, length);
+    t->length += length;
+    t->text[t->length++] = '\n';
+    t->line += preprocess_line(s, s->p) - line + 1;
 }
 
-/* Takes LENGTH bytes over into the text and returns where they stand there. */
-static struct word copy(struct scan *s, struct input *in, size_t length)
-{
-    struct word word = {.start = s->text->text + s->text->length, .length = length};
-
-    for (const char *end = in->p + length; in->p < end; in->p++) {
-        put(s, *in->p);
-        if (*in->p == '\n')
-            in->line++;
-    }
-    return word;
-}
-
-static int fail_here(struct scan *s, const struct input *in, const char *message)
-{
-    return config_fail(s->error, "%s:%u: %s", in->file, in->line, message);
-}
-
-/* Complains about the NUMBER that belongs to the name seen last. */
-static int fail_number(struct scan *s, const struct input *in, struct word number,
-                       const char *message)
-{
-    return config_fail(s->error, "%s:%u: %.*s%s%.*s%s %s", in->file, in->line,
-                       (int)min_size(s->name.length, SHOWN_MAX), s->name.start,
-                       s->name.length > 0 ? ": " : "", (int)min_size(number.length, SHOWN_MAX),
-                       number.start, number.length > SHOWN_MAX ? "..." : "", message);
-}
-
-static int skip_block_comment(struct scan *s, struct input *in)
-{
-    const char *end = strstr(in->p + 2, "*/");
-
-    if (!end)
-        return fail_here(s, in, "the comment has no end");
-    put(s, ' ');
-    for (; in->p < end; in->p++)
-        if (*in->p == '\n') {
-            put(s, '\n');
-            in->line++;
-        }
-    in->p += 2;
-    return 0;
-}
-
-/* libconfig 1.5 leaks a string that its grammar does not want. */
-static bool string_may_stand_here(const struct scan *s)
-{
-    char around = s->nest[s->depth];
-
-    if (s->previous == '=' || s->previous == '"')
-        return true;
-    return (around == '[' || around == '(') && (s->previous == around || s->previous == ',');
-}
-
-static int scan_string(struct scan *s, struct input *in)
-{
-    const char *p = in->p + 1;
-
-    if (!string_may_stand_here(s))
-        return fail_here(s, in, "a string is not expected here");
-    for (; *p != '"' && *p != '\0'; p++) {
-        if (*p != '\\')
-            continue;
-        p++;
-        if (*p == '\0')
-            break;
-        /* 1.5 forgets it, 1.7 ends the string there. */
-        if ((*p == 'x' || *p == 'X') && p[1] == '0' && p[2] == '0')
-            return fail_here(s, in, "the string has a NUL byte");
-    }
-    if (*p == '\0')
-        return fail_here(s, in, "the string has no end");
-    copy(s, in, (size_t)(p + 1 - in->p));
-    s->previous = '"';
-    return 0;
-}
-
-/* Like libconfig: an @include has nothing but blanks before it on its line. */
-static bool begins_line(const struct input *in)
-{
-    const char *p = in->p;
-
-    while (p > in->start && (p[-1] == ' ' || p[-1] == '\t'))
-        p--;
-    return p == in->start || p[-1] == '\n';
-}
-
-/* Puts the name that stands in quotes at P behind the directory in PATH, and returns its end. */
-static const char *read_include_path(const char *p, char path[static PATH_MAX], size_t length)
-{
-    for (p++; *p != '"'; p++) {
-        if (*p == '\\')
-            p++;
-        if (*p == '\0' || *p == '\n' || length + 1 >= PATH_MAX)
-            return NULL;
-        path[length++] = *p;
-    }
-    path[length] = '\0';
-    return p + 1;
-}
-
-static int scan_include(struct scan *s, struct input *in)
+/* Puts the file that is named at the current position in the place of its @include. */
+static int preprocess_include(struct preprocess *s)
 {
     static const char keyword[] = "@include";
-    const char *name = in->p;
-    size_t blanks = 0;
-    size_t prefix;
-    char path[PATH_MAX];
-    int r;
+    const char *name = s->p, *main_file = s->text->files[0], *slash = strrchr(main_file, '/');
+    char path[PATH_MAX], where[WHERE_MAX];
+    int n, r, directory = slash ? (int)(slash + 1 - main_file) : 0;
 
-    if (strncmp(name, keyword, strlen(keyword)) == 0) {
-        name += strlen(keyword);
-        blanks = strspn(name, " \t");
-        name += blanks;
+    if (strncmp(name, keyword, strlen(keyword)) == 0)
+        name += strlen(keyword) + strspn(name + strlen(keyword), " \t");
+    if (*name++ != '"')
+        return preprocess_fail(s, 0, "syntax error, expected @include \"FILE\"");
+    n = (int)min_size(strcspn(name, "\"\n"), PATH_MAX);
+    r = snprintf(path, sizeof(path), "%.*s%.*s", *name == '/' ? 0 : directory, main_file, n, name);
+    if (r >= PATH_MAX || name[n] != '"')
+        return preprocess_fail(s, 0, "@include: the name has no end, or is too long");
+    if (s->text->n_files == PREPROCESS_FILES_MAX)
+        return preprocess_fail(s, 0, "@include: too many files; do they include each other?");
+    preprocess_append(s);
+    snprintf(where, sizeof(where), "%s:%u: @include: ", s->file, preprocess_line(s, s->p));
+    s->p = s->taken = name + n + 1;
+    r = preprocess_file(s, path, where);
+    return r == -ENOENT ? -EINVAL : r;
+}
+
+/* Without the suffix L, libconfig 1.5 keeps the low 32 bits of an integer, and 1.7 those of a
+ * hexadecimal one. A leading zero means octal to 1.7, and nothing to 1.5. */
+static int preprocess_number(struct preprocess *s)
+{
+    const char *digits = s->p + !isdigit((unsigned char)*s->p);
+    char *end, *float_end;
+    long long value;
+
+    (void)strtod(s->p, &float_end);
+    errno = 0;
+    value = strtoll(s->p, &end, 0);
+    if (digits[0] == '0' && isdigit((unsigned char)digits[1]))
+        return preprocess_fail(s, float_end - s->p, " has a leading zero");
+    if (float_end <= end && errno == ERANGE)
+        return preprocess_fail(s, end - s->p, " is out of range");
+    if (float_end <= end && *end != 'L' && value != (int32_t)value)
+        return preprocess_fail(s, end - s->p, " is out of range without the suffix L");
+    s->p = float_end;
+    return 0;
+}
+
+/* Returns the end of the string or comment that begins at P, P where none does, or NULL. */
+static const char *preprocess_skip(const char *p)
+{
+    const char *end = p;
+
+    if (p[0] == '#' || (p[0] == '/' && p[1] == '/'))
+        return strchrnul(p, '\n');
+    if (p[0] == '/' && p[1] == '*')
+        return (end = strstr(p + 2, "*/")) ? end + 2 : NULL;
+    if (*p != '"')
+        return p;
+    for (end++; *end != '"'; end++)
+        if (*end == '\0' || (*end == '\\' && *++end == '\0'))
+            return NULL;
+    return end + 1;
+}
+
+/* Knows no more of the grammar than what a number is not. */
+static int preprocess_token(struct preprocess *s)
+{
+    const char *p = s->p, *end = preprocess_skip(p);
+    unsigned char c = (unsigned char)p[0];
+
+    if (!end)
+        return preprocess_fail(s, 0, c == '"' ? "the string has no end" : "the comment has no end");
+    if (c == '@')
+        return preprocess_include(s);
+    if (isdigit(c) || ((c == '+' || c == '-') && isdigit((unsigned char)p[1])))
+        return preprocess_number(s);
+    if ((c == '=' || c == ':') && s->settings++ == PREPROCESS_SETTINGS_MAX)
+        return preprocess_fail(s, 0, "too many settings");
+    s->p = end > p ? end : p + 1 + (isalpha(c) ? strspn(p + 1, NAME_BYTES) : 0);
+    return 0;
+}
+
+/* Puts the file PATH into the text. WHERE it is included is the beginning of a line about it. */
+static int preprocess_file(struct preprocess *s, const char *path, const char *where)
+{
+    CLEANUP(free_pointer) char *data = NULL;
+    struct preprocess_text *t = s->text;
+    struct preprocess in = *s;
+    ssize_t length = preprocess_read(path, s->bytes_left, &data);
+    int r = 0;
+
+    if (length >= 0 && !(t->files[t->n_files] = strdup(path)))
+        length = -ENOMEM;
+    if (length < 0) {
+        config_fail(s->error, "%s%s: %s", where, path,
+                    length == -ENOTSUP ? "not a regular file"
+                    : length == -EFBIG ? "larger than 1 MiB, with its includes"
+                                       : strerror((int)-length));
+        return length == -ENOMEM || length == -ENOENT ? (int)length : -EINVAL;
     }
-    if (blanks == 0 || *name != '"' || !begins_line(in))
-        return fail_here(s, in, "syntax error (a line may begin with @include \"FILE\")");
-
-    if (s->text->n_files == CONFIG_FILES_MAX)
-        return fail_here(s, in, "@include: too many files; do they include each other?");
-
-    prefix = name[1] == '/' ? 0 : s->directory.length;
-    memcpy(path, s->directory.start, prefix);
-    in->p = read_include_path(name, path, prefix);
-    if (!in->p)
-        return fail_here(s, in, "@include: the name has no end, or is too long");
-    put(s, '\n');
-    r = scan_file(s, path, in);
-    put(s, '\n');
-    add_segment(s->text, in);
+    in.bytes_left -= (size_t)length;
+    in.file = t->files[t->n_files++];
+    in.start = in.taken = in.p = data;
+    if (strlen(data) < (size_t)length) {
+        in.p += strlen(data);
+        return preprocess_fail(&in, 0, "NUL byte");
+    }
+    while (r == 0 && *in.p != '\0')
+        r = preprocess_token(&in);
+    if (r == 0)
+        preprocess_append(&in);
+    s->bytes_left = in.bytes_left;
+    s->settings = in.settings;
     return r;
 }
 
-static void scan_name(struct scan *s, struct input *in)
+int preprocess_load(struct preprocess_text *ret, const char *file,
+                    char error[static CONFIG_ERROR_MAX])
 {
-    const char *p = in->p;
-
-    while (isalnum((unsigned char)*p) || *p == '-' || *p == '_' || *p == '*')
-        p++;
-    s->name = copy(s, in, (size_t)(p - in->p));
-    s->previous = 'a';
-}
-
-/*
- * Checks the integer of LENGTH bytes whose DIGITS (the sign aside) are of BASE, and takes it over.
- * Without the suffix L, 1.5 keeps the low 32 bits of a decimal number; of a hexadecimal one, 1.7
- * does too.
- */
-static int scan_integer(struct scan *s, struct input *in, const char *digits, int base,
-                        size_t length)
-{
-    struct word number = {.start = in->p, .length = length};
-    uint64_t value;
-
-    if (base == 10 && digits[0] == '0' && isdigit((unsigned char)digits[1]))
-        return fail_number(s, in, number, "has a leading zero");
-    errno = 0;
-    value = strtoull(digits, NULL, base);
-    if (errno == ERANGE || value > INT64_MAX)
-        return fail_number(s, in, number, "is too large");
-    copy(s, in, length);
-    if (value > INT32_MAX && in->p[-1] != 'L') {
-        put(s, 'L');
-        if (s->text->wide_line == 0)
-            s->text->wide_line = s->text->line;
-    }
-    return 0;
-}
-
-/* Returns the end of the exponent at P, or P when there is none. */
-static const char *skip_exponent(const char *p)
-{
-    const char *digits = p + 1;
-
-    if (*p != 'e' && *p != 'E')
-        return p;
-    if (*digits == '+' || *digits == '-')
-        digits++;
-    if (!isdigit((unsigned char)*digits))
-        return p;
-    return digits + strspn(digits, "0123456789");
-}
-
-static int scan_number(struct scan *s, struct input *in)
-{
-    const char *digits = in->p + (*in->p == '+' || *in->p == '-');
-    const char *end = digits + strspn(digits, "0123456789");
-    const char *fraction = *end == '.' ? end + 1 + strspn(end + 1, "0123456789") : end;
-    int base = 10;
-
-    fraction = skip_exponent(fraction);
-    s->previous = '0';
-    if (fraction > end || end == digits) {
-        copy(s, in, (size_t)((fraction > in->p ? fraction : in->p + 1) - in->p));
-        return 0;
-    }
-    if (in->p[0] == '0' && (in->p[1] == 'x' || in->p[1] == 'X') &&
-        isxdigit((unsigned char)in->p[2])) {
-        base = 16;
-        end = in->p + 2;
-        while (isxdigit((unsigned char)*end))
-            end++;
-    }
-    for (int i = 0; i < 2 && *end == 'L'; i++)
-        end++;
-    return scan_integer(s, in, digits, base, (size_t)(end - in->p));
-}
-
-/* libconfig finds duplicates too, but does not say of what. */
-static int add_setting(struct scan *s, const struct input *in)
-{
-    struct setting new = {s->name, s->groups[s->depth], s->text->line};
-
-    for (unsigned i = 0; i < s->n_settings; i++) {
-        const struct setting *old = &s->settings[i];
-        const struct config_segment *first = config_text_locate(s->text, old->line);
-
-        if (old->group == new.group &&
-            old->name.length ==
-                new.name.length &&memcmp(old->name.start, new.name.start, new.name.length) == 0)
-            return config_fail(s->error, "%s:%u: %.*s: set before, at %s:%u", in->file, in->line,
-                               (int)min_size(new.name.length, SHOWN_MAX), new.name.start,
-                               first->file, first->file_line + old->line - first->line);
-    }
-    s->settings[s->n_settings++] = new;
-    return 0;
-}
-
-static int open_bracket(struct scan *s, const struct input *in)
-{
-    if (s->depth + 1 == CONFIG_NESTING_MAX)
-        return fail_here(s, in, "nested too deep");
-    s->depth++;
-    s->nest[s->depth] = *in->p;
-    s->groups[s->depth] = ++s->n_groups;
-    return 0;
-}
-
-static int scan_punctuation(struct scan *s, struct input *in)
-{
-    char c = *in->p == ':' ? '=' : *in->p;
-    int r = 0;
-
-    if ((c == '=' || c == ',') && s->n_values++ == CONFIG_VALUES_MAX)
-        r = fail_here(s, in, "too many values");
-    else if (c == '=' && s->previous == 'a')
-        r = add_setting(s, in);
-    else if (c == '{' || c == '[' || c == '(')
-        r = open_bracket(s, in);
-    else if ((c == '}' || c == ']' || c == ')') && s->depth > 0)
-        s->depth--;
-    if (r < 0)
-        return r;
-    copy(s, in, 1);
-    s->previous = c;
-    return 0;
-}
-
-static int scan_token(struct scan *s, struct input *in)
-{
-    const char *p = in->p;
-
-    if (strchr(" \t\r\n\f", *p)) {
-        copy(s, in, 1);
-        return 0;
-    }
-    if (*p == '#' || (p[0] == '/' && p[1] == '/')) {
-        in->p += strcspn(p, "\n");
-        return 0;
-    }
-    if (p[0] == '/' && p[1] == '*')
-        return skip_block_comment(s, in);
-    if (*p == '"')
-        return scan_string(s, in);
-    if (*p == '@')
-        return scan_include(s, in);
-    if (isdigit((unsigned char)*p) || *p == '+' || *p == '-' || *p == '.')
-        return scan_number(s, in);
-    if (isalpha((unsigned char)*p) || *p == '*') {
-        scan_name(s, in);
-        return 0;
-    }
-    return scan_punctuation(s, in);
-}
-
-static int fail_nul(struct scan *s, struct input *in)
-{
-    for (; *in->p != '\0'; in->p++)
-        if (*in->p == '\n')
-            in->line++;
-    return fail_here(s, in, "NUL byte");
-}
-
-static int scan_input(struct scan *s, struct input *in, size_t length)
-{
-    if (strncmp(in->p, "\xef\xbb\xbf", 3) == 0)
-        return fail_here(s, in, "begins with a byte order mark");
-    if (strlen(in->p) < length)
-        return fail_nul(s, in);
-    while (*in->p != '\0') {
-        int r = scan_token(s, in);
-
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-static int fail_file(struct scan *s, const char *path, const struct input *from, int error)
-{
-    const char *reason = strerror(-error);
-
-    if (error == -ENOMEM)
-        return error;
-    if (error == -ENOTSUP)
-        reason = "not a regular file";
-    if (error == -EFBIG)
-        reason = "larger than 1 MiB, with its includes";
-    if (from)
-        return config_fail(s->error, "%s:%u: @include: %s: %s", from->file, from->line, path,
-                           reason);
-    config_fail(s->error, "%s: %s", path, reason);
-    return error == -ENOENT ? error : -EINVAL;
-}
-
-/* Reads the file PATH into the text. FROM is the place that includes it, NULL for the main file. */
-static int scan_file(struct scan *s, const char *path, const struct input *from)
-{
-    CLEANUP(free_pointer) char *data = NULL;
-    struct config_text *t = s->text;
-    struct input in = {.line = 1};
-    ssize_t length;
-    char *file;
-
-    length = read_file(path, s->bytes_left, &data);
-    if (length < 0)
-        return fail_file(s, path, from, (int)length);
-    s->bytes_left -= (size_t)length;
-    file = strdup(path);
-    if (!file)
-        return -ENOMEM;
-    t->files[t->n_files++] = file;
-
-    in.file = file;
-    in.start = in.p = data;
-    add_segment(t, &in);
-    return scan_input(s, &in, (size_t)length);
-}
-
-int config_text_load(struct config_text *ret, const char *file, char error[static CONFIG_ERROR_MAX])
-{
-    CLEANUP(config_text_free) struct config_text text = {.line = 1};
-    const char *slash = strrchr(file, '/');
-    struct scan s = {
-        .text = &text,
-        .error = error,
-        .directory = {.start = file, .length = slash ? (size_t)(slash + 1 - file) : 0},
-        .bytes_left = CONFIG_BYTES_MAX,
-        .name = {.start = ""},
-    };
+    CLEANUP(preprocess_free) struct preprocess_text text = {.line = 1};
+    struct preprocess s = {.text = &text, .bytes_left = PREPROCESS_BYTES_MAX, .error = error};
     int r;
 
-    /* Nothing becomes more than twice as long in the text, whatever is added. */
-    text.text = malloc(2 * CONFIG_BYTES_MAX + 1);
+    /* Every segment adds the end of a line. */
+    text.text = malloc(PREPROCESS_BYTES_MAX + PREPROCESS_SEGMENTS_MAX + 1);
     if (!text.text)
         return -ENOMEM;
-    r = scan_file(&s, file, NULL);
+    r = preprocess_file(&s, file, "");
     if (r < 0)
         return r;
     text.text[text.length] = '\0';
+    text.line--; /* an end was added to the last one */
     *ret = text;
-    text = (struct config_text){0};
+    text = (struct preprocess_text){0};
     return 0;
 }
