@@ -35,10 +35,10 @@ static const char sent[] = "logged\nreceived\nand not\nfin";
 static struct table table;
 static struct scheduler clients;
 static int listener = -1, sink = -1;
-static char sink_path[64];
+static char journald_path[64];
 static uint8_t ids[SESSIONS][16];
 static int peers[SESSIONS];
-static struct stream streams[SESSIONS];
+static struct joined streams[SESSIONS];
 static unsigned ends[SESSIONS];
 
 /* --- The world around --- */
@@ -47,7 +47,7 @@ static char directory[] = "/tmp/netd-fuzz.XXXXXX";
 
 static void remove_directory(void)
 {
-    (void)unlink(sink_path);
+    (void)unlink(journald_path);
     (void)rmdir(directory);
 }
 
@@ -59,8 +59,8 @@ static void prepare(void)
         return;
     MUST(mkdtemp(directory));
     (void)atexit(remove_directory);
-    snprintf(sink_path, sizeof(sink_path), "%s/socket", directory);
-    memcpy(sa.sun_path, sink_path, strlen(sink_path));
+    snprintf(journald_path, sizeof(journald_path), "%s/socket", directory);
+    memcpy(sa.sun_path, journald_path, strlen(journald_path));
     sink = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     MUST(bind(sink, (struct sockaddr *)&sa, sizeof(sa)) == 0);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -90,7 +90,7 @@ static void add_session(int i)
     MUST(send(peers[i], sent + RECEIVED, strlen(sent) - RECEIVED, MSG_NOSIGNAL) > 0);
     MUST(shutdown(peers[i], SHUT_WR) == 0);
     table_publish(s, SESSION_OPEN);
-    streams[i] = (struct stream){0};
+    streams[i] = (struct joined){0};
     ends[i] = 0;
 }
 
@@ -170,7 +170,7 @@ static void read_sink(void)
             if (!fields_are(&f, "NETD_SESSION_ID", id))
                 continue;
             if (fields_are(&f, "NETD_EVENT", "data"))
-                (void)stream_add(&streams[i], &f);
+                (void)joined_add(&streams[i], &f);
             ends[i] += fields_are(&f, "NETD_EVENT", "disconnect") &&
                        fields_are(&f, "NETD_REASON", "eof") &&
                        fields_are(&f, "NETD_RECORDS", "4") && fields_are(&f, "NETD_BYTES", "27");
@@ -240,7 +240,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         MUST(table_attach(&table) == 0);
         if (recovery_run(&table, resent) == 0) {
-            MUST(scheduler_init(&clients, &table, OUTPUT_JOURNAL, sink_path) == 0);
+            MUST(scheduler_init(&clients, &table, OUTPUT_JOURNAL, journald_path) == 0);
             admission_adopt(&clients, NO_UNCLAIMED);
             serve();
             scheduler_deinit(&clients);

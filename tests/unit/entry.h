@@ -196,7 +196,7 @@ static inline size_t message_of(uint8_t *ret, const uint8_t *text, size_t length
 
 /* --- What the client sent, from its data events --- */
 
-struct stream {
+struct joined {
     uint8_t *bytes; /* for free(3) */
     size_t length;
     size_t records;
@@ -229,7 +229,7 @@ static inline bool data_event_is_sound(const struct fields *f, const struct fiel
 }
 
 /* Adds what a data event stands for. Returns false where the contract does not allow the event. */
-static inline bool stream_add(struct stream *s, const struct fields *f)
+static inline bool joined_add(struct joined *s, const struct fields *f)
 {
     const struct field *terminator = fields_find(f, "NETD_TERMINATOR"), *value;
     const struct field *resent = fields_find(f, "NETD_RESENT");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "netd/output/journal.h"
+#include "netd/output/sink.h"
 
 #include "common/util.h"
 
@@ -16,11 +16,11 @@
 
 #include <cmocka.h>
 
-#include "sink.h"
+#include "journald.h"
 
-static struct sink sink;
+static struct journald journald;
 static struct batch *batch;
-static struct journal *journal;
+static struct sink *sink;
 
 /* The text of entry number N: its number, in a place that stays, and as many bytes as wanted. */
 static char entry_text[256 * 1024];
@@ -28,33 +28,33 @@ static char entry_text[256 * 1024];
 static int setup(void **state)
 {
     (void)state;
-    sink_init(&sink);
+    journald_init(&journald);
     batch = calloc(1, sizeof(*batch));
-    journal = calloc(1, sizeof(*journal));
+    sink = calloc(1, sizeof(*sink));
     memset(entry_text, '.', sizeof(entry_text));
-    return batch && journal ? 0 : -1;
+    return batch && sink ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    journal_deinit(journal);
-    sink_deinit(&sink);
+    sink_deinit(sink);
+    journald_deinit(&journald);
     free(batch);
-    free(journal);
+    free(sink);
     return 0;
 }
 
 static void begin(void)
 {
-    assert_int_equal(journal_init(journal, OUTPUT_JOURNAL, sink.path, batch), 0);
+    assert_int_equal(sink_init(sink, OUTPUT_JOURNAL, journald.path, batch), 0);
 }
 
 /* Puts entry NUMBER in the batch: eight digits and SIZE bytes, in two pieces and an empty one. */
 static void push(uint64_t number, size_t size)
 {
     struct item item = {.session = (uint32_t)number, .kind = ITEM_DATA, .records = number};
-    char *digits = (char *)journal->arena.base + journal->arena.used;
+    char *digits = (char *)sink->arena.base + sink->arena.used;
     struct entry entry = {
         .pieces = {{.iov_base = digits, .iov_len = 8},
                    {.iov_base = entry_text, .iov_len = 0},
@@ -64,8 +64,8 @@ static void push(uint64_t number, size_t size)
     };
 
     snprintf(digits, 9, "%08u", (unsigned)number);
-    journal->arena.used += 9;
-    journal_push(journal, &entry, &item);
+    sink->arena.used += 9;
+    sink_push(sink, &entry, &item);
 }
 
 /* Applies what was taken; returns how many entries that were. */
@@ -85,12 +85,12 @@ static void expect(uint64_t number, size_t size)
 {
     char digits[9];
 
-    assert_true(sink_take(&sink));
+    assert_true(journald_take(&journald));
     snprintf(digits, sizeof(digits), "%08u", (unsigned)number);
-    assert_int_equal(sink.length, 8 + size);
-    assert_memory_equal(sink.data, digits, 8);
-    assert_memory_equal(sink.data + 8, entry_text, size);
-    assert_int_equal(sink.large, sink.length > DATAGRAM_MAX);
+    assert_int_equal(journald.length, 8 + size);
+    assert_memory_equal(journald.data, digits, 8);
+    assert_memory_equal(journald.data + 8, entry_text, size);
+    assert_int_equal(journald.large, journald.length > DATAGRAM_MAX);
 }
 
 static void batch_goes_out_in_order(void **state)
@@ -98,25 +98,25 @@ static void batch_goes_out_in_order(void **state)
     uint64_t next = 0;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     assert_false(batch_taken(batch));
-    assert_int_equal(journal_send(journal), 0); /* an empty one is out at once */
+    assert_int_equal(sink_send(sink), 0); /* an empty one is out at once */
     for (uint64_t i = 0; i < 10; i++) {
-        assert_true(journal_has_room(journal));
+        assert_true(sink_has_room(sink));
         push(i, (size_t)i * 100);
     }
     assert_false(batch_taken(batch));
-    assert_int_equal(journal_send(journal), 0);
-    assert_int_equal(journal->blocked_errno, 0);
+    assert_int_equal(sink_send(sink), 0);
+    assert_int_equal(sink->blocked_errno, 0);
     assert_int_equal(commit(&next), 10);
     assert_int_equal(batch->first, batch->end);
     for (uint64_t i = 0; i < 10; i++)
         expect(i, (size_t)i * 100);
-    journal_reset(journal);
+    sink_reset(sink);
     assert_int_equal(batch->end, 0);
-    assert_int_equal(journal->arena.used, 0);
-    assert_false(sink_take(&sink));
+    assert_int_equal(sink->arena.used, 0);
+    assert_false(journald_take(&journald));
 }
 
 static void batch_has_a_last_place(void **state)
@@ -124,12 +124,12 @@ static void batch_has_a_last_place(void **state)
     (void)state;
     begin();
     for (uint64_t i = 0; i < BATCH_MAX; i++) {
-        assert_true(journal_has_room(journal));
+        assert_true(sink_has_room(sink));
         push(i, 1);
     }
-    assert_false(journal_has_room(journal));
-    journal_reset(journal);
-    assert_true(journal_has_room(journal));
+    assert_false(sink_has_room(sink));
+    sink_reset(sink);
+    assert_true(sink_has_room(sink));
 }
 
 /* Whatever the queue takes at a time: every entry once, in order. */
@@ -139,30 +139,30 @@ static void full_queue_keeps_order(void **state)
     static size_t sizes[3000];
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     while (received < ARRAY_SIZE(sizes)) {
         int r;
 
-        while (pushed < ARRAY_SIZE(sizes) && journal_has_room(journal) && random_below(200) > 0) {
+        while (pushed < ARRAY_SIZE(sizes) && sink_has_room(sink) && random_below(200) > 0) {
             sizes[pushed] = random_below(50) ? random_below(3000) : random_below(200000);
             push(pushed, sizes[pushed]);
             pushed++;
         }
-        r = journal_send(journal);
+        r = sink_send(sink);
         assert_true(r == 0 || r == 1);
-        assert_int_equal(journal->blocked_errno, r == 0 ? 0 : EAGAIN);
+        assert_int_equal(sink->blocked_errno, r == 0 ? 0 : EAGAIN);
         (void)commit(&committed);
         if (r == 0) {
             assert_int_equal(committed, pushed);
-            journal_reset(journal);
+            sink_reset(sink);
         }
         for (size_t n = random_below(40); n > 0 && received < committed; n--) {
             expect(received, sizes[received]);
             received++;
         }
     }
-    assert_false(sink_take(&sink));
+    assert_false(journald_take(&journald));
 }
 
 static void full_queue_is_asked_less_and_less(void **state)
@@ -171,35 +171,35 @@ static void full_queue_is_asked_less_and_less(void **state)
     int tries;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
-    while (journal_send(journal) == 0) {
+    while (sink_send(sink) == 0) {
         (void)commit(&next);
-        journal_reset(journal);
+        sink_reset(sink);
         for (uint64_t i = 0; i < BATCH_MAX; i++)
             push(next + i, 10);
     }
     for (tries = 0; tries < 100; tries++) {
-        assert_int_equal(journal_send(journal), 1);
-        assert_true(journal_retry_usec(journal) >= before);
-        before = journal_retry_usec(journal);
+        assert_int_equal(sink_send(sink), 1);
+        assert_true(sink_retry_usec(sink) >= before);
+        before = sink_retry_usec(sink);
         assert_true(before >= 100 && before <= 100000);
     }
     assert_true(before >= 10000);
     (void)commit(&next);
-    assert_true(sink_take(&sink));
+    assert_true(journald_take(&journald));
     /* One place is free, one entry goes: then it is worth to ask soon again. */
-    assert_int_equal(journal_send(journal), 1);
+    assert_int_equal(sink_send(sink), 1);
     assert_int_equal(commit(&next), 1);
-    assert_true(journal_retry_usec(journal) < before);
+    assert_true(sink_retry_usec(sink) < before);
 }
 
 /* Fills the queue until an entry is left over. */
 static void fill_queue(uint64_t *next)
 {
-    while (journal_send(journal) == 0) {
+    while (sink_send(sink) == 0) {
         (void)commit(next);
-        journal_reset(journal);
+        sink_reset(sink);
         for (uint64_t i = 0; i < BATCH_MAX; i++)
             push(*next + i, 10);
     }
@@ -211,25 +211,25 @@ static void wait_follows_the_journals_speed(void **state)
     uint64_t next = 0, before, slow;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     fill_queue(&next);
     /* The queue is empty each time: it was asked too late. */
     for (int i = 0; i < 10; i++) {
-        before = journal_retry_usec(journal);
-        while (sink_take(&sink))
+        before = sink_retry_usec(sink);
+        while (journald_take(&journald))
             ;
         fill_queue(&next);
-        assert_true(journal_retry_usec(journal) <= before);
+        assert_true(sink_retry_usec(sink) <= before);
     }
-    assert_true(journal_retry_usec(journal) < 500);
+    assert_true(sink_retry_usec(sink) < 500);
     /* One entry is gone each time: too early. */
-    slow = journal_retry_usec(journal);
+    slow = sink_retry_usec(sink);
     for (int i = 0; i < 10; i++) {
-        assert_true(sink_take(&sink));
+        assert_true(journald_take(&journald));
         fill_queue(&next);
-        assert_true(journal_retry_usec(journal) >= slow);
-        slow = journal_retry_usec(journal);
+        assert_true(sink_retry_usec(sink) >= slow);
+        slow = sink_retry_usec(sink);
     }
     assert_true(slow > 2000 && slow < 10000);
 }
@@ -243,20 +243,20 @@ static void missing_journal_is_waited_for(void **state)
     for (uint64_t i = 0; i < 5; i++)
         push(i, 100);
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(journal_send(journal), 1);
-        assert_int_equal(journal->blocked_errno, ENOENT);
-        assert_true(journal_retry_usec(journal) >= 10000);
+        assert_int_equal(sink_send(sink), 1);
+        assert_int_equal(sink->blocked_errno, ENOENT);
+        assert_true(sink_retry_usec(sink) >= 10000);
         assert_false(batch_taken(batch));
     }
     /* The path is there, and nobody behind it. */
-    sink_open(&sink);
-    sink_close(&sink);
-    assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->blocked_errno, ECONNREFUSED);
+    journald_open(&journald);
+    journald_close(&journald);
+    assert_int_equal(sink_send(sink), 1);
+    assert_int_equal(sink->blocked_errno, ECONNREFUSED);
     assert_false(batch_taken(batch));
 
-    sink_open(&sink);
-    assert_int_equal(journal_send(journal), 0);
+    journald_open(&journald);
+    assert_int_equal(sink_send(sink), 0);
     assert_int_equal(commit(&next), 5);
     for (uint64_t i = 0; i < 5; i++)
         expect(i, 100);
@@ -268,47 +268,47 @@ static void journal_that_goes_away_is_found_again(void **state)
     uint64_t next = 0, lost;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     push(0, 10);
-    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(sink_send(sink), 0);
     assert_int_equal(commit(&next), 1);
-    journal_reset(journal);
+    sink_reset(sink);
     expect(0, 10);
-    sink_close(&sink);
+    journald_close(&journald);
 
     for (uint64_t i = 1; i < 4; i++)
         push(i, i == 2 ? DATAGRAM_MAX + 1 : 10); /* a large one stays what it is */
-    assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->blocked_errno, ECONNREFUSED);
-    assert_int_equal(journal->fd, -1);
+    assert_int_equal(sink_send(sink), 1);
+    assert_int_equal(sink->blocked_errno, ECONNREFUSED);
+    assert_int_equal(sink->journal.fd, -1);
     assert_int_equal(commit(&next), 0);
-    assert_int_equal(unlink(sink.path), 0);
-    assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->blocked_errno, ENOENT);
-    sink_open(&sink);
-    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(unlink(journald.path), 0);
+    assert_int_equal(sink_send(sink), 1);
+    assert_int_equal(sink->blocked_errno, ENOENT);
+    journald_open(&journald);
+    assert_int_equal(sink_send(sink), 0);
     assert_int_equal(commit(&next), 3);
     for (uint64_t i = 1; i < 4; i++)
         expect(i, i == 2 ? DATAGRAM_MAX + 1 : 10);
-    journal_reset(journal);
+    sink_reset(sink);
 
     /* In the middle of a batch. */
     do {
-        journal_reset(journal);
+        sink_reset(sink);
         for (uint64_t i = 0; i < BATCH_MAX; i++)
             push(next + i, 10);
-    } while (journal_send(journal) == 0 && commit(&next) > 0);
+    } while (sink_send(sink) == 0 && commit(&next) > 0);
     (void)commit(&next);
     lost = next;
     assert_true(batch->first < batch->end);
-    sink_close(&sink);
-    assert_int_equal(journal_send(journal), 1);
+    journald_close(&journald);
+    assert_int_equal(sink_send(sink), 1);
     assert_int_equal(commit(&next), 0);
-    sink_open(&sink);
-    while (journal_send(journal) == 1) {
+    journald_open(&journald);
+    while (sink_send(sink) == 1) {
         (void)commit(&next);
-        while (sink_take(&sink))
+        while (journald_take(&journald))
             ;
     }
     (void)commit(&next);
@@ -323,22 +323,22 @@ static void large_entries_are_memfds(void **state)
     uint64_t next = 0;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     for (uint64_t i = 0; i < ARRAY_SIZE(sizes); i++)
         push(i, sizes[i]);
-    while (journal_send(journal) == 1) {
+    while (sink_send(sink) == 1) {
         uint64_t before = next;
 
         (void)commit(&next);
         for (; before < next; before++)
             expect(before, sizes[before]);
-        journal->arena.used = 0;
+        sink->arena.used = 0;
     }
     for (uint64_t i = next; i < ARRAY_SIZE(sizes); i++)
         expect(i, sizes[i]);
     assert_int_equal(commit(&next), ARRAY_SIZE(sizes));
-    assert_int_equal(journal->memfd, -1);
+    assert_int_equal(sink->journal.memfd, -1);
 }
 
 static void memory_of_long_entries_is_given_back(void **state)
@@ -347,18 +347,18 @@ static void memory_of_long_entries_is_given_back(void **state)
 
     (void)state;
     begin();
-    far = journal->arena.base + journal->arena.size - 1;
+    far = sink->arena.base + sink->arena.size - 1;
     *far = 'x';
-    journal->arena.used = journal->arena.size;
-    journal_trim(journal);
+    sink->arena.used = sink->arena.size;
+    sink_trim(sink);
     assert_int_equal(*far, 'x'); /* a batch has it */
-    journal_reset(journal);
-    journal_trim(journal);
+    sink_reset(sink);
+    sink_trim(sink);
     assert_int_equal(*far, 'x'); /* the next one may be as long */
-    *journal->arena.base = 'y';
-    journal_trim(journal);
+    *sink->arena.base = 'y';
+    sink_trim(sink);
     assert_int_equal(*far, 0);
-    assert_int_equal(*journal->arena.base, 'y');
+    assert_int_equal(*sink->arena.base, 'y');
 }
 
 /* Memory in memfds that nobody reads has a limit of its own. */
@@ -368,12 +368,12 @@ static void waiting_memfds_are_bounded(void **state)
     uint64_t next = 0, received = 0;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     for (uint64_t i = 0; i < 30; i++)
         push(i, size);
-    while (journal_send(journal) == 1) {
-        assert_int_equal(journal->blocked_errno, EAGAIN);
+    while (sink_send(sink) == 1) {
+        assert_int_equal(sink->blocked_errno, EAGAIN);
         (void)commit(&next);
         assert_true((next - received) * size <= MEMFD_WAITING_MAX);
         assert_true(next > received);
@@ -391,21 +391,21 @@ static void large_entry_may_become_a_small_one(void **state)
     uint64_t next = 0, received = 0;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     do {
         (void)commit(&next);
-        journal_reset(journal);
+        sink_reset(sink);
         for (uint64_t i = 0; i < BATCH_MAX; i++)
             push(next + i, 10);
-    } while (journal_send(journal) == 0);
+    } while (sink_send(sink) == 0);
     (void)commit(&next);
-    journal->datagram_max = 10; /* less than the entry at the head has */
-    assert_int_equal(journal_send(journal), 1);
-    journal->datagram_max = DATAGRAM_MAX;
+    sink->journal.datagram_max = 10; /* less than the entry at the head has */
+    assert_int_equal(sink_send(sink), 1);
+    sink->journal.datagram_max = DATAGRAM_MAX;
     while (received < next)
         expect(received++, 10);
-    while (journal_send(journal) == 1) {
+    while (sink_send(sink) == 1) {
         (void)commit(&next);
         while (received < next)
             expect(received++, 10);
@@ -413,7 +413,7 @@ static void large_entry_may_become_a_small_one(void **state)
     (void)commit(&next);
     while (received < next)
         expect(received++, 10);
-    assert_false(sink_take(&sink));
+    assert_false(journald_take(&journald));
 }
 
 /* A reset that was interrupted leaves an empty batch, whatever stood in it. */
@@ -422,16 +422,16 @@ static void half_a_reset_is_a_whole_one(void **state)
     uint64_t next = 0;
 
     (void)state;
-    sink_open(&sink);
+    journald_open(&journald);
     begin();
     for (uint64_t i = 0; i < 5; i++)
         push(i, 1);
-    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(sink_send(sink), 0);
     assert_int_equal(commit(&next), 5);
     batch->end = 0;
     assert_false(batch_taken(batch));
     /* And an entry that is half in is not in. */
-    journal_reset(journal);
+    sink_reset(sink);
     push(5, 1);
     batch->messages[0].msg_len = 9;
     batch->end = 0;
@@ -444,10 +444,10 @@ static void names_of_sockets_have_a_limit(void **state)
 
     (void)state;
     memset(path, 'x', sizeof(path) - 1);
-    assert_int_equal(journal_init(journal, OUTPUT_JOURNAL, path, batch), 0);
+    assert_int_equal(sink_init(sink, OUTPUT_JOURNAL, path, batch), 0);
     push(0, 1);
-    assert_int_equal(journal_send(journal), 1);
-    assert_true(journal->blocked_errno != 0);
+    assert_int_equal(sink_send(sink), 1);
+    assert_true(sink->blocked_errno != 0);
 }
 
 /* --- Standard output --- */
@@ -460,7 +460,7 @@ static void begin_stdout(int fd, enum output output)
     fflush(stdout);
     assert_true(saved >= 0);
     assert_int_equal(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
-    r = journal_init(journal, output, NULL, batch);
+    r = sink_init(sink, output, NULL, batch);
     assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
     close(saved);
     assert_int_equal(r, 0);
@@ -480,20 +480,20 @@ static void check_stdout(int reader, uint64_t count)
         ssize_t n;
         int r;
 
-        while (pushed < count && journal_has_room(journal) && random_below(30) > 0) {
+        while (pushed < count && sink_has_room(sink) && random_below(30) > 0) {
             sizes[pushed] = random_below(random_below(5) ? 300 : 150000);
             push(pushed, sizes[pushed]);
             pushed++;
         }
-        r = journal_send(journal);
+        r = sink_send(sink);
         assert_true(r == 0 || r == 1);
         (void)commit(&committed);
         if (r == 0) {
             assert_int_equal(committed, pushed);
-            assert_int_equal(journal->written, 0);
-            journal_reset(journal);
+            assert_int_equal(sink->stream.written, 0);
+            sink_reset(sink);
         } else {
-            assert_int_equal(journal->blocked_errno, EAGAIN);
+            assert_int_equal(sink->blocked_errno, EAGAIN);
         }
         n = read(reader, in + blocked_errno, min_size(want, sizeof(in) - blocked_errno));
         blocked_errno += n > 0 ? (size_t)n : 0;
@@ -552,7 +552,7 @@ static void file_takes_everything(void **state)
     begin_stdout(fd, OUTPUT_TEXT);
     for (uint64_t i = 0; i < BATCH_MAX; i++)
         push(i, 1000);
-    assert_int_equal(journal_send(journal), 0);
+    assert_int_equal(sink_send(sink), 0);
     assert_int_equal(commit(&next), BATCH_MAX);
     assert_int_equal(fstat(fd, &st), 0);
     assert_int_equal(st.st_size, BATCH_MAX * 1008);
@@ -572,9 +572,9 @@ static void reader_that_is_gone_is_fatal(void **state)
         begin_stdout(fds[1], OUTPUT_TEXT);
         push(0, 100);
         close(fds[0]);
-        assert_int_equal(journal_send(journal), -EPIPE);
+        assert_int_equal(sink_send(sink), -EPIPE);
         assert_false(batch_taken(batch));
-        journal_deinit(journal);
+        sink_deinit(sink);
         close(fds[1]);
     }
 }
@@ -589,9 +589,9 @@ static void full_device_is_waited_for(void **state)
     assert_true(fd >= 0);
     begin_stdout(fd, OUTPUT_TEXT);
     push(0, 100);
-    assert_int_equal(journal_send(journal), 1);
-    assert_int_equal(journal->blocked_errno, ENOSPC);
-    assert_true(journal_retry_usec(journal) >= 10000);
+    assert_int_equal(sink_send(sink), 1);
+    assert_int_equal(sink->blocked_errno, ENOSPC);
+    assert_true(sink_retry_usec(sink) >= 10000);
     close(fd);
 }
 
@@ -602,7 +602,7 @@ static void closed_standard_output_is_an_error(void **state)
     (void)state;
     fflush(stdout);
     close(STDOUT_FILENO);
-    r = journal_init(journal, OUTPUT_TEXT, NULL, batch);
+    r = sink_init(sink, OUTPUT_TEXT, NULL, batch);
     assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
     close(saved);
     assert_int_equal(r, -EBADF);

@@ -19,8 +19,8 @@
 
 #include <cmocka.h>
 
+#include "journald.h"
 #include "random.h"
-#include "sink.h"
 
 #define CLIENTS_MAX 80 /* more than are found ready in one round */
 #define PAGE        ((size_t)4096)
@@ -28,7 +28,7 @@
 /* What the journal has of a session. */
 struct story {
     char id[33];
-    struct stream stream;
+    struct joined stream;
     unsigned connects, ends, refusals;
     char reason[16], error[16];
 };
@@ -37,7 +37,7 @@ struct story {
 static struct {
     struct table table;
     struct scheduler *clients;
-    struct sink sink;
+    struct journald journald;
     int fds[CLIENTS_MAX]; /* the clients' ends */
     struct story stories[CLIENTS_MAX];
     size_t stories_count;
@@ -60,15 +60,15 @@ static int setup(void **state)
                      .receipt = true,
                      .sessions_max = CLIENTS_MAX},
     };
-    sink_init(&rig.sink);
-    sink_open(&rig.sink);
+    journald_init(&rig.journald);
+    journald_open(&rig.journald);
     assert_int_equal(table_create(&rig.table, CLIENTS_MAX), 0);
     assert_int_equal(listeners_configure(&rig.table, &config, error), 0);
     rig.table.header->settings.buffer_memory = CLIENTS_MAX * REGION_SIZE;
     assert_int_equal(table_attach(&rig.table), 0);
     rig.clients = calloc(1, sizeof(*rig.clients));
     assert_non_null(rig.clients);
-    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
     return 0;
 }
 
@@ -87,7 +87,7 @@ static int teardown(void **state)
     scheduler_deinit(rig.clients);
     free(rig.clients);
     table_deinit(&rig.table);
-    sink_deinit(&rig.sink);
+    journald_deinit(&rig.journald);
     return 0;
 }
 
@@ -183,16 +183,17 @@ static void copy_field(char ret[static 16], const struct field *field)
 
 static void read_sink(void)
 {
-    while (sink_take(&rig.sink)) {
+    while (journald_take(&rig.journald)) {
         struct fields f;
         struct story *s;
 
-        assert_int_equal(entry_parse(&f, rig.sink.data, rig.sink.length, false), rig.sink.length);
+        assert_int_equal(entry_parse(&f, rig.journald.data, rig.journald.length, false),
+                         rig.journald.length);
         s = story_of(fields_find(&f, "NETD_SESSION_ID"));
         assert_int_equal(s->ends + s->refusals, 0);
         if (fields_are(&f, "NETD_EVENT", "data")) {
             assert_int_equal(s->connects, 1);
-            assert_true(stream_add(&s->stream, &f));
+            assert_true(joined_add(&s->stream, &f));
             continue;
         }
         s->connects += fields_are(&f, "NETD_EVENT", "connect");
@@ -220,7 +221,7 @@ static void settle(void)
 static void journal_takes_all(void)
 {
     do {
-        while (sink_take(&rig.sink))
+        while (journald_take(&rig.journald))
             ;
         scheduler_retry(rig.clients);
     } while (scheduler_is_blocked(rig.clients));
@@ -357,11 +358,11 @@ static void cuts_wait_for_the_journal(void **state)
     client_comes(0);
     settle();
     rig.table.header->settings.buffer_memory = 0;
-    sink_close(&rig.sink);
+    journald_close(&rig.journald);
     client_sends(0, data, sizeof(data));
     assert_true(scheduler_is_blocked(rig.clients));
     assert_false(is_within_memory());
-    sink_open(&rig.sink);
+    journald_open(&rig.journald);
     settle();
     assert_true(is_within_memory());
     assert_int_equal(rig.stories[0].stream.length, sizeof(data));
@@ -379,12 +380,12 @@ static void memory_comes_back_after_a_stall(void **state)
     data[sizeof(data) - 1] = '\n';
     client_comes(0);
     settle();
-    sink_close(&rig.sink);
+    journald_close(&rig.journald);
     client_sends(0, data, sizeof(data));
     scheduler_tick(rig.clients, s->active_usec + 2 * USEC_PER_SEC);
     assert_true(scheduler_is_blocked(rig.clients));
     assert_int_equal(rig.table.resident_bytes, sizeof(data));
-    sink_open(&rig.sink);
+    journald_open(&rig.journald);
     settle();
     scheduler_tick(rig.clients, s->active_usec + 4 * USEC_PER_SEC);
     assert_int_equal(rig.table.resident_bytes, 0);
@@ -753,7 +754,7 @@ static void abandoned_clients_see_a_reset(void **state)
     for (size_t i = 0; i < 3; i++)
         client_comes(i);
     settle();
-    sink_close(&rig.sink);
+    journald_close(&rig.journald);
     client_sends(0, "one\n", 4);
     assert_int_equal(scheduler_abandon(rig.clients), 2);
     for (size_t i = 0; i < 2; i++) {
@@ -832,7 +833,7 @@ static void another_worker(void)
     rig.table = table;
     assert_int_equal(table_attach(&rig.table), 0);
     assert_int_equal(recovery_run(&rig.table, false), 0);
-    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.sink.path), 0);
+    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
     admission_adopt(rig.clients, NO_UNCLAIMED);
 }
 
@@ -958,14 +959,14 @@ static void journal_does_anything(void)
 {
     switch (random_below(3)) {
     case 0:
-        sink_close(&rig.sink);
+        journald_close(&rig.journald);
         break;
     case 1:
-        sink_close(&rig.sink);
-        sink_open(&rig.sink);
+        journald_close(&rig.journald);
+        journald_open(&rig.journald);
         break;
     default:
-        while (rig.sink.fd >= 0 && random_below(8) && sink_take(&rig.sink))
+        while (rig.journald.fd >= 0 && random_below(8) && journald_take(&rig.journald))
             ;
     }
 }
@@ -1017,8 +1018,8 @@ static void nobody_is_forgotten(void **state)
         scheduler_stop(rig.clients);
     for (size_t i = 0; i < clients; i++)
         close_fd(&rig.fds[i]);
-    sink_close(&rig.sink);
-    sink_open(&rig.sink);
+    journald_close(&rig.journald);
+    journald_open(&rig.journald);
     do {
         assert_int_equal(admission_accept(rig.clients, 0, CLIENTS_MAX), 0);
         scheduler_find_ready(rig.clients);

@@ -22,16 +22,16 @@
 
 #include <cmocka.h>
 
-#include "sink.h"
+#include "journald.h"
 
 /* One session with everything around it: its client, the table, and who reads the journal. */
 static struct {
     struct table table;
-    struct journal *journal;
-    struct sink sink;
+    struct sink *sink;
+    struct journald journald;
     struct session *s;
     int client;
-    struct stream stream;
+    struct joined stream;
     unsigned connects, ends, refusals;
     /* Of the last event but data. */
     struct fields last;
@@ -63,17 +63,17 @@ static int setup(void **state)
                                           .priority = LOG_INFO,
                                           .receipt = true,
                                           .sessions_max = 4};
-    sink_init(&rig.sink);
-    sink_open(&rig.sink);
+    journald_init(&rig.journald);
+    journald_open(&rig.journald);
     assert_int_equal(table_create(&rig.table, 4), 0);
     rig.table.header->listeners[0].fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(listen(rig.table.header->listeners[0].fd, 1), 0);
     rig.table.header->listeners[0].settings = settings;
     assert_int_equal(table_attach(&rig.table), 0);
-    rig.journal = calloc(1, sizeof(*rig.journal));
-    assert_non_null(rig.journal);
+    rig.sink = calloc(1, sizeof(*rig.sink));
+    assert_non_null(rig.sink);
     assert_int_equal(
-        journal_init(rig.journal, OUTPUT_JOURNAL, rig.sink.path, &rig.table.header->batch), 0);
+        sink_init(rig.sink, OUTPUT_JOURNAL, rig.journald.path, &rig.table.header->batch), 0);
     rig.client = -1;
     return 0;
 }
@@ -85,10 +85,10 @@ static int teardown(void **state)
         close_fd(&rig.s->fd);
     close_fd(&rig.client);
     close_fd(&rig.table.header->listeners[0].fd);
-    journal_deinit(rig.journal);
+    sink_deinit(rig.sink);
     table_deinit(&rig.table);
-    sink_deinit(&rig.sink);
-    free(rig.journal);
+    journald_deinit(&rig.journald);
+    free(rig.sink);
     free(rig.stream.bytes);
     free(rig.last_bytes);
     return 0;
@@ -133,7 +133,7 @@ static void begin(bool tcp, enum session_state session_state)
     rig.table.header->listeners[0].settings = settings;
     rig.connects = rig.ends = rig.refusals = 0;
     free(rig.stream.bytes);
-    rig.stream = (struct stream){0};
+    rig.stream = (struct joined){0};
 }
 
 static void end(void)
@@ -148,25 +148,26 @@ static struct session_context context(void)
 {
     return (struct session_context){
         .settings = &rig.table.header->listeners[0].settings,
-        .journal = rig.journal,
+        .sink = rig.sink,
         .region = table_region(&rig.table, rig.s),
         .number = table_number(&rig.table, rig.s),
     };
 }
 
 /* Looks at the entries that came, which must be in order. */
-static void read_sink(void)
+static void read_journald(void)
 {
-    while (sink_take(&rig.sink)) {
+    while (journald_take(&rig.journald)) {
         struct fields f;
 
-        assert_int_equal(entry_parse(&f, rig.sink.data, rig.sink.length, false), rig.sink.length);
+        assert_int_equal(entry_parse(&f, rig.journald.data, rig.journald.length, false),
+                         rig.journald.length);
         assert_true(fields_are(&f, "NETD_SESSION_ID", "abababababababababababababababab"));
         assert_true(fields_are(&f, "PRIORITY", "6"));
         assert_int_equal(rig.ends + rig.refusals, 0);
         if (fields_are(&f, "NETD_EVENT", "data")) {
             assert_int_equal(rig.connects, 1);
-            assert_true(stream_add(&rig.stream, &f));
+            assert_true(joined_add(&rig.stream, &f));
             continue;
         }
         rig.connects += fields_are(&f, "NETD_EVENT", "connect");
@@ -174,10 +175,10 @@ static void read_sink(void)
         rig.refusals += fields_are(&f, "NETD_EVENT", "refused");
         assert_int_equal(rig.connects, rig.refusals ? 0 : 1);
         free(rig.last_bytes);
-        rig.last_bytes = malloc(rig.sink.length);
+        rig.last_bytes = malloc(rig.journald.length);
         assert_non_null(rig.last_bytes);
-        memcpy(rig.last_bytes, rig.sink.data, rig.sink.length);
-        (void)entry_parse(&rig.last, rig.last_bytes, rig.sink.length, false);
+        memcpy(rig.last_bytes, rig.journald.data, rig.journald.length);
+        (void)entry_parse(&rig.last, rig.last_bytes, rig.journald.length, false);
     }
 }
 
@@ -186,14 +187,14 @@ static void flush(void)
 {
     int r;
 
-    while ((r = journal_send(rig.journal)) == 1) {
+    while ((r = sink_send(rig.sink)) == 1) {
         table_commit(&rig.table);
-        read_sink();
+        read_journald();
     }
     assert_int_equal(r, 0);
     table_commit(&rig.table);
-    journal_reset(rig.journal);
-    read_sink();
+    sink_reset(rig.sink);
+    read_journald();
 }
 
 static void log_all(void)
@@ -259,13 +260,13 @@ static void die(void)
     int regions = fcntl(rig.table.regions_fd, F_DUPFD_CLOEXEC, 3);
     uint32_t number = table_number(&rig.table, rig.s);
 
-    journal_deinit(rig.journal);
+    sink_deinit(rig.sink);
     table_deinit(&rig.table);
     assert_int_equal(table_open(&rig.table, header, regions), 0);
     assert_int_equal(table_attach(&rig.table), 0);
     assert_int_equal(recovery_run(&rig.table, false), 0);
     assert_int_equal(
-        journal_init(rig.journal, OUTPUT_JOURNAL, rig.sink.path, &rig.table.header->batch), 0);
+        sink_init(rig.sink, OUTPUT_JOURNAL, rig.journald.path, &rig.table.header->batch), 0);
     rig.s = &rig.table.sessions[number];
 }
 
@@ -777,7 +778,7 @@ static void full_arenas_block(void **state)
     settings.max_record = MAX_RECORD_HIGH;
     begin(false, SESSION_OPEN);
     log_all();
-    rig.journal->arena.size = 60000; /* room for one such record */
+    rig.sink->arena.size = 60000; /* room for one such record */
     client_sends(data, sizeof(data));
     while (receive() > 0) {
         c = context();
@@ -790,22 +791,22 @@ static void full_arenas_block(void **state)
     assert_true(blocked > 5);
     assert_int_equal(rig.s->records, 10);
     stream_is(data, sizeof(data));
-    rig.journal->arena.size = EVENT_ARENA_SIZE;
+    rig.sink->arena.size = EVENT_ARENA_SIZE;
 }
 
 /* Nothing is put where is no room, and nothing is remembered as put. */
 static void blocks(enum session_progress (*put)(struct session *, const struct session_context *))
 {
     struct session_context c = context();
-    uint32_t end = rig.journal->batch->end;
+    uint32_t end = rig.sink->batch->end;
 
-    rig.journal->batch->end = BATCH_MAX;
+    rig.sink->batch->end = BATCH_MAX;
     assert_int_equal(put(rig.s, &c), SESSION_BLOCKED);
-    rig.journal->batch->end = end;
-    rig.journal->arena.used = rig.journal->arena.size;
+    rig.sink->batch->end = end;
+    rig.sink->arena.used = rig.sink->arena.size;
     assert_int_equal(put(rig.s, &c), SESSION_BLOCKED);
-    assert_int_equal(rig.journal->batch->end, end);
-    rig.journal->arena.used = 0;
+    assert_int_equal(rig.sink->batch->end, end);
+    rig.sink->arena.used = 0;
 }
 
 static void every_event_waits_for_room(void **state)
@@ -998,7 +999,7 @@ static void die_in_receive(void)
 /* The worker dies after the journal took some of the batch, wherever it stands with that. */
 static void die_in_send(void)
 {
-    (void)journal_send(rig.journal);
+    (void)sink_send(rig.sink);
     for (size_t n = random_below(3); n > 0 && batch_taken(&rig.table.header->batch); n--) {
         struct batch *b = &rig.table.header->batch;
 
@@ -1010,7 +1011,7 @@ static void die_in_send(void)
         b->first++;
     }
     die();
-    read_sink();
+    read_journald();
 }
 
 static void random_step(void)
@@ -1073,7 +1074,7 @@ static void any_bytes_come_back(void **state)
                 random_step();
         }
         assert_int_equal(rig.s->reason, REASON_EOF);
-        read_sink();
+        read_journald();
         assert_int_equal(rig.connects, 1);
         assert_int_equal(rig.ends, 1);
         stream_is(data, length);

@@ -202,7 +202,7 @@ static struct event_source session_source(const struct session *s, const struct 
         .local = &s->local,
         .local_path = c->local_path,
         .priority = c->settings->priority,
-        .output = c->journal->output,
+        .output = c->sink->output,
     };
 }
 
@@ -212,9 +212,9 @@ static bool session_log_connect(struct session *s, const struct session_context 
     struct item item = {.session = c->number, .kind = ITEM_CONNECT};
     struct entry entry;
 
-    if (!journal_has_room(c->journal) || event_connect(&entry, &c->journal->arena, source) < 0)
+    if (!sink_has_room(c->sink) || event_connect(&entry, &c->sink->arena, source) < 0)
         return false;
-    journal_push(c->journal, &entry, &item);
+    sink_push(c->sink, &entry, &item);
     s->batch_connect = true;
     return true;
 }
@@ -233,15 +233,15 @@ static bool session_log_end(struct session *s, const struct session_context *c,
     struct entry entry;
     int r;
 
-    if (!journal_has_room(c->journal))
+    if (!sink_has_room(c->sink))
         return false;
     if (s->state == SESSION_REFUSED)
-        r = event_refused(&entry, &c->journal->arena, source, totals.reason);
+        r = event_refused(&entry, &c->sink->arena, source, totals.reason);
     else
-        r = event_disconnect(&entry, &c->journal->arena, source, &totals);
+        r = event_disconnect(&entry, &c->sink->arena, source, &totals);
     if (r < 0)
         return false;
-    journal_push(c->journal, &entry, &item);
+    sink_push(c->sink, &entry, &item);
     s->batch_end = true;
     return true;
 }
@@ -260,10 +260,9 @@ static bool session_log_record(struct session *s, const struct session_context *
     struct entry entry;
 
     item.records = s->batch_records + !item.continued;
-    if (!journal_has_room(c->journal) ||
-        event_data(&entry, &c->journal->arena, prefix, record, resent) < 0)
+    if (!sink_has_room(c->sink) || event_data(&entry, &c->sink->arena, prefix, record, resent) < 0)
         return false;
-    journal_push(c->journal, &entry, &item);
+    sink_push(c->sink, &entry, &item);
     s->framed = item.end;
     s->scanned = 0;
     s->batch_records = item.records;
@@ -298,7 +297,7 @@ static enum session_progress session_log_records(struct session *s, const struct
     for (unsigned n = 0; framing->next(&in, &record) > 0; n++) {
         progress = n == TURN_RECORDS ? SESSION_RUNS : SESSION_BLOCKED;
         if (n == TURN_RECORDS ||
-            (n == 0 && event_data_prefix(&prefix, &c->journal->arena, source) < 0) ||
+            (n == 0 && event_data_prefix(&prefix, &c->sink->arena, source) < 0) ||
             !session_log_record(s, c, &prefix, &record))
             break;
         progress = SESSION_WAITS;
@@ -344,7 +343,7 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
         return SESSION_WAITS;
     hex_id(s->id, id);
     source = session_source(s, c, id);
-    if (event_data_prefix(&prefix, &c->journal->arena, &source) < 0 ||
+    if (event_data_prefix(&prefix, &c->sink->arena, &source) < 0 ||
         !session_log_record(s, c, &prefix, &record))
         return SESSION_BLOCKED;
     s->scanned = window_end(s->window) - s->framed; /* a CR at most, and no LF */

@@ -19,7 +19,7 @@
 
 #include "common/address.h"
 #include "netd/config/settings.h"
-#include "netd/output/journal.h"
+#include "netd/output/sink.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -126,7 +126,7 @@ struct transfer {
 struct session_context {
     const struct listener_settings *settings;
     const char *local_path; /* see struct event_source */
-    struct journal *journal;
+    struct sink *sink;
     uint8_t *region;
     uint32_t number; /* the session's */
 };

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Goes up with every change of what a struct below, or in session.h, journal.h or settings.h,
+/* Goes up with every change of what a struct below, or in session.h, batch.h or settings.h,
  * means. A change of their sizes makes another TABLE_LAYOUT by itself. */
 #define TABLE_VERSION 1
 #define TABLE_MAGIC                                                               \

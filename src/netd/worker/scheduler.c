@@ -50,7 +50,7 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
         .epoll = -1,
         .descriptors_max = scheduler_descriptors_max(),
     };
-    r = journal_init(&sched->journal, output, journal_path, &table->header->batch);
+    r = sink_init(&sched->sink, output, journal_path, &table->header->batch);
     if (r < 0)
         return r;
     table->header->blocked_errno = 0;
@@ -61,7 +61,7 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
 void scheduler_deinit(struct scheduler *sched)
 {
     close_fd(&sched->epoll);
-    journal_deinit(&sched->journal);
+    sink_deinit(&sched->sink);
 }
 
 bool scheduler_is_blocked(const struct scheduler *sched)
@@ -81,7 +81,7 @@ static struct session_context scheduler_context(struct scheduler *sched, const s
     return (struct session_context){
         .settings = &l->settings,
         .local_path = l->path[0] ? l->path : NULL,
-        .journal = &sched->journal,
+        .sink = &sched->sink,
         .region = table_region(sched->table, s),
         .number = table_number(sched->table, s),
     };
@@ -176,7 +176,7 @@ static void scheduler_finish_ended(struct scheduler *sched)
 /* Remembers why the output takes nothing, and says so where it is more than a full queue. */
 static void scheduler_set_blocked(struct scheduler *sched, int blocked_errno)
 {
-    const char *who = sched->journal.output == OUTPUT_JOURNAL ? "the journal" : "standard output";
+    const char *who = sched->sink.type->name;
     int before = sched->table->header->blocked_errno;
 
     sched->table->header->blocked_errno = blocked_errno;
@@ -193,14 +193,14 @@ static bool scheduler_flush(struct scheduler *sched)
 {
     int r;
 
-    r = journal_send(&sched->journal);
+    r = sink_send(&sched->sink);
     table_commit(sched->table);
     if (r == 0)
-        journal_reset(&sched->journal);
+        sink_reset(&sched->sink);
     scheduler_finish_ended(sched);
     if (r < 0)
         sched->failed = -r;
-    scheduler_set_blocked(sched, r < 0 ? -r : sched->journal.blocked_errno);
+    scheduler_set_blocked(sched, r < 0 ? -r : sched->sink.blocked_errno);
     return r == 0;
 }
 
@@ -442,7 +442,7 @@ void scheduler_tick(struct scheduler *sched, uint64_t now)
 {
     scheduler_end_lingering(sched, now);
     scheduler_trim_idle(sched, now);
-    journal_trim(&sched->journal);
+    sink_trim(&sched->sink);
     if (!scheduler_is_blocked(sched) && !sched->stopping && scheduler_has_idle_timeout(sched))
         scheduler_end_idle(sched, now);
     scheduler_finish_round(sched);

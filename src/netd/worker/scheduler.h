@@ -14,7 +14,7 @@
 
 struct scheduler {
     struct table *table;
-    struct journal journal;
+    struct sink sink;
     int epoll;                /* of all connections */
     uint32_t sessions;        /* of any state but free */
     uint32_t descriptors_max; /* that clients may take */

@@ -103,12 +103,12 @@ static void worker_update(struct worker *w)
         return;
     }
     /* On standard output half an entry would stay half; the journal takes whole ones. */
-    if (w->yielding && sched->journal.written == 0)
+    if (w->yielding && (sched->sink.output == OUTPUT_JOURNAL || sched->sink.stream.written == 0))
         (void)sd_event_exit(w->event, WORKER_YIELDED);
     else if (worker_has_stopped(w))
         (void)sd_event_exit(w->event, EXIT_SUCCESS);
     if (!room)
-        worker_arm_timer(w->retry_source, journal_retry_usec(&sched->journal));
+        worker_arm_timer(w->retry_source, sink_retry_usec(&sched->sink));
     worker_arm_due(w);
     worker_watch_source(w->client_source, room);
     worker_set_source(w->run_source, room && scheduler_has_work(sched));
@@ -393,7 +393,10 @@ static int worker_start(struct worker *w, struct table *table, enum output outpu
 int worker_run(struct table *table, enum output output, const char *journal_path, int unclaimed)
 {
     struct worker w = {
-        .scheduler = {.epoll = -1, .journal = {.fd = -1, .memfd = -1}},
+        .scheduler =
+            {
+                .epoll = -1,
+            },
         .due = UINT64_MAX,
     };
     int r;

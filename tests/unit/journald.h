@@ -19,7 +19,7 @@
 
 #define DATAGRAM_ROOM ((size_t)1024 * 1024)
 
-struct sink {
+struct journald {
     char directory[64], path[80];
     int fd;           /* -1: nobody is there */
     uint8_t *data;    /* the last datagram, or what the memfd in it holds */
@@ -28,7 +28,7 @@ struct sink {
     size_t datagrams; /* so far */
 };
 
-static inline void sink_open(struct sink *s)
+static inline void journald_open(struct journald *s)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
 
@@ -40,32 +40,32 @@ static inline void sink_open(struct sink *s)
 }
 
 /* Goes away with all that is queued; the path stays. */
-static inline void sink_close(struct sink *s)
+static inline void journald_close(struct journald *s)
 {
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
 }
 
-static inline void sink_init(struct sink *s)
+static inline void journald_init(struct journald *s)
 {
-    *s = (struct sink){.directory = "/tmp/netd-test-sink.XXXXXX", .fd = -1};
+    *s = (struct journald){.directory = "/tmp/netd-test-journald.XXXXXX", .fd = -1};
     assert_non_null(mkdtemp(s->directory));
     snprintf(s->path, sizeof(s->path), "%s/socket", s->directory);
     s->data = malloc(DATAGRAM_ROOM);
     assert_non_null(s->data);
 }
 
-static inline void sink_deinit(struct sink *s)
+static inline void journald_deinit(struct journald *s)
 {
-    sink_close(s);
+    journald_close(s);
     (void)unlink(s->path);
     (void)rmdir(s->directory);
     free(s->data);
 }
 
 /* As journald takes it: only with all seals may a memfd be mapped without fear of its writer. */
-static inline void sink_read_memfd(struct sink *s, int fd)
+static inline void journald_read_memfd(struct journald *s, int fd)
 {
     const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
     struct stat st;
@@ -79,7 +79,7 @@ static inline void sink_read_memfd(struct sink *s, int fd)
 }
 
 /* Takes one datagram out of the queue. Returns false when there is none. */
-static inline bool sink_take(struct sink *s)
+static inline bool journald_take(struct journald *s)
 {
     union {
         struct cmsghdr header;
@@ -109,7 +109,7 @@ static inline bool sink_take(struct sink *s)
         assert_int_equal(header->cmsg_type, SCM_RIGHTS);
         assert_int_equal(n, 0);
         memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-        sink_read_memfd(s, fd);
+        journald_read_memfd(s, fd);
     }
     return true;
 }

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/output/sink.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+/* How long to wait before an output that took nothing is asked again: at first after EAGAIN, when
+ * it keeps taking nothing, and when it is not there. */
+#define RETRY_FIRST_USEC 1000
+#define RETRY_PATIENCE   20
+#define RETRY_SLOW_USEC  (20 * USEC_PER_MSEC)
+#define RETRY_GONE_USEC  (100 * USEC_PER_MSEC)
+
+/* What the text of a batch usually needs, and of pages of any size a multiple. Escaped records need
+ * more. */
+#define ARENA_KEPT ((size_t)64 * 1024)
+
+/* Pages that no escaped record ever needs are never touched. */
+static int sink_map_arena(struct arena *arena)
+{
+    void *p =
+        mmap(NULL, EVENT_ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return -errno;
+    *arena = (struct arena){.base = p, .size = EVENT_ARENA_SIZE};
+    return 0;
+}
+
+int sink_init(struct sink *s, enum output output, const char *path, struct batch *batch)
+{
+    int r;
+
+    *s = (struct sink){
+        .type = output == OUTPUT_JOURNAL ? &journal_sink : &stream_sink,
+        .output = output,
+        .batch = batch,
+        .retry_usec = RETRY_FIRST_USEC,
+    };
+    if (output == OUTPUT_JOURNAL)
+        s->journal.path = path;
+    r = s->type->open(s);
+    if (r == 0)
+        r = sink_map_arena(&s->arena);
+    if (r < 0)
+        sink_deinit(s);
+    else
+        sink_reset(s);
+    return r;
+}
+
+void sink_deinit(struct sink *s)
+{
+    if (s->type)
+        s->type->close(s);
+    if (s->arena.base)
+        munmap(s->arena.base, s->arena.size);
+    *s = (struct sink){0};
+}
+
+bool sink_has_room(const struct sink *s)
+{
+    return s->batch->end < BATCH_MAX;
+}
+
+void sink_push(struct sink *s, const struct entry *entry, const struct item *item)
+{
+    struct entry *e = &s->entries[s->batch->end];
+
+    *e = *entry;
+    batch_push(s->batch, item, e->pieces, e->count);
+}
+
+int sink_send(struct sink *s)
+{
+    uint32_t i = s->batch->first;
+    int n = 0;
+
+    while (i < s->batch->end) {
+        n = s->type->send(s, i);
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            break;
+        i += (uint32_t)n;
+        s->blocked_tries = 0;
+    }
+    if (n >= 0) {
+        s->blocked_errno = 0;
+        return 0;
+    }
+    if (s->type->is_fatal && s->type->is_fatal(-n))
+        return n;
+    s->blocked_errno = -n;
+    s->blocked_tries++;
+    return 1;
+}
+
+void sink_reset(struct sink *s)
+{
+    batch_reset(s->batch);
+    if (s->arena.used > s->arena_most)
+        s->arena_most = s->arena.used;
+    s->arena.used = 0;
+}
+
+void sink_trim(struct sink *s)
+{
+    if (s->arena_most <= ARENA_KEPT && s->arena.used <= ARENA_KEPT)
+        (void)madvise(s->arena.base + ARENA_KEPT, s->arena.size - ARENA_KEPT, MADV_DONTNEED);
+    s->arena_most = 0;
+}
+
+uint64_t sink_retry_usec(const struct sink *s)
+{
+    if (s->blocked_errno != EAGAIN)
+        return RETRY_GONE_USEC;
+    return s->blocked_tries < RETRY_PATIENCE ? s->retry_usec : RETRY_SLOW_USEC;
+}
