@@ -46,8 +46,9 @@
 #define TERMINATOR_NONE      "none"
 #define TERMINATOR_CONTINUED "continued"
 
-/* Hex digits of a session id, without the terminating NUL. */
-#define SESSION_ID_HEX 32
+/* Bytes of a session id, and its hex digits, without the terminating NUL. */
+#define SESSION_ID_SIZE 16
+#define SESSION_ID_HEX  32
 
 /*
  * The line a client gets when its session ends, and the one a refused client gets. Both end with

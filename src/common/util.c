@@ -62,30 +62,11 @@ char *put_number(char *at, uint64_t n)
     return at + 1;
 }
 
-void hex_id(const uint8_t id[static 16], char ret[static 33])
+void hex_id(const uint8_t id[static SESSION_ID_SIZE], char ret[static SESSION_ID_HEX + 1])
 {
     char *at = ret;
 
-    for (size_t i = 0; i < 16; i++)
+    for (size_t i = 0; i < SESSION_ID_SIZE; i++)
         at = put_hex(at, id[i]);
     *at = '\0';
-}
-
-void printable_copy(char *ret, size_t size, const char *text)
-{
-    size_t length = 0;
-
-    for (const char *p = text; *p; p++) {
-        bool printable = *p >= ' ' && *p <= '~';
-        size_t n = printable ? 1 : ESCAPE_LENGTH;
-
-        if (length + n >= size)
-            break;
-        if (printable)
-            ret[length] = *p;
-        else
-            put_escape(ret + length, (uint8_t)*p);
-        length += n;
-    }
-    ret[length] = '\0';
 }

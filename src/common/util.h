@@ -2,6 +2,8 @@
 /* Small helpers that both programs share. Nothing here has state. */
 #pragma once
 
+#include "common/names.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -82,11 +84,5 @@ int flush_standard_output(void);
  */
 int parse_u64(const char *text, uint64_t max, uint64_t *ret);
 
-/* Writes the 16 bytes of ID as 32 lower-case hex digits and a NUL. */
-void hex_id(const uint8_t id[static 16], char ret[static 33]);
-
-/*
- * Copies TEXT to RET, which has SIZE bytes, with every byte that is not printable ASCII as \xNN, so
- * that it is one line and safe on a terminal. What does not fit is left out.
- */
-void printable_copy(char *ret, size_t size, const char *text);
+/* Writes ID as lower-case hex digits and a NUL. */
+void hex_id(const uint8_t id[static SESSION_ID_SIZE], char ret[static SESSION_ID_HEX + 1]);

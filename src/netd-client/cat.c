@@ -23,7 +23,7 @@ static int cat_fail_sums(const char *id, const char *what, const struct tally *t
 
     output_count(tally->expected.records, "record", records);
     output_count(tally->expected.bytes, "byte", bytes);
-    return client_fail(STATUS_FAILED,
+    return client_fail(EXIT_FAILED,
                        "session %s: %s: %" PRIu64 " of %s, %" PRIu64 " of %s are in the journal",
                        id, what, tally->records, records, tally->bytes, bytes);
 }
@@ -31,14 +31,14 @@ static int cat_fail_sums(const char *id, const char *what, const struct tally *t
 static int cat_conclude(const char *id, const struct tally *tally, bool quiet)
 {
     if (tally_adds_up(tally))
-        return STATUS_OK;
+        return EXIT_SUCCESS;
     switch (tally_verdict(tally)) {
     case VERDICT_OPEN:
-        return quiet
-                   ? STATUS_OK
-                   : client_fail(STATUS_OK, "session %s is open: this is what there is so far", id);
+        return quiet ? EXIT_SUCCESS
+                     : client_fail(EXIT_SUCCESS, "session %s is open: this is what there is so far",
+                                   id);
     case VERDICT_NO_END:
-        return client_fail(STATUS_FAILED, "session %s: no end: more may be missing", id);
+        return client_fail(EXIT_FAILED, "session %s: no end: more may be missing", id);
     case VERDICT_NO_BEGINNING:
         return cat_fail_sums(id, "no beginning", tally);
     case VERDICT_SURPLUS:
@@ -62,7 +62,7 @@ int cat_run(const struct options *options, char **arguments, int count)
     setvbuf(stdout, NULL, _IOFBF, BUFFER_SIZE);
     r = stream_read(reader, id, cat_write, NULL, &tally);
     if (ferror(stdout))
-        return STATUS_FAILED; /* main says why */
+        return EXIT_FAILED; /* main says why */
     if (r < 0)
         return session_fail_journal(r);
     return cat_conclude(id, &tally, options->quiet);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd-client/client.h"
 
-#include "netd-client/text.h"
+#include "common/escape.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ int client_fail(int status, const char *format, ...)
     va_end(arguments);
     fflush(stdout);
     fputs("netd-client: ", stderr);
-    text_write(stderr, line, strlen(line));
+    escape_write(stderr, line, strlen(line));
     fputc('\n', stderr);
     return status;
 }

@@ -3,18 +3,11 @@
 #pragma once
 
 #include "common/address.h"
+#include "common/exit-status.h"
 #include "common/util.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* Exit statuses, see netd-client(1). */
-enum {
-    STATUS_OK = 0,
-    STATUS_FAILED = 1,        /* not everything was logged, nothing matched, a check did not hold */
-    STATUS_USAGE = 2,         /* wrong usage */
-    STATUS_NO_CONNECTION = 3, /* no connection, or no journal to read */
-};
 
 /* What the command line said. Strings belong to argv. */
 struct options {

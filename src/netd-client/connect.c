@@ -28,20 +28,20 @@ static bool target_has_port(const char *host)
     return bracket ? bracket[1] == ':' : colon && !strchr(colon + 1, ':');
 }
 
-/* Checks VALUE, which ORIGIN (an option or a variable) gave. Returns -1 or STATUS_USAGE. */
+/* Checks VALUE, which ORIGIN (an option or a variable) gave. Returns -1 or EXIT_USAGE. */
 static int target_host(struct target *target, const char *origin, const char *value)
 {
     if (*value == '\0')
-        return client_fail(STATUS_USAGE, "%s is empty", origin);
+        return client_fail(EXIT_USAGE, "%s is empty", origin);
     if (strlen(value) > HOST_MAX)
-        return client_fail(STATUS_USAGE, "%s: longer than %d bytes", origin, HOST_MAX);
+        return client_fail(EXIT_USAGE, "%s: longer than %d bytes", origin, HOST_MAX);
     if (strcmp(value, "*") == 0)
-        return client_fail(STATUS_USAGE, "%s: '*' is for netd; a client needs one address", origin);
+        return client_fail(EXIT_USAGE, "%s: '*' is for netd; a client needs one address", origin);
     if (*value == '/')
-        return client_fail(STATUS_USAGE, "%s: '%s' is a path, not a host name or an IP address",
+        return client_fail(EXIT_USAGE, "%s: '%s' is a path, not a host name or an IP address",
                            origin, value);
     if (target_has_port(value))
-        return client_fail(STATUS_USAGE, "%s: '%s' contains a port; use --port or SERVER_PORT",
+        return client_fail(EXIT_USAGE, "%s: '%s' contains a port; use --port or SERVER_PORT",
                            origin, value);
     target->host = value;
     return -1;
@@ -53,18 +53,18 @@ static int target_port(struct target *target, const char *origin, const char *va
     int r;
 
     if (*value == '\0')
-        return client_fail(STATUS_USAGE, "%s is empty", origin);
+        return client_fail(EXIT_USAGE, "%s is empty", origin);
     r = parse_u64(value, UINT16_MAX, &port);
     if (r == -EINVAL)
-        return client_fail(STATUS_USAGE, "%s: '%.64s' is not a number", origin, value);
+        return client_fail(EXIT_USAGE, "%s: '%.64s' is not a number", origin, value);
     if (r < 0 || port == 0)
-        return client_fail(STATUS_USAGE, "%s: %.64s is not between 1 and %d", origin, value,
+        return client_fail(EXIT_USAGE, "%s: %.64s is not between 1 and %d", origin, value,
                            UINT16_MAX);
     target->port = (uint16_t)port;
     return -1;
 }
 
-/* Default, environment, option. Returns -1 or STATUS_USAGE. */
+/* Default, environment, option. Returns -1 or EXIT_USAGE. */
 static int target_find(struct target *target, const struct options *options)
 {
     const char *host = getenv("SERVER_HOST"), *port = getenv("SERVER_PORT");
@@ -151,7 +151,7 @@ int connect_to_netd(const struct options *options, int *ret)
         return r;
     r = address_resolve(target.host, target.port, false, &addresses);
     if (r != 0)
-        return client_fail(STATUS_NO_CONNECTION, "%s: %s", target.host,
+        return client_fail(EXIT_UNAVAILABLE, "%s: %s", target.host,
                            r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
     for (const struct addrinfo *a = addresses; a && fd < 0; a = a->ai_next) {
         fd = connect_address(a, options->timeout);
@@ -160,7 +160,7 @@ int connect_to_netd(const struct options *options, int *ret)
     }
     freeaddrinfo(addresses);
     if (fd < 0)
-        return client_fail(STATUS_NO_CONNECTION, "no connection: %s", failures);
+        return client_fail(EXIT_UNAVAILABLE, "no connection: %s", failures);
     *ret = fd;
     return -1;
 }

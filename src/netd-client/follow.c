@@ -79,5 +79,5 @@ int follow_run(const struct options *options, char **arguments, int count)
         return r;
     output_open(&output, options, false);
     r = follow_events(&output, reader, options, count > 0 ? id : NULL);
-    return r < 0 ? session_fail_journal(r) : STATUS_OK;
+    return r < 0 ? session_fail_journal(r) : EXIT_SUCCESS;
 }

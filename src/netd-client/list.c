@@ -5,6 +5,8 @@
  */
 #include "netd-client/list.h"
 
+#include "common/array.h"
+
 #include <errno.h>
 #include <search.h>
 #include <stdlib.h>
@@ -103,15 +105,12 @@ static void session_take_connect(struct session *s, const struct event *event)
 
 static int list_append(struct list *list, struct session *s)
 {
-    if (list->count == list->room) {
-        size_t room = list->room ? list->room * 2 : 256;
-        void *sessions = reallocarray(list->sessions, room, sizeof(struct session *));
+    void *sessions =
+        array_grow(list->sessions, &list->room, list->count + 1, sizeof(struct session *));
 
-        if (!sessions)
-            return -ENOMEM;
-        list->sessions = sessions;
-        list->room = room;
-    }
+    if (!sessions)
+        return -ENOMEM;
+    list->sessions = sessions;
     list->sessions[list->count++] = s;
     return 0;
 }

@@ -5,6 +5,9 @@
 #include "common/address.h"
 #include "netd-client/session.h"
 
+/* Bytes that are kept of a text, NUL included. netd writes none that is longer. */
+#define LISTED_MAX 128
+
 struct session {
     char id[SESSION_ID_HEX + 1];
     bool begun;           /* there is a connect event */
@@ -13,7 +16,7 @@ struct session {
     uint64_t begin;       /* microseconds since the epoch; 0: not known */
     uint64_t end;         /* likewise, when ended */
     struct totals totals; /* when ended */
-    char peer[ENDPOINT_TEXT_MAX], local[128], reason[32];
+    char peer[LISTED_MAX], local[LISTED_MAX], reason[LISTED_MAX];
 };
 
 struct list {

@@ -84,7 +84,7 @@ static int main_finish_output(int status)
 
     if (r == 0)
         return status;
-    return client_fail(status == STATUS_OK ? STATUS_FAILED : status, "standard output: %s",
+    return client_fail(status == EXIT_SUCCESS ? EXIT_FAILED : status, "standard output: %s",
                        strerror(-r));
 }
 

@@ -92,16 +92,16 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           stream);
 }
 
-/* TEXT as a number up to MAX; complains about --NAME. Returns -1 or STATUS_USAGE. */
+/* TEXT as a number up to MAX; complains about --NAME. Returns -1 or EXIT_USAGE. */
 static int options_number(int letter, const char *text, uint64_t max, uint64_t *ret)
 {
     int r = parse_u64(text, max, ret);
 
     if (r == -ERANGE)
-        return client_fail(STATUS_USAGE, "--%s: %s is not between 0 and %ju", options_name(letter),
+        return client_fail(EXIT_USAGE, "--%s: %s is not between 0 and %ju", options_name(letter),
                            text, (uintmax_t)max);
     if (r < 0)
-        return client_fail(STATUS_USAGE, "--%s: '%s' is not a number", options_name(letter), text);
+        return client_fail(EXIT_USAGE, "--%s: '%s' is not a number", options_name(letter), text);
     return -1;
 }
 
@@ -115,10 +115,10 @@ static int options_fail_unknown(char **argv, const char *option)
 {
     for (char **word = argv + 1; word < argv + optind - 1; word++)
         if (strcmp(*word, "send") == 0)
-            return client_fail(STATUS_USAGE,
+            return client_fail(EXIT_USAGE,
                                "unknown option '%s'; put -- before a message that begins with '-'",
                                option);
-    return client_fail(STATUS_USAGE, "unknown option '%s'; see --help", option);
+    return client_fail(EXIT_USAGE, "unknown option '%s'; see --help", option);
 }
 
 /* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
@@ -127,9 +127,9 @@ static int options_complain(char **argv, int result)
     char option[] = {'-', (char)optopt, '\0'};
 
     if (result == ':')
-        return client_fail(STATUS_USAGE, "--%s requires a value", options_name(optopt));
+        return client_fail(EXIT_USAGE, "--%s requires a value", options_name(optopt));
     if (*options_name(optopt) && options_was_long(argv[optind - 1]))
-        return client_fail(STATUS_USAGE, "--%s takes no value", options_name(optopt));
+        return client_fail(EXIT_USAGE, "--%s takes no value", options_name(optopt));
     return options_fail_unknown(argv, optopt ? option : argv[optind - 1]);
 }
 
@@ -138,10 +138,9 @@ static int options_time(int letter, const char *text, uint64_t *ret)
     int r = timeword_parse(text, now_usec(CLOCK_REALTIME), ret);
 
     if (r == -EINVAL)
-        return client_fail(STATUS_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
+        return client_fail(EXIT_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
     if (r < 0)
-        return client_fail(STATUS_FAILED, "--%s: '%s': %s", options_name(letter), text,
-                           strerror(-r));
+        return client_fail(EXIT_FAILED, "--%s: '%s': %s", options_name(letter), text, strerror(-r));
     return -1;
 }
 
@@ -182,7 +181,7 @@ static int options_peer(struct options *options, const char *address)
     if (strcmp(address, "unix") == 0)
         strcpy(options->peer, address);
     else if (!options_parse_peer(address, options->peer))
-        return client_fail(STATUS_USAGE, "--peer: '%s' is not an IPv4 or IPv6 address", address);
+        return client_fail(EXIT_USAGE, "--peer: '%s' is not an IPv4 or IPv6 address", address);
     return -1;
 }
 
@@ -212,7 +211,7 @@ static int options_take(struct options *options, int letter)
         break;
     case 'D':
         if (*optarg == '\0')
-            return client_fail(STATUS_USAGE, "--directory is empty");
+            return client_fail(EXIT_USAGE, "--directory is empty");
         options->directory = optarg;
         break;
     case 'N':
@@ -240,7 +239,7 @@ static int options_take(struct options *options, int letter)
         return options_number(letter, optarg, LINES_HIGH, &options->lines);
     case 'V':
         puts("netd-client " NETD_VERSION);
-        return STATUS_OK;
+        return EXIT_SUCCESS;
     }
     return -1;
 }
@@ -295,8 +294,8 @@ static int options_fail_command(const struct command *commands, size_t count, co
         }
     }
     if (nearest)
-        return client_fail(STATUS_USAGE, "unknown command '%s'; did you mean '%s'?", name, nearest);
-    return client_fail(STATUS_USAGE, "unknown command '%s'; see --help", name);
+        return client_fail(EXIT_USAGE, "unknown command '%s'; did you mean '%s'?", name, nearest);
+    return client_fail(EXIT_USAGE, "unknown command '%s'; see --help", name);
 }
 
 /* Checks what only all together can tell: the letters in SEEN, and the COUNT words at ARGUMENTS. */
@@ -305,17 +304,17 @@ static int options_check(const struct options *options, const struct command *co
 {
     for (const char *letter = seen; *letter; letter++)
         if (!strchr(GENERAL, *letter) && !strchr(command->options, *letter))
-            return client_fail(STATUS_USAGE, "%s: unexpected option '--%s'", command->name,
+            return client_fail(EXIT_USAGE, "%s: unexpected option '--%s'", command->name,
                                options_name(*letter));
     if (command->argument_needed && count == 0)
-        return client_fail(STATUS_USAGE, "%s requires a %s", command->name, command->arguments);
+        return client_fail(EXIT_USAGE, "%s requires a %s", command->name, command->arguments);
     if (command->arguments_max >= 0 && count > command->arguments_max)
-        return client_fail(STATUS_USAGE, "%s: unexpected argument '%s'", command->name,
+        return client_fail(EXIT_USAGE, "%s: unexpected argument '%s'", command->name,
                            arguments[command->arguments_max]);
     if (options->directory && options->name_space)
-        return client_fail(STATUS_USAGE, "--directory and --namespace are mutually exclusive");
+        return client_fail(EXIT_USAGE, "--directory and --namespace are mutually exclusive");
     if (options->since > options->until)
-        return client_fail(STATUS_USAGE, "--since is later than --until");
+        return client_fail(EXIT_USAGE, "--since is later than --until");
     return -1;
 }
 
@@ -323,7 +322,7 @@ int options_parse(int argc, char **argv, const struct command *commands, size_t 
                   struct options *options, const struct command **command, char ***arguments)
 {
     struct options read = {.until = UINT64_MAX, .lines = UINT64_MAX};
-    char seen[64] = "";
+    char seen[ARRAY_SIZE(long_options)] = ""; /* each letter once */
     int letter, r;
 
     while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) >= 0) {
@@ -331,7 +330,7 @@ int options_parse(int argc, char **argv, const struct command *commands, size_t 
             return options_complain(argv, letter);
         if (letter == 'h') {
             options_help(stdout, commands, count);
-            return STATUS_OK;
+            return EXIT_SUCCESS;
         }
         r = options_take(&read, letter);
         if (r >= 0)
@@ -341,7 +340,7 @@ int options_parse(int argc, char **argv, const struct command *commands, size_t 
     }
     if (optind == argc) {
         options_help(stderr, commands, count);
-        return STATUS_USAGE;
+        return EXIT_USAGE;
     }
     *command = options_command(commands, count, argv[optind]);
     if (!*command)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd-client/output.h"
 
-#include "netd-client/text.h"
+#include "common/escape.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -13,7 +13,8 @@
 #include <time.h>
 
 #define COLUMNS_DEFAULT 80
-#define SESSION_SHORT   8 /* digits of a session's id where there is little room */
+#define EVENT_NAME_MAX  64 /* of "data continued resent", and what is forged */
+#define SESSION_SHORT   8  /* digits of a session's id where there is little room */
 
 /* --- Terminal, colour, pager --- */
 
@@ -181,7 +182,7 @@ void output_count(uint64_t count, const char *thing, char ret[static COUNT_TEXT_
 static void output_value(const struct value *value)
 {
     if (value->text)
-        text_write(stdout, value->text, value->length);
+        escape_write(stdout, value->text, value->length);
 }
 
 /* The event's name, and of data what its text does not show. Nothing that a client sends can stand
@@ -189,12 +190,12 @@ static void output_value(const struct value *value)
 static void output_event_name(const struct event *event)
 {
     const struct value *terminator = &event->fields[EVENT_TERMINATOR];
-    char name[64], safe[sizeof(name) * TEXT_GROWTH + 1];
+    char name[EVENT_NAME_MAX], safe[ESCAPE_LENGTH * sizeof(name)];
 
     snprintf(name, sizeof(name), "%s%s%s%s", event->fields[EVENT_NAME].text,
              terminator->text ? " " : "", terminator->text ? terminator->text : "",
              event->fields[EVENT_RESENT].text ? " resent" : "");
-    text_escape(safe, name, strlen(name));
+    escape_copy(safe, sizeof(safe), name, strlen(name));
     printf("%-15s", safe);
 }
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd-client/reader.h"
 
+#include "common/array.h"
+
 #include <errno.h>
 #include <glob.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +86,7 @@ static bool reader_is_curtained(const char *directory)
         "/run/log/journal/*",
         "/run/log/journal/*/system*.journal",
     };
-    char pattern[4096];
+    char pattern[PATH_MAX];
 
     for (size_t i = 0; !directory && i < ARRAY_SIZE(usual); i++)
         if (reader_is_forbidden(usual[i]))
@@ -122,18 +125,18 @@ static int reader_fail_open(const struct options *options, int error)
     const char *directory = options->directory;
 
     if (reader_is_curtained(directory))
-        return client_fail(STATUS_NO_CONNECTION,
+        return client_fail(EXIT_UNAVAILABLE,
                            "no rights to the journal: members of the groups systemd-journal and "
                            "adm may read it");
     if (error < 0)
-        return client_fail(STATUS_NO_CONNECTION, "%s: %s", directory ? directory : "journal",
+        return client_fail(EXIT_UNAVAILABLE, "%s: %s", directory ? directory : "journal",
                            strerror(-error));
     if (directory)
-        return client_fail(STATUS_NO_CONNECTION, "%s: no journal to read", directory);
+        return client_fail(EXIT_UNAVAILABLE, "%s: no journal to read", directory);
     if (options->name_space)
-        return client_fail(STATUS_NO_CONNECTION, "no journal to read in namespace '%s'",
+        return client_fail(EXIT_UNAVAILABLE, "no journal to read in namespace '%s'",
                            options->name_space);
-    return client_fail(STATUS_NO_CONNECTION, "no journal to read");
+    return client_fail(EXIT_UNAVAILABLE, "no journal to read");
 }
 
 int reader_open(const struct options *options, struct reader **ret)
@@ -142,7 +145,7 @@ int reader_open(const struct options *options, struct reader **ret)
     int r;
 
     if (!reader)
-        return client_fail(STATUS_FAILED, "%s", strerror(ENOMEM));
+        return client_fail(EXIT_FAILED, "%s", strerror(ENOMEM));
     r = reader_open_journal(&reader->journal, options);
     if (r >= 0)
         r = sd_journal_set_data_threshold(reader->journal, 0);
@@ -177,11 +180,11 @@ void reader_freep(struct reader **reader)
 
 /* --- What to look at --- */
 
-static int reader_match(struct reader *reader, const char *name, const char *value)
+static int reader_match_session(struct reader *reader, const char *session)
 {
-    char match[128];
+    char match[sizeof(FIELD_SESSION_ID "=") + SESSION_ID_HEX];
 
-    snprintf(match, sizeof(match), "%s=%s", name, value);
+    snprintf(match, sizeof(match), FIELD_SESSION_ID "=%s", session);
     return sd_journal_add_match(reader->journal, match, 0);
 }
 
@@ -191,7 +194,7 @@ int reader_filter(struct reader *reader, const char *session, unsigned kinds)
 
     sd_journal_flush_matches(reader->journal);
     if (session)
-        r = reader_match(reader, FIELD_SESSION_ID, session);
+        r = reader_match_session(reader, session);
     for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(kinds_known); i++)
         if (kinds & kinds_known[i].kind)
             r = sd_journal_add_match(reader->journal, kinds_known[i].match, 0);
@@ -217,25 +220,6 @@ int reader_begin(struct reader *reader, const char *session, unsigned kinds)
 
 /* --- Events --- */
 
-/* Makes room for SIZE more bytes of values. */
-static int reader_reserve(struct reader *reader, size_t size)
-{
-    size_t larger = reader->size ? reader->size : 4096;
-    char *text;
-
-    while (larger - reader->used < size)
-        if (__builtin_mul_overflow(larger, 2, &larger))
-            return -ENOMEM;
-    if (larger == reader->size)
-        return 0;
-    text = realloc(reader->text, larger);
-    if (!text)
-        return -ENOMEM;
-    reader->text = text;
-    reader->size = larger;
-    return 0;
-}
-
 /* Which of our fields DATA, "NAME=value", holds; EVENT_FIELDS: none. */
 static size_t reader_which_field(const char *data, size_t length)
 {
@@ -251,10 +235,11 @@ static size_t reader_which_field(const char *data, size_t length)
 /* Keeps a copy of the value: libsystemd's memory is good for one field at a time only. */
 static int reader_keep(struct reader *reader, struct value *value, const char *text, size_t length)
 {
-    int r = reader_reserve(reader, length + 1);
+    char *copies = array_grow(reader->text, &reader->size, reader->used + length + 1, 1);
 
-    if (r < 0)
-        return r;
+    if (!copies)
+        return -ENOMEM;
+    reader->text = copies;
     memcpy(reader->text + reader->used, text, length);
     reader->text[reader->used + length] = '\0';
     reader->used += length + 1;

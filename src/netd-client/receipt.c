@@ -39,7 +39,7 @@ static bool receipt_session(const char **text, char ret[static SESSION_ID_HEX + 
 
 static bool receipt_number(const char **text, uint64_t *ret)
 {
-    char digits[24];
+    char digits[NUMBER_MAX + 1];
 
     return receipt_take(text, "0123456789", digits, sizeof(digits)) &&
            parse_u64(digits, UINT64_MAX, ret) == 0;

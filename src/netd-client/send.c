@@ -271,11 +271,11 @@ static int send_fail_receipt(const struct sender *s, const struct receipt *recei
 
     output_count(s->sent, "byte", sent);
     if (receipt->bytes == s->sent && !complete)
-        return client_fail(STATUS_FAILED,
+        return client_fail(EXIT_FAILED,
                            "the session ended before the input: %s; session %s has the %s sent "
                            "until then",
                            receipt->reason, receipt->session, sent);
-    return client_fail(STATUS_FAILED, "the receipt names %" PRIu64 " of %s: session %s ended: %s",
+    return client_fail(EXIT_FAILED, "the receipt names %" PRIu64 " of %s: session %s ended: %s",
                        receipt->bytes, sent, receipt->session, receipt->reason);
 }
 
@@ -284,7 +284,7 @@ static int send_fail_input(const struct sender *s, int error)
     char sent[COUNT_TEXT_MAX];
 
     output_count(s->sent, "byte", sent);
-    return client_fail(STATUS_FAILED, "standard input: %s (%s sent)", strerror(error), sent);
+    return client_fail(EXIT_FAILED, "standard input: %s (%s sent)", strerror(error), sent);
 }
 
 static int send_fail_silence(const struct sender *s, int error)
@@ -295,9 +295,9 @@ static int send_fail_silence(const struct sender *s, int error)
     if (error == -EPIPE)
         error = -ECONNRESET; /* what the kernel makes of a reset after the peer's end */
     if (error == -ETIMEDOUT && s->timeout > 0)
-        return client_fail(STATUS_FAILED, "no receipt: no progress for %" PRIu64 " s (%s sent)",
+        return client_fail(EXIT_FAILED, "no receipt: no progress for %" PRIu64 " s (%s sent)",
                            s->timeout / USEC_PER_SEC, sent);
-    return client_fail(STATUS_FAILED, "no receipt: %s (%s sent)",
+    return client_fail(EXIT_FAILED, "no receipt: %s (%s sent)",
                        error < 0 ? strerror(-error) : "the connection was closed", sent);
 }
 
@@ -320,17 +320,17 @@ static int send_report(const struct sender *s, const struct options *options, bo
     if (s->answered == 0)
         return send_fail_silence(s, error);
     if (receipt_parse(&receipt, s->answer, s->answered) < 0)
-        return client_fail(STATUS_FAILED, "no receipt: the answer is '%.*s'", (int)s->answered,
+        return client_fail(EXIT_FAILED, "no receipt: the answer is '%.*s'", (int)s->answered,
                            s->answer);
     if (receipt.kind == RECEIPT_REFUSED)
-        return client_fail(STATUS_FAILED, "netd refused the connection: %s", receipt.reason);
+        return client_fail(EXIT_FAILED, "netd refused the connection: %s", receipt.reason);
     if (receipt.bytes != s->sent || !complete)
         return send_fail_receipt(s, &receipt, complete);
     if (!options->quiet)
         puts(receipt.session);
     if (options->verbose)
         send_print_counts(s, &receipt);
-    return STATUS_OK;
+    return EXIT_SUCCESS;
 }
 
 /* After these errors there is no connection to wait at, and there may be an answer. */
@@ -361,7 +361,7 @@ static int send_check(char **words, int count)
 {
     for (int i = 0; i < count; i++)
         if (strchr(words[i], '\n'))
-            return client_fail(STATUS_USAGE,
+            return client_fail(EXIT_USAGE,
                                "send: message %d has more than one line; each message is one "
                                "record, use standard input for more",
                                i + 1);
@@ -389,7 +389,7 @@ int send_run(const struct options *options, char **arguments, int count)
         return r;
     buffer = malloc(BUFFER_SIZE);
     if (!buffer)
-        return client_fail(STATUS_FAILED, "%s", strerror(ENOMEM));
+        return client_fail(EXIT_FAILED, "%s", strerror(ENOMEM));
     signal(SIGPIPE, SIG_IGN);
     r = connect_to_netd(options, &fd);
     if (r >= 0)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd-client/session.h"
 
+#include "common/array.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -8,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-id128.h>
+
+#define COMM_MAX 64 /* bytes of a process's name, LF and NUL included: more than proc(5) has */
 
 static bool value_is_id(const struct value *value, sd_id128_t id)
 {
@@ -35,16 +39,11 @@ struct candidates {
 static int candidates_add(void *userdata, const char *session)
 {
     struct candidates *c = userdata;
+    void *ids = array_grow(c->ids, &c->room, c->count + 1, sizeof(*c->ids));
 
-    if (c->count == c->room) {
-        size_t room = c->room ? c->room * 2 : 16;
-        void *ids = reallocarray(c->ids, room, sizeof(*c->ids));
-
-        if (!ids)
-            return -ENOMEM;
-        c->ids = ids;
-        c->room = room;
-    }
+    if (!ids)
+        return -ENOMEM;
+    c->ids = ids;
     memcpy(c->ids[c->count++], session, SESSION_ID_HEX + 1);
     return 0;
 }
@@ -142,9 +141,9 @@ int session_find(struct reader *reader, const char *prefix, bool ended,
     if (r < 0)
         return session_fail_journal(r);
     if (count == 0)
-        return client_fail(STATUS_FAILED, "no session begins with '%s'", prefix);
+        return client_fail(EXIT_FAILED, "no session begins with '%s'", prefix);
     if (count > 1)
-        return client_fail(STATUS_FAILED, "%zu sessions begin with '%s'", count, prefix);
+        return client_fail(EXIT_FAILED, "%zu sessions begin with '%s'", count, prefix);
     return -1;
 }
 
@@ -191,7 +190,7 @@ static bool event_is_of_service(const struct event *event)
 static enum life process_life(const struct event *event)
 {
     const struct value *pid = &event->fields[EVENT_PID], *comm = &event->fields[EVENT_COMM];
-    char path[64], name[64] = "";
+    char path[sizeof("/proc//comm") + NUMBER_MAX], name[COMM_MAX] = "";
     FILE *f;
 
     if (!pid->text || !comm->text)
@@ -210,7 +209,7 @@ enum life session_life(const struct event *event)
 {
     const struct value *boot = &event->fields[EVENT_BOOT];
     const struct value *machine = &event->fields[EVENT_MACHINE];
-    char start[64];
+    char start[SD_ID128_STRING_MAX];
     sd_id128_t id;
 
     if (machine->text && sd_id128_get_machine(&id) >= 0 && !value_is_id(machine, id))
@@ -237,5 +236,5 @@ const char *session_life_word(enum life life)
 
 int session_fail_journal(int error)
 {
-    return client_fail(STATUS_FAILED, "journal: %s", strerror(-error));
+    return client_fail(EXIT_FAILED, "journal: %s", strerror(-error));
 }

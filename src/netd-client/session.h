@@ -29,5 +29,5 @@ enum life session_life(const struct event *event);
 /* "open", "died", "unknown". */
 const char *session_life_word(enum life life);
 
-/* One line about a negative errno from the reader; returns STATUS_FAILED. */
+/* One line about a negative errno from the reader; returns EXIT_FAILED. */
 int session_fail_journal(int error);

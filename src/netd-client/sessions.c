@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sessions: one line for each, aligned, as much as the terminal is wide. */
+#include "common/escape.h"
 #include "netd-client/list.h"
 #include "netd-client/output.h"
-#include "netd-client/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define ID_SHORTEST 8 /* digits that are shown at least */
+#define CELL_MAX    (ESCAPE_LENGTH * LISTED_MAX + 1)
 
 enum column { COL_ID, COL_BEGIN, COL_DURATION, COL_PEER, COL_RECORDS, COL_BYTES, COL_END, COLUMNS };
 
@@ -35,20 +36,20 @@ struct table {
 };
 
 struct row {
-    char cells[COLUMNS][ENDPOINT_TEXT_MAX * TEXT_GROWTH + 1];
+    char cells[COLUMNS][CELL_MAX];
 };
 
 /* --- Rows --- */
 
-static void cell_text(char ret[static ENDPOINT_TEXT_MAX * TEXT_GROWTH + 1], const char *text)
+static void cell_text(char ret[static CELL_MAX], const char *text)
 {
-    text_escape(ret, text, min_size(strlen(text), ENDPOINT_TEXT_MAX));
+    escape_copy(ret, CELL_MAX, text, strlen(text));
 }
 
 static void cell_number(char *ret, const struct session *s, uint64_t number)
 {
     if (s->ended)
-        snprintf(ret, 24, "%" PRIu64, number);
+        snprintf(ret, NUMBER_MAX + 1, "%" PRIu64, number);
     else
         strcpy(ret, "-");
 }
@@ -277,10 +278,10 @@ int sessions_run(const struct options *options, char **arguments, int count)
     if (r < 0)
         return session_fail_journal(r);
     if (list.count == 0)
-        return options->quiet ? STATUS_FAILED
-                              : client_fail(STATUS_FAILED, "no sessions in the journal match");
+        return options->quiet ? EXIT_FAILED
+                              : client_fail(EXIT_FAILED, "no sessions in the journal match");
     output_open(&output, options, !options->json && !options->quiet);
     r = sessions_print(&output, &list, options);
     output_close(&output);
-    return r < 0 ? session_fail_journal(r) : STATUS_OK;
+    return r < 0 ? session_fail_journal(r) : EXIT_SUCCESS;
 }

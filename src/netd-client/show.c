@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* show: one session's events, and what they come to. */
+#include "common/escape.h"
 #include "netd-client/output.h"
 #include "netd-client/session.h"
-#include "netd-client/text.h"
 
 #include <string.h>
 
@@ -10,7 +10,7 @@ static void show_value(const char *label, const struct value *value)
 {
     printf("%9s: ", label);
     if (value->text)
-        text_write(stdout, value->text, value->length);
+        escape_write(stdout, value->text, value->length);
     putchar('\n');
 }
 
@@ -108,5 +108,5 @@ int show_run(const struct options *options, char **arguments, int count)
     if (r >= 0)
         r = show_events(&output, reader, options->json);
     output_close(&output);
-    return r < 0 ? session_fail_journal(r) : STATUS_OK;
+    return r < 0 ? session_fail_journal(r) : EXIT_SUCCESS;
 }

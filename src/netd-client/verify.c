@@ -90,7 +90,7 @@ static int verify_all(struct verification *v)
 
     r = list_collect(&list, v->reader, v->options);
     if (r >= 0 && list.count == 0) {
-        client_fail(STATUS_FAILED, "no sessions in the journal");
+        client_fail(EXIT_FAILED, "no sessions in the journal");
         v->unmatched = true;
     }
     for (size_t i = 0; r >= 0 && i < list.count; i++) {
@@ -146,7 +146,7 @@ static json_t *summary_json(const struct verification *v)
 /* The summary, and the exit status. */
 static int verify_conclude(const struct verification *v)
 {
-    int status = v->unmatched ? STATUS_FAILED : STATUS_OK;
+    int status = v->unmatched ? EXIT_FAILED : EXIT_SUCCESS;
 
     if (v->options->quiet || (v->unmatched && verify_count(v) == 0))
         ; /* nothing to sum up */
@@ -156,7 +156,7 @@ static int verify_conclude(const struct verification *v)
         return session_fail_journal(-ENOMEM);
     for (enum verdict i = 0; i < VERDICTS; i++)
         if (v->found[i] > 0 && !verdict_holds(i))
-            status = STATUS_FAILED;
+            status = EXIT_FAILED;
     return status;
 }
 

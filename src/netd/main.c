@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* netd(8): options, configuration, run. */
+#include "common/escape.h"
 #include "common/names.h"
 #include "common/util.h"
 #include "netd/config/child.h"
@@ -49,7 +50,7 @@ static int netd_usage_error(const char *word, const char *what)
 {
     char shown[80];
 
-    printable_copy(shown, sizeof(shown), word);
+    escape_copy(shown, sizeof(shown), word, strlen(word));
     log_error("'%s' %s, see --help", shown, what);
     return EXIT_USAGE;
 }

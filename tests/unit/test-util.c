@@ -58,39 +58,11 @@ static void ids_are_32_hex_digits(void **state)
 {
     static const uint8_t id[16] = {0x00, 0x01, 0x0a, 0x10, 0x7f, 0x80, 0xa0, 0xff,
                                    0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0};
-    char text[33];
+    char text[SESSION_ID_HEX + 1];
 
     (void)state;
     hex_id(id, text);
     assert_string_equal(text, "00010a107f80a0ff123456789abcdef0");
-}
-
-static void copies_are_printable(void **state)
-{
-    char text[64];
-
-    (void)state;
-    printable_copy(text, sizeof(text), "a ~");
-    assert_string_equal(text, "a ~");
-    printable_copy(text, sizeof(text), "\x1b[1m\n\r\t\x7f\xc3\xa4");
-    assert_string_equal(text, "\\x1b[1m\\x0a\\x0d\\x09\\x7f\\xc3\\xa4");
-    printable_copy(text, sizeof(text), "");
-    assert_string_equal(text, "");
-}
-
-static void copies_are_cut_between_bytes(void **state)
-{
-    char text[8];
-
-    (void)state;
-    printable_copy(text, sizeof(text), "12345678");
-    assert_string_equal(text, "1234567");
-    printable_copy(text, sizeof(text), "123\n");
-    assert_string_equal(text, "123\\x0a");
-    printable_copy(text, sizeof(text), "1234\n");
-    assert_string_equal(text, "1234");
-    printable_copy(text, 1, "1");
-    assert_string_equal(text, "");
 }
 
 static void cleanup_clears(void **state)
@@ -119,8 +91,6 @@ int main(void)
         cmocka_unit_test(numbers_are_digits_only),
         cmocka_unit_test(numbers_end_at_their_maximum),
         cmocka_unit_test(ids_are_32_hex_digits),
-        cmocka_unit_test(copies_are_printable),
-        cmocka_unit_test(copies_are_cut_between_bytes),
         cmocka_unit_test(cleanup_clears),
     };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd/config/config.h"
 
+#include "common/escape.h"
 #include "common/names.h"
 #include "common/util.h"
 #include "netd/config/preprocess.h"
@@ -122,7 +123,7 @@ int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...)
     va_start(arguments, format);
     vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
-    printable_copy(error, CONFIG_ERROR_MAX, line);
+    escape_copy(error, CONFIG_ERROR_MAX, line, strlen(line));
     return -EINVAL;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "common/util.h"
-#include "netd-client/text.h"
+#include "common/escape.h"
+#include "random.h"
 
 #include <locale.h>
 #include <setjmp.h>
@@ -20,7 +20,8 @@ static void check_rows(const struct row *rows, size_t count)
     char safe[256];
 
     for (size_t i = 0; i < count; i++) {
-        size_t length = strlen(rows[i].text), n = text_escape(safe, rows[i].text, length);
+        size_t length = strlen(rows[i].text),
+               n = escape_copy(safe, sizeof(safe), rows[i].text, length);
 
         assert_string_equal(safe, rows[i].expected);
         assert_int_equal(n, strlen(safe));
@@ -32,7 +33,7 @@ static void ascii_is_the_same_everywhere(void **state)
     static const struct row rows[] = {
         {"", ""},
         {"plain text ~!", "plain text ~!"},
-        {"a\tb", "a\tb"},
+        {"a\tb", "a\\x09b"},
         {"a\nb\r", "a\\x0ab\\x0d"},
         {"\033[31m", "\\x1b[31m"},
         {"\177\001", "\\x7f\\x01"},
@@ -77,31 +78,69 @@ static void the_c_locale_shows_ascii_only(void **state)
     check_rows(rows, ARRAY_SIZE(rows));
 }
 
-/* What a stream gets is what text_escape() says, NUL bytes included, whatever the bytes are. */
-static void streams_get_the_same(void **state)
+static void copies_are_cut_between_characters(void **state)
 {
-    uint8_t bytes[1000];
-    char expected[TEXT_GROWTH * sizeof(bytes) + 1];
+    static const struct {
+        size_t size;
+        const char *text, *expected;
+    } rows[] = {
+        {8, "12345678", "1234567"}, {8, "123\n", "123\\x0a"}, {8, "1234\n", "1234"},
+        {3, "\u65e5", ""},          {4, "\u65e5", "\u65e5"},  {1, "1", ""},
+    };
+    char text[8];
 
     (void)state;
     assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
-    srandom(1);
-    for (unsigned round = 0; round < 100; round++) {
-        size_t length = (size_t)random() % sizeof(bytes), n;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        size_t n = escape_copy(text, rows[i].size, rows[i].text, strlen(rows[i].text));
+
+        assert_string_equal(text, rows[i].expected);
+        assert_int_equal(n, strlen(text));
+    }
+}
+
+/* What a stream gets is what escape_copy() says, NUL bytes included, but for TAB. */
+static void streams_get_the_same(void **state)
+{
+    uint8_t bytes[4000]; /* more than one write */
+    char expected[ESCAPE_LENGTH * sizeof(bytes) + 1];
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    random_begin();
+    for (int round = random_rounds(100); round > 0; round--) {
+        size_t length = random_below(sizeof(bytes)), n;
         char *written = NULL;
         FILE *stream = open_memstream(&written, &n);
 
         assert_non_null(stream);
-        for (size_t i = 0; i < length; i++)
-            bytes[i] = (uint8_t)(random() % 4 ? random() % 128 : random());
-        text_escape(expected, bytes, length);
-        text_write(stream, bytes, length);
+        for (size_t i = 0; i < length; i++) {
+            do
+                bytes[i] = (uint8_t)random_below(random_below(4) ? 128 : 256);
+            while (bytes[i] == '\t');
+        }
+        escape_copy(expected, sizeof(expected), bytes, length);
+        escape_write(stream, bytes, length);
         fclose(stream);
         assert_string_equal(written, expected);
         for (size_t i = 0; i < n; i++)
-            assert_false((uint8_t)written[i] < 0x20 && written[i] != '\t');
+            assert_false((uint8_t)written[i] < 0x20);
         free(written);
     }
+}
+
+static void streams_get_tabs(void **state)
+{
+    char *written = NULL;
+    size_t n;
+    FILE *stream = open_memstream(&written, &n);
+
+    (void)state;
+    assert_non_null(stream);
+    escape_write(stream, "\ta\n\t", 4);
+    fclose(stream);
+    assert_string_equal(written, "\ta\\x0a\t");
+    free(written);
 }
 
 int main(void)
@@ -110,7 +149,9 @@ int main(void)
         cmocka_unit_test(ascii_is_the_same_everywhere),
         cmocka_unit_test(utf8_shows_letters_and_nothing_that_moves),
         cmocka_unit_test(the_c_locale_shows_ascii_only),
+        cmocka_unit_test(copies_are_cut_between_characters),
         cmocka_unit_test(streams_get_the_same),
+        cmocka_unit_test(streams_get_tabs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
