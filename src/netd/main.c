@@ -80,15 +80,20 @@ static int netd_fill_standard_fds(void)
     return 0;
 }
 
-/* As many descriptors as we may have; sessions.max counts on them. */
-static void netd_raise_limit(void)
+/* Has as many descriptors as we may have; sessions.max counts on them. Returns their number, or 0
+ * where it is not known. */
+static uint64_t netd_raise_limit(void)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 0;
+    if (limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            return 0;
     }
+    return limit.rlim_cur;
 }
 
 /* "netd -t": also tells a reload whether this program understands the table of the one that asks.
@@ -155,6 +160,7 @@ int main(int argc, char **argv)
     if (optind < argc)
         return netd_usage_error(argv[optind], "is no option");
 
+    input.descriptors = netd_raise_limit();
     r = config_load_apart(&config, &input, error);
     if (r < 0) {
         log_error("%s", error);
@@ -163,8 +169,9 @@ int main(int argc, char **argv)
             return supervisor_run(NULL, argv);
         return r == -EBADMSG ? EXIT_USAGE : r == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
     }
+    if (config.warning[0] && !(check && handover_is_check()))
+        log_warning("%s", config.warning);
     if (check)
         return netd_check(&config);
-    netd_raise_limit();
     return supervisor_run(&config, argv);
 }

@@ -79,6 +79,22 @@ def test_check_binds_nothing(netd):
     served(netd)
 
 
+def test_more_sessions_than_descriptors_are_a_warning(netd):
+    """In -t, at the start and once at each reload; it is no error."""
+    config = "\nsessions: { max = 600; };"
+    line = "/etc/netd/netd.conf:2: sessions.max: 600 sessions, but the limit of 500 open files " \
+           "(LimitNOFILE=) allows 436"
+    netd.start(config=config, dropin="[Service]\nLimitNOFILE=500\n")
+    assert netd.log().split("\n").count(line) == 1
+    result = netd.box.run("prlimit", "--nofile=500", "netd", "-t")
+    assert (result.stdout, result.stderr) == ("", f"netd: {line}\n")
+    netd.reload()
+    wait_for(lambda: "reloaded" in netd.log(), "the reload")
+    assert netd.log().split("\n").count(line) >= 2
+    netd.configure_file("sessions: { max = 436; };")
+    assert netd.box.run("prlimit", "--nofile=500", "netd", "-t").stderr == ""
+
+
 def test_default_address(box):
     assert listens_on(box) == "127.0.0.1:3000"
 

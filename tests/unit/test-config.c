@@ -977,6 +977,32 @@ static void later_sources_win(void **state)
     assert_string_equal(c.listeners[0].origin.port, "--port");
 }
 
+static void more_sessions_than_descriptors(void **state)
+{
+    struct config_input input = {.file = conf};
+    char expected[256];
+    struct config c;
+
+    (void)state;
+    write_text("netd.conf", "\nsessions = { max = 1000; };");
+    for (input.descriptors = 0; input.descriptors <= 2000; input.descriptors += 532) {
+        assert_int_equal(load(&c, &input), 0);
+        assert_int_equal(c.warning[0] != '\0', input.descriptors == 532);
+    }
+    input.descriptors = 1063;
+    assert_int_equal(load(&c, &input), 0);
+    snprintf(expected, sizeof(expected),
+             "%s:2: sessions.max: 1000 sessions, but the limit of 1063 open files (LimitNOFILE=) "
+             "allows 999",
+             conf);
+    assert_string_equal(c.warning, expected);
+    write_text("netd.conf", "");
+    input.descriptors = 100; /* of which netd keeps half */
+    assert_int_equal(load(&c, &input), 0);
+    assert_string_equal(c.warning, "sessions.max: 10000 sessions, but the limit of 100 open files "
+                                   "(LimitNOFILE=) allows 50");
+}
+
 static void overridden_values_must_be_good(void **state)
 {
     struct config_input input = {
@@ -1137,6 +1163,7 @@ int main(void)
         TEST(hosts_said_outside_the_file),
         TEST(bad_output_option),
         TEST(later_sources_win),
+        TEST(more_sessions_than_descriptors),
         TEST(overridden_values_must_be_good),
         TEST(any_bytes_give_a_line),
     };

@@ -196,6 +196,8 @@ static int config_set_number(struct config_reader *r, const struct config_key *k
     config_store(r, key, (uint64_t)value);
     if (key->offset == offsetof(struct config, listeners[0].address.port))
         config_set_origin(r->config.listeners[0].origin.port, where);
+    if (key->offset == offsetof(struct config, listeners[0].settings.sessions_max))
+        config_set_origin(r->config.listeners[0].origin.sessions_max, where);
     return 0;
 }
 
@@ -431,6 +433,21 @@ static int config_load_options(struct config_reader *r, const struct config_inpu
     return result < 0 ? -EBADMSG : 0;
 }
 
+/* Warns where LIMIT descriptors leave room for fewer sessions than are configured. */
+static void config_check_descriptors(struct config *config, uint64_t limit)
+{
+    uint64_t room = limit - min_u64(limit / 2, DESCRIPTORS_KEPT), sessions = 0;
+    const char *origin = config->listeners[0].origin.sessions_max;
+
+    for (uint32_t i = 0; i < config->n_listeners; i++)
+        sessions += config->listeners[i].settings.sessions_max;
+    if (sessions > room)
+        snprintf(config->warning, sizeof(config->warning),
+                 "%s: %" PRIu64 " sessions, but the limit of %" PRIu64
+                 " open files (LimitNOFILE=) allows %" PRIu64,
+                 origin[0] ? origin : "sessions.max", sessions, limit, room);
+}
+
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX])
 {
@@ -448,6 +465,8 @@ int config_load(struct config *ret, const struct config_input *input,
         result = config_load_options(&r, input);
     if (result == -ENOMEM)
         snprintf(error, CONFIG_ERROR_MAX, "out of memory");
+    if (result == 0 && input->descriptors > 0)
+        config_check_descriptors(&r.config, input->descriptors);
     if (result == 0)
         *ret = r.config;
     return result;

@@ -18,17 +18,20 @@
 /* Room for where a value was written; of a longer one the end is kept. */
 #define CONFIG_ORIGIN_MAX 512
 
+#define CONFIG_WARNING_MAX (CONFIG_ORIGIN_MAX + 160)
+
 /* Where to listen. */
 struct listener_address {
     char host[HOST_MAX + 1];
     uint16_t port;
 };
 
-/* Where the parts of an address were written, for errors that show only when it is resolved or
- * bound: "SERVER_HOST", "--port", "/etc/netd/netd.conf:7: host", or "" for the built-in default. */
+/* Where a value was written that may turn out to be wrong later, when it is resolved or bound, say:
+ * "SERVER_HOST", "--port", "/etc/netd/netd.conf:7: host", or "" for the built-in default. */
 struct listener_origin {
     char host[CONFIG_ORIGIN_MAX];
     char port[CONFIG_ORIGIN_MAX];
+    char sessions_max[CONFIG_ORIGIN_MAX];
 };
 
 struct listener_config {
@@ -40,7 +43,8 @@ struct listener_config {
 /* Plain data, without pointers: it may be copied to another process. */
 struct config {
     struct service_settings service;
-    uint32_t n_listeners; /* at least 1; today never more */
+    char warning[CONFIG_WARNING_MAX]; /* one line to log where this comes into force, or "" */
+    uint32_t n_listeners;             /* at least 1; today never more */
     struct listener_config listeners[CONFIG_LISTENERS_MAX];
 };
 
@@ -52,6 +56,7 @@ struct config_input {
     const char *option_host; /* --host */
     const char *option_port; /* --port */
     const char *option_output;
+    uint64_t descriptors; /* limit of open files, RLIMIT_NOFILE; 0: not looked at */
 };
 
 #define CONFIG_ERROR_MAX (PATH_MAX + 512)

@@ -16,6 +16,10 @@
 #define BUFFER_MEMORY_HIGH (UINT64_C(1) << 40)
 #define SECONDS_HIGH       31536000 /* a year, for every key in seconds */
 
+/* File descriptors that sessions never get: supervisor and worker share one table, and need some
+ * for sd_notify(3), to start another worker, for listeners and for the journal. */
+#define DESCRIPTORS_KEPT 64
+
 /* What the sessions of one listener go by. */
 struct listener_settings {
     enum framing framing;

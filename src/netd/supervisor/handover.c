@@ -84,6 +84,11 @@ bool handover_layout_matches(void)
     return !layout || atoi(layout) == TABLE_LAYOUT;
 }
 
+bool handover_is_check(void)
+{
+    return getenv(ENV_LAYOUT) != NULL;
+}
+
 /* The sockets that systemd passed are passed on, where they always were: sd_listen_fds(3). */
 static int handover_pass_sockets(const struct table *table)
 {

@@ -23,6 +23,9 @@ pid_t handover_check(const char *program, char **argv);
 /* In that child: true when the table of who asks is one that this program understands. */
 bool handover_layout_matches(void);
 
+/* True in a program that handover_check() executed: what comes into force is not for it to say. */
+bool handover_is_check(void);
+
 /*
  * Becomes PROGRAM, which takes over TABLE, or only the sockets that systemd passed where SESSIONS
  * is false. There must be no worker. Returns only where it cannot be done, with a negative errno.

@@ -24,10 +24,6 @@
 #define LINGER_USEC      (2 * USEC_PER_SEC)
 #define LINGER_STOP_USEC (200 * USEC_PER_MSEC)
 
-/* Descriptors that clients never get: supervisor and worker share one table, and need some for
- * sd_notify(3), to start another worker, for listeners and for the journal. */
-#define DESCRIPTORS_KEPT 64
-
 /* How many clients may take; of few descriptors, half. */
 static uint32_t scheduler_descriptors_max(void)
 {
