@@ -146,6 +146,58 @@ def test_a_record_longer_than_max_record_comes_in_pieces(netd):
     assert third.record == b"c"
 
 
+# The time limit
+
+
+def pieces(netd, session):
+    """The session's records, or pieces of one, with what ended each."""
+    return [(e.record, e.get("NETD_TERMINATOR")) for e in netd.events(session, "data")]
+
+
+def test_what_has_no_end_yet_is_seen(netd):
+    """A client that writes without a line end and stays: "aaa", then "bbb"."""
+    netd.start(config="flush_timeout = 1;")
+    with netd.connect() as client:
+        session = session_of(netd, client)
+        client.sendall(b"aaa")
+        client.sendall(b"bbb")
+        wait_for(lambda: pieces(netd, session) == [(b"aaabbb", b"continued")], "what it sent")
+        client.sendall(b"ccc\nddd\r")
+        wait_for(lambda: pieces(netd, session)[1:] == [(b"ccc", None), (b"ddd", b"continued")],
+                 "the rest")
+        client.sendall(b"\neee")
+        wait_for(lambda: pieces(netd, session)[3:] == [(b"", b"crlf"), (b"eee", b"continued")],
+                 "the end of the second record")
+        assert finish(netd, client) == (session, 3, 18, "eof")
+    check(netd, session, b"aaabbbccc\nddd\r\neee", exact=False)
+    assert pieces(netd, session)[5:] == [(b"", b"none")]
+    cat = netd.box.run("netd-client", "cat", session, text=False).stdout
+    assert cat == b"aaabbbccc\nddd\r\neee"
+    netd.box.run("netd-client", "verify", session)
+
+
+def test_flush_timeout_0_is_never(netd):
+    netd.start(config="flush_timeout = 0; sessions: { idle_timeout = 5; };")
+    with netd.connect() as client:
+        client.sendall(b"half")
+        receipt = netd.receipt(client)
+        assert receipt[1:] == (1, 4, "idle")
+    check(netd, receipt.session, b"half", reason="idle")
+
+
+def test_the_time_limit_holds_over_a_reload(netd):
+    netd.start(config="flush_timeout = 3600;")
+    with netd.connect() as client:
+        client.sendall(b"half")
+        session = session_of(netd, client)
+        wait_for(lambda: is_read(netd, client), "it to be read")
+        netd.configure_file("flush_timeout = 1;")
+        netd.reload()
+        wait_for(lambda: pieces(netd, session) == [(b"half", b"continued")], "what it sent")
+        client.sendall(b"\n")
+        assert finish(netd, client).records == 1
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"", b"\r\r\n", b"\rx\n", b"\n\n"])
 def test_at_the_size_limit(netd, end):
     """One byte less and more than max_record, and each end of it there."""

@@ -232,6 +232,27 @@ static bool is_within_memory(void)
     return rig.table.resident_bytes <= rig.table.header->settings.buffer_memory;
 }
 
+/* The worker starts anew: what it had is in the table. */
+static void another_worker(void)
+{
+    struct table table;
+
+    scheduler_deinit(rig.clients);
+    assert_int_equal(table_open(&table, dup(rig.table.header_fd), dup(rig.table.regions_fd)), 0);
+    table_deinit(&rig.table);
+    rig.table = table;
+    assert_int_equal(table_attach(&rig.table), 0);
+    assert_int_equal(recovery_run(&rig.table, false), 0);
+    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
+    admission_adopt(rig.clients, NO_UNCLAIMED);
+}
+
+static void restart(void)
+{
+    another_worker();
+    settle();
+}
+
 /* --- Memory --- */
 
 /* Over the limit the longest unfinished record is logged as it is, not the latest one. */
@@ -612,6 +633,196 @@ static void records_not_yet_logged_are_no_idleness(void **state)
     assert_int_equal(s->reason, REASON_IDLE);
 }
 
+/* A deadline is exact, whatever else is due. */
+static void idle_sessions_end_in_time(void **state)
+{
+    const struct session *s = rig.table.sessions;
+    uint64_t due;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.idle_timeout = 2;
+    client_comes(0);
+    settle();
+    due = s->active_usec + 2 * USEC_PER_SEC;
+    assert_int_equal(scheduler_next_due(rig.clients), due);
+    client_sends(0, "one\n", 4); /* puts it off */
+    settle();
+    scheduler_tick(rig.clients, due);
+    assert_int_equal(s->reason, REASON_NONE);
+    due = s->active_usec + 2 * USEC_PER_SEC;
+    assert_int_equal(scheduler_next_due(rig.clients), due);
+    restart(); /* nor does the next worker forget it */
+    s = rig.table.sessions;
+    scheduler_tick(rig.clients, due - 1);
+    assert_int_equal(s->reason, REASON_NONE);
+    scheduler_tick(rig.clients, due);
+    assert_int_equal(s->reason, REASON_IDLE);
+    settle();
+    assert_string_equal(rig.stories[0].reason, "idle");
+}
+
+/* Sessions that have nothing unfinished wake nobody. */
+static void nothing_is_due_while_nothing_happens(void **state)
+{
+    uint64_t now;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    for (size_t i = 0; i < 20; i++) {
+        client_comes(i);
+        client_sends(i, "one\n", 4);
+        client_sends(i, "two", 3);
+        client_sends(i, "\n", 1);
+        settle();
+    }
+    now = now_usec(CLOCK_MONOTONIC) + 3 * USEC_PER_SEC;
+    for (size_t i = 0; i < 3; i++, now += USEC_PER_SEC)
+        scheduler_tick(rig.clients, now);
+    assert_int_equal(scheduler_next_due(rig.clients), NO_DEADLINE);
+}
+
+/* --- Unfinished records that wait for their end --- */
+
+static void client_waits(const char *text)
+{
+    client_comes(0);
+    client_sends(0, text, strlen(text));
+    settle();
+}
+
+/* Nothing comes for as long as flush_timeout. */
+static void time_passes(void)
+{
+    const struct session *s = rig.table.sessions;
+    uint64_t seconds = rig.table.header->listeners[0].settings.flush_timeout;
+
+    scheduler_tick(rig.clients, s->active_usec + seconds * USEC_PER_SEC);
+    settle();
+}
+
+static void unfinished_records_are_seen(void **state)
+{
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    client_waits("aaa");
+    scheduler_tick(rig.clients, s->active_usec + 3 * USEC_PER_SEC - 1);
+    client_sends(0, "bbb", 3); /* puts it off */
+    scheduler_tick(rig.clients, s->active_usec + 3 * USEC_PER_SEC - 1);
+    settle();
+    assert_int_equal(rig.stories[0].stream.length, 0);
+    time_passes();
+    assert_int_equal(rig.stories[0].stream.length, 6);
+    assert_true(rig.stories[0].stream.continued);
+    assert_int_equal(s->records, 0);
+    client_sends(0, "ccc\nd", 5);
+    settle();
+    assert_int_equal(s->records, 1);
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.stories[0].stream.length, 10);
+    time_passes();
+    (void)shutdown(rig.fds[0], SHUT_WR);
+    arrived(rig.clients->epoll);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 2); /* it ends where nothing follows, too */
+    assert_int_equal(rig.stories[0].stream.length, 11);
+    assert_true(rig.stories[0].stream.ended);
+    assert_string_equal(rig.stories[0].reason, "eof");
+}
+
+/* What may be half a line end waits for the other half, and is not due over and over. */
+static void half_a_line_end_waits(void **state)
+{
+    const struct session *s = rig.table.sessions;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    client_waits("one\r");
+    time_passes();
+    assert_int_equal(rig.stories[0].stream.length, 3);
+    assert_int_equal(deadlines_first(&rig.clients->deadlines), NO_DEADLINE);
+    client_sends(0, "\n\r", 2);
+    settle();
+    assert_int_equal(s->records, 1);
+    time_passes();
+    assert_int_equal(deadlines_first(&rig.clients->deadlines), NO_DEADLINE);
+    client_sends(0, "x\n", 2);
+    settle();
+    assert_int_equal(s->records, 2);
+    assert_int_equal(rig.stories[0].stream.length, 8);
+    assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n\rx\n", 8);
+}
+
+static void flush_timeout_0_is_never(void **state)
+{
+    (void)state;
+    client_waits("one");
+    scheduler_tick(rig.clients, rig.table.sessions->active_usec + 1000 * USEC_PER_SEC);
+    settle();
+    assert_int_equal(rig.stories[0].stream.length, 0);
+    assert_int_equal(deadlines_first(&rig.clients->deadlines), NO_DEADLINE);
+}
+
+/* An end that arrived while nobody was read is found in time, and the record is whole. */
+static void ends_not_yet_read_are_read_first(void **state)
+{
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    client_waits("one");
+    assert_int_equal(send(rig.fds[0], " two\n", 5, 0), 5);
+    arrived(rig.clients->epoll);
+    time_passes();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_false(rig.stories[0].stream.went_on);
+}
+
+/* Nobody is late while the journal takes nothing: what is due then happens when it does. */
+static void deadlines_wait_for_the_journal(void **state)
+{
+    uint64_t due;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    client_waits("one");
+    due = rig.table.sessions->active_usec + 3 * USEC_PER_SEC;
+    client_comes(1);
+    journald_close(&rig.journald);
+    scheduler_run(rig.clients);
+    assert_true(scheduler_is_blocked(rig.clients));
+    assert_int_equal(scheduler_next_due(rig.clients), NO_DEADLINE);
+    scheduler_tick(rig.clients, due);
+    journald_open(&rig.journald);
+    settle();
+    assert_int_equal(rig.stories[0].stream.length, 0);
+    assert_int_equal(deadlines_first(&rig.clients->deadlines), due);
+    scheduler_tick(rig.clients, due);
+    settle();
+    assert_int_equal(rig.stories[0].stream.length, 3);
+}
+
+/* More at once than a batch has room for, and than one call looks at. */
+static void many_are_due_at_once(void **state)
+{
+    uint64_t now;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 1;
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        client_comes(i);
+    settle();
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        client_sends(i, "half", 4);
+    settle();
+    now = now_usec(CLOCK_MONOTONIC) + USEC_PER_SEC;
+    while (scheduler_is_blocked(rig.clients) || scheduler_next_due(rig.clients) <= now) {
+        scheduler_tick(rig.clients, now);
+        settle();
+    }
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        assert_int_equal(rig.stories[i].stream.length, 4);
+}
+
 /* --- Stopping --- */
 
 /* What had been sent by then is read, and no more. */
@@ -822,27 +1033,6 @@ static void accepting_is_announced(void **state)
     assert_int_equal(rig.table.header->accept.length, sizeof(struct sockaddr_in));
 }
 
-/* The worker starts anew: what it had is in the table. */
-static void another_worker(void)
-{
-    struct table table;
-
-    scheduler_deinit(rig.clients);
-    assert_int_equal(table_open(&table, dup(rig.table.header_fd), dup(rig.table.regions_fd)), 0);
-    table_deinit(&rig.table);
-    rig.table = table;
-    assert_int_equal(table_attach(&rig.table), 0);
-    assert_int_equal(recovery_run(&rig.table, false), 0);
-    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
-    admission_adopt(rig.clients, NO_UNCLAIMED);
-}
-
-static void restart(void)
-{
-    another_worker();
-    settle();
-}
-
 /* The worker died when the journal had the end, and the client not yet its answer. */
 static void ends_that_were_taken_are_answered(void **state)
 {
@@ -1003,6 +1193,7 @@ static void nobody_is_forgotten(void **state)
     (void)state;
     own->sessions_max = 8;
     own->idle_timeout = (uint32_t)random_below(2);
+    own->flush_timeout = (uint32_t)random_below(2);
     own->framing = random_below(2) ? FRAMING_LINE : FRAMING_RAW;
     rig.table.header->settings.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
     for (int n = random_rounds(10000); n > 0; n--) {
@@ -1052,6 +1243,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_cannot_be_watched_is_ended, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
         cmocka_unit_test_setup_teardown(records_not_yet_logged_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(idle_sessions_end_in_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_due_while_nothing_happens, setup, teardown),
+        cmocka_unit_test_setup_teardown(unfinished_records_are_seen, setup, teardown),
+        cmocka_unit_test_setup_teardown(half_a_line_end_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(flush_timeout_0_is_never, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_not_yet_read_are_read_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(deadlines_wait_for_the_journal, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_are_due_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_wait_for_no_close, setup, teardown),

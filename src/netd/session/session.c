@@ -46,6 +46,7 @@ void session_adopt(struct session *s)
     s->batch_continued = s->continued;
     s->stop_bytes = UINT32_MAX;
     s->watched = false;
+    s->flushed = false;
 }
 
 uint32_t session_pending(const struct session *s)
@@ -186,9 +187,12 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
     }
     if (n == -EINTR || (n == -EAGAIN && s->pending_reason == REASON_NONE))
         return 0;
-    if (n <= 0)
+    if (n <= 0) {
         session_end_stream(s);
-    return n < 0 ? 0 : (uint32_t)n;
+        return 0;
+    }
+    s->flushed = false;
+    return (uint32_t)n;
 }
 
 /* --- Logging --- */
@@ -330,6 +334,11 @@ enum session_progress session_log(struct session *s, const struct session_contex
     return SESSION_WAITS;
 }
 
+bool session_has_partial(const struct session *s)
+{
+    return !s->flushed && window_end(s->window) > s->framed && session_is_framed(s);
+}
+
 enum session_progress session_flush_partial(struct session *s, const struct session_context *c)
 {
     const struct framing_ops *framing = framing_ops(c->settings->framing);
@@ -339,14 +348,17 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
     struct record record;
     char id[33];
 
-    if (!framing->flush || framing->flush(&in, &record) == 0)
+    if (!framing->flush || framing->flush(&in, &record) == 0) {
+        s->flushed = true;
         return SESSION_WAITS;
+    }
     hex_id(s->id, id);
     source = session_source(s, c, id);
     if (event_data_prefix(&prefix, &c->sink->arena, &source) < 0 ||
         !session_log_record(s, c, &prefix, &record))
         return SESSION_BLOCKED;
     s->scanned = window_end(s->window) - s->framed; /* a CR at most, and no LF */
+    s->flushed = true;
     return SESSION_WAITS;
 }
 

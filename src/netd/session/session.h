@@ -67,6 +67,7 @@ struct session_link {
 enum session_list {
     LIST_RUN,      /* has something to do: the queue for a turn */
     LIST_RESIDENT, /* its region has pages, which it may not need; may be free; the table's own */
+    LIST_TRIM,     /* received bytes since its pages were trimmed, longest ago first; may be free */
     LIST_ENDING,   /* its end is in the batch, in the batch's order */
     LIST_LINGER,   /* its client may still have to read the answer, oldest answer first */
     LISTS,
@@ -111,6 +112,7 @@ struct session {
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */
     uint8_t watched;                                   /* the worker's epoll has its connection */
+    uint8_t flushed;  /* nothing more of its unfinished record can be logged before a new byte */
     uint32_t address; /* number of its address's count, see address-count.h */
     struct session_link links[LISTS];
 };
@@ -183,7 +185,11 @@ enum session_progress {
  */
 enum session_progress session_log(struct session *s, const struct session_context *c);
 
-/* Puts the unfinished record in the batch as a continued piece, to have its memory back. */
+/* True when session_flush_partial() may have something to do. */
+bool session_has_partial(const struct session *s);
+
+/* Puts the unfinished record in the batch as a continued piece: all of it but for bytes that may
+ * belong to its end. Every whole record is in the batch before. */
 enum session_progress session_flush_partial(struct session *s, const struct session_context *c);
 
 /* Ends the session: the one place that sets a reason. Only the first call counts. */

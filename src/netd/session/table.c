@@ -210,6 +210,7 @@ struct session *table_take(struct table *t)
         .resident_bytes = s->resident_bytes,
         .listed = s->listed,
         .links[LIST_RESIDENT] = s->links[LIST_RESIDENT],
+        .links[LIST_TRIM] = s->links[LIST_TRIM],
     };
     session_adopt(s);
     return s;
@@ -224,7 +225,7 @@ void table_free(struct table *t, struct session *s)
 {
     /* The next session, soon, is glad of its pages: to get them anew costs more than a record. */
     for (enum session_list i = 0; i < LISTS; i++)
-        if (i != LIST_RESIDENT)
+        if (i != LIST_RESIDENT && i != LIST_TRIM)
             table_list_remove(t, i, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
     s->window = 0;

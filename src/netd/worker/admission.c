@@ -89,6 +89,8 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     if (sched->stopping)
         scheduler_begin_drain(s);
     table_list_append(sched->table, LIST_RUN, s);
+    if (table_list_has(s, LIST_TRIM))
+        table_list_append(sched->table, LIST_TRIM, s); /* by its own time */
 }
 
 /* Says which listener's connection is being accepted, before the call, and that it is in a session,
@@ -147,6 +149,8 @@ static void admission_adopt_session(struct scheduler *sched, struct session *s)
     }
     if (session_pending(s) > 0 || !s->connect_taken || s->reason != REASON_NONE)
         table_list_append(sched->table, LIST_RUN, s);
+    else
+        scheduler_arm(sched, s);
 }
 
 void admission_adopt(struct scheduler *sched, int unclaimed)

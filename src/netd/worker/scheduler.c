@@ -46,6 +46,9 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
         .epoll = -1,
         .descriptors_max = scheduler_descriptors_max(),
     };
+    r = deadlines_init(&sched->deadlines, table->capacity);
+    if (r < 0)
+        return r;
     r = sink_init(&sched->sink, output, journal_path, &table->header->batch);
     if (r < 0)
         return r;
@@ -58,6 +61,7 @@ void scheduler_deinit(struct scheduler *sched)
 {
     close_fd(&sched->epoll);
     sink_deinit(&sched->sink);
+    deadlines_deinit(&sched->deadlines);
 }
 
 bool scheduler_is_blocked(const struct scheduler *sched)
@@ -147,6 +151,7 @@ void scheduler_finish(struct scheduler *sched, struct session *s)
         address_count_remove(sched->table, s);
     }
     table_list_remove(sched->table, LIST_RUN, s);
+    deadlines_set(&sched->deadlines, table_number(sched->table, s), NO_DEADLINE);
     s->active_usec = now_usec(CLOCK_MONOTONIC);
     if (session_send_receipt(s, &context, &sched->table->header->answer) &&
         !scheduler_may_close(sched, s)) {
@@ -215,6 +220,7 @@ static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
     if (n > 0) {
         s->active_usec = now_usec(CLOCK_MONOTONIC);
         table_note_resident(sched->table, s);
+        table_list_append(sched->table, LIST_TRIM, s);
     }
     if (sched->stopping) {
         s->stop_bytes -= n;
@@ -266,23 +272,27 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
 
     /* Whose turn was cut short keeps its place: at the end of the queue the same could happen to it
      * each time. */
-    if (progress == SESSION_WAITS)
+    if (progress == SESSION_WAITS) {
         table_list_remove(sched->table, LIST_RUN, s);
-    else if (progress == SESSION_RUNS || !table_list_has(s, LIST_RUN))
+        scheduler_arm(sched, s);
+    } else if (progress == SESSION_RUNS || !table_list_has(s, LIST_RUN)) {
         table_list_append(sched->table, LIST_RUN, s);
+    }
     if (s->batch_end && !table_list_has(s, LIST_ENDING))
         table_list_append(sched->table, LIST_ENDING, s);
 }
 
 /* --- Memory --- */
 
-/* Puts the unfinished record of S in the batch, which is empty, as it is. */
+/* Puts the unfinished record of S in the batch as it is. */
 static void scheduler_flush_partial(struct scheduler *sched, struct session *s)
 {
     struct session_context context = scheduler_context(sched, s);
 
     scheduler_work_on(sched, context.number);
-    (void)session_flush_partial(s, &context);
+    while (session_flush_partial(s, &context) == SESSION_BLOCKED)
+        if (!scheduler_flush(sched))
+            break;
     scheduler_work_on(sched, NO_SESSION);
 }
 
@@ -317,15 +327,37 @@ static void scheduler_reclaim(struct scheduler *sched)
     }
 }
 
+/* Once a second at most: what is received meanwhile puts it off for each session. */
+static uint64_t scheduler_trim_due(const struct scheduler *sched)
+{
+    const struct session *s = table_list_first(sched->table, LIST_TRIM);
+    uint64_t earliest = sched->trimmed_usec + TRIM_USEC, due = s ? s->active_usec + TRIM_USEC : 0;
+
+    if (!s && !sched->trim_again)
+        return NO_DEADLINE;
+    return due > earliest ? due : earliest;
+}
+
 static void scheduler_trim_idle(struct scheduler *sched, uint64_t now)
 {
-    for (uint32_t n = sched->table->lists[LIST_RESIDENT].count; n > 0; n--) {
-        struct session *s = table_list_first(sched->table, LIST_RESIDENT);
+    struct session *s;
 
+    if (scheduler_trim_due(sched) > now)
+        return;
+    sched->trimmed_usec = now;
+    for (uint32_t n = sched->table->lists[LIST_TRIM].count; n > 0; n--) {
+        s = table_list_first(sched->table, LIST_TRIM);
         if (s->active_usec + TRIM_USEC > now)
-            return;
+            break;
         scheduler_trim(sched, s);
+        /* When its whole records are logged it needs less, without a new byte. */
+        if (s->state == SESSION_OPEN && !session_is_framed(s))
+            table_list_append(sched->table, LIST_TRIM, s);
+        else
+            table_list_remove(sched->table, LIST_TRIM, s);
     }
+    sched->trim_again = sched->sink.arena_most > 0;
+    sink_trim(&sched->sink);
 }
 
 /* --- Rounds --- */
@@ -373,44 +405,70 @@ void scheduler_retry(struct scheduler *sched)
 
 /* --- Time --- */
 
-static uint64_t scheduler_idle_timeout(const struct scheduler *sched, const struct session *s)
+static const struct listener_settings *scheduler_settings(const struct scheduler *sched,
+                                                          const struct session *s)
 {
-    return sched->table->header->listeners[s->listener].settings.idle_timeout * USEC_PER_SEC;
+    return &sched->table->header->listeners[s->listener].settings;
 }
 
-/* Most configurations have no timeout: then nobody needs to be looked at. */
-static bool scheduler_has_idle_timeout(const struct scheduler *sched)
+/* When S has been silent for too long. A session with whole records that wait for their turn is not
+ * read meanwhile, and not silent. */
+static uint64_t scheduler_idle_due(const struct scheduler *sched, const struct session *s)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (sched->table->header->listeners[i].settings.idle_timeout > 0)
-            return true;
-    return false;
+    uint32_t timeout = scheduler_settings(sched, s)->idle_timeout;
+
+    if (timeout == 0 || s->state != SESSION_OPEN || s->reason != REASON_NONE ||
+        !session_is_framed(s))
+        return NO_DEADLINE;
+    return s->active_usec + timeout * USEC_PER_SEC;
 }
 
-/* Who has whole records that wait for their turn is not read meanwhile, and not idle. */
-static bool scheduler_is_idle(const struct scheduler *sched, const struct session *s, uint64_t now)
+/* When the unfinished record of S has waited for its end for long enough. */
+static uint64_t scheduler_flush_due(const struct scheduler *sched, const struct session *s)
 {
-    uint64_t timeout = scheduler_idle_timeout(sched, s);
+    uint32_t timeout = scheduler_settings(sched, s)->flush_timeout;
 
-    return s->state == SESSION_OPEN && s->reason == REASON_NONE && session_is_framed(s) &&
-           timeout > 0 && s->active_usec + timeout <= now;
+    if (timeout == 0 || s->state != SESSION_OPEN || s->reason != REASON_NONE ||
+        !session_has_partial(s))
+        return NO_DEADLINE;
+    return s->active_usec + timeout * USEC_PER_SEC;
 }
 
-/* Ends sessions without a byte for too long. While nobody is read nobody is idle. All are looked
- * at: each listener has its own timeout, so that no order would tell where to stop. */
-static void scheduler_end_idle(struct scheduler *sched, uint64_t now)
+static uint64_t scheduler_session_due(const struct scheduler *sched, const struct session *s)
 {
-    for (uint32_t i = 0; i < sched->table->header->used && !scheduler_is_blocked(sched); i++) {
-        struct session *s = &sched->table->sessions[i];
+    return min_u64(scheduler_idle_due(sched, s), scheduler_flush_due(sched, s));
+}
 
-        if (!scheduler_is_idle(sched, s, now))
-            continue;
+/* A deadline is not put off by each byte, but when it is reached. */
+void scheduler_arm(struct scheduler *sched, const struct session *s)
+{
+    uint64_t due = scheduler_session_due(sched, s);
+
+    if (due < deadlines_get(&sched->deadlines, table_number(sched->table, s)))
+        deadlines_set(&sched->deadlines, table_number(sched->table, s), due);
+}
+
+static void scheduler_reach_deadline(struct scheduler *sched, struct session *s, uint64_t now)
+{
+    if (scheduler_session_due(sched, s) <= now)
         scheduler_turn(sched, s); /* it may have bytes that nobody came to read */
-        if (!scheduler_is_idle(sched, s, now))
-            continue;
+    if (scheduler_idle_due(sched, s) <= now) {
         session_end(s, REASON_IDLE, 0);
         scheduler_turn(sched, s);
+    } else if (scheduler_flush_due(sched, s) <= now) {
+        scheduler_flush_partial(sched, s);
     }
+    deadlines_set(&sched->deadlines, table_number(sched->table, s),
+                  scheduler_session_due(sched, s));
+}
+
+/* While nobody is read nobody is silent. */
+static void scheduler_reach_deadlines(struct scheduler *sched, uint64_t now)
+{
+    for (unsigned n = ROUND_CLIENTS;
+         n > 0 && deadlines_first(&sched->deadlines) <= now && !scheduler_is_blocked(sched); n--)
+        scheduler_reach_deadline(sched, &sched->table->sessions[sched->deadlines.heap[0].session],
+                                 now);
 }
 
 /* When the one that lingers longest has done so for long enough. */
@@ -431,16 +489,22 @@ static void scheduler_end_lingering(struct scheduler *sched, uint64_t now)
 
 uint64_t scheduler_next_due(const struct scheduler *sched)
 {
-    return scheduler_linger_due(sched);
+    uint64_t due = scheduler_linger_due(sched);
+
+    if (scheduler_is_blocked(sched))
+        return due;
+    due = min_u64(due, scheduler_trim_due(sched));
+    return sched->stopping ? due : min_u64(due, deadlines_first(&sched->deadlines));
 }
 
 void scheduler_tick(struct scheduler *sched, uint64_t now)
 {
     scheduler_end_lingering(sched, now);
+    if (scheduler_is_blocked(sched))
+        return;
     scheduler_trim_idle(sched, now);
-    sink_trim(&sched->sink);
-    if (!scheduler_is_blocked(sched) && !sched->stopping && scheduler_has_idle_timeout(sched))
-        scheduler_end_idle(sched, now);
+    if (!sched->stopping)
+        scheduler_reach_deadlines(sched, now);
     scheduler_finish_round(sched);
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "netd/session/table.h"
+#include "netd/worker/deadlines.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,11 +16,15 @@
 struct scheduler {
     struct table *table;
     struct sink sink;
-    int epoll;                /* of all connections */
-    uint32_t sessions;        /* of any state but free */
-    uint32_t descriptors_max; /* that clients may take */
-    int failed;               /* the output is gone for good: a positive errno */
-    bool stopping;            /* no new clients; the others end when what they had sent is read */
+    struct deadlines deadlines; /* no earlier than when the session's timeouts are; see
+                                   scheduler_arm() */
+    uint64_t trimmed_usec;      /* when memory was trimmed last */
+    bool trim_again;            /* the batch's text may need less memory by the next time */
+    int epoll;                  /* of all connections */
+    uint32_t sessions;          /* of any state but free */
+    uint32_t descriptors_max;   /* that clients may take */
+    int failed;                 /* the output is gone for good: a positive errno */
+    bool stopping;              /* no new clients; the others end when what they had sent is read */
 };
 
 /* Prepares *C over TABLE, which is attached and recovered. Returns 0 or a negative errno. */
@@ -63,8 +68,11 @@ void scheduler_finish_round(struct scheduler *sched);
  */
 void scheduler_begin_drain(struct session *s);
 
-/* Ends idle and lingering sessions and gives back memory, as of NOW (microseconds,
- * CLOCK_MONOTONIC). */
+/* Has S looked at when its timeouts are due. */
+void scheduler_arm(struct scheduler *sched, const struct session *s);
+
+/* Ends idle and lingering sessions, logs records that have been unfinished for too long, and gives
+ * back memory, as of NOW (microseconds, CLOCK_MONOTONIC): a bounded number of sessions. */
 void scheduler_tick(struct scheduler *sched, uint64_t now);
 
 /* When scheduler_tick() has something to do next (microseconds, CLOCK_MONOTONIC), or UINT64_MAX. */
