@@ -2,7 +2,7 @@
 #include "netd-client/options.h"
 
 #include "common/names.h"
-#include "netd-client/timeword.h"
+#include "netd-client/timestamp.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -135,12 +135,14 @@ static int options_complain(char **argv, int result)
 
 static int options_time(int letter, const char *text, uint64_t *ret)
 {
-    int r = timeword_parse(text, now_usec(CLOCK_REALTIME), ret);
+    int r = timestamp_parse(text, now_usec(CLOCK_REALTIME), ret);
 
-    if (r == -EINVAL)
-        return client_fail(EXIT_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
+    if (r == -EOPNOTSUPP)
+        return client_fail(EXIT_USAGE,
+                           "--%s: '%s' names a time zone; use UTC, an offset such as +01:00, or TZ",
+                           options_name(letter), text);
     if (r < 0)
-        return client_fail(EXIT_FAILED, "--%s: '%s': %s", options_name(letter), text, strerror(-r));
+        return client_fail(EXIT_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
     return -1;
 }
 

@@ -138,13 +138,13 @@ def times_in_words():
              "-1.5d", "3h left", "-2000", f"@{int(time.time()) - 5000}", day, day[2:], "08:00",
              "08:00:30", f"{day} 08:10", f"{weekday} {day} 08:10", f"{day} 08:00:30.25",
              f"{day}T08:00", f"{day} 08:00Z", f"{day}T08:00:00Z", f"{day}T08:00:00.5+02:00"]
-    zones = ["UTC", "Asia/Tokyo", "America/New_York", "+02:00", "-0330", "+01", "CET", "CEST"]
+    zones = ["UTC", "+02:00", "-0330", "+01"]
     return words + [f"{word} {zone}" for zone in zones for word in ("today", f"{day} 08:00", "20:00")]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 def test_times_are_those_of_journalctl(box, directory, zone):
-    """Where journalctl understands the word: Debian 12's does not know every zone."""
+    """Where journalctl understands the word: Debian 12's does not know every offset."""
     now = time.time_ns() // 1000
     journal = Journal()
     for i in range(-4 * 48, 3 * 48):
@@ -167,7 +167,7 @@ def test_times_are_those_of_journalctl(box, directory, zone):
                 # Time goes on between the commands.
                 assert ours == before or ours == theirs(option, word), (option, word)
                 compared += 1
-    assert compared >= 60
+    assert compared >= 40
 
 
 @pytest.mark.parametrize("address, expected", [
@@ -1144,6 +1144,8 @@ def test_no_rights(box, directory):
     (["--utc", "verify"], "verify: unexpected option '--utc'"),
     (["sessions", "--since", "never"], "--since: 'never' is not a time"),
     (["sessions", "--until", ""], "--until: '' is not a time"),
+    (["sessions", "--until", "08:00 Asia/Tokyo"],
+     "--until: '08:00 Asia/Tokyo' names a time zone; use UTC, an offset such as +01:00, or TZ"),
     (["sessions", "--since", "now", "--until", "-1h"], "--since is later than --until"),
     (["sessions", "-n", "x"], "--lines: 'x' is not a number"),
     (["sessions", "-D", "/", "--namespace", "x"],
