@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from box import wait_for
+from box import SOURCE, wait_for
 from traffic import ByHand, complaint, file_inside, served
 
 FILE = "/root/netd-test/netd.conf"
@@ -147,6 +147,15 @@ def test_host(netd, host, connect_to, shown):
             hosts.write_bytes(saved)
     if shown:
         assert f"listening on {shown}" in netd.log().split("\n")
+
+
+def test_example_of_the_manual_works_as_printed(netd):
+    page = (SOURCE / "man/netd.conf.5").read_text(encoding="utf-8")
+    config, drop_in = re.findall(r"^\.Bd -literal -offset indent\n(.*?)^\.Ed$", page, re.M | re.S)
+    assert "port = 514;" in config and drop_in.startswith("[Service]\n")
+    netd.start(config=config, dropin=drop_in)
+    for host in "127.0.0.1", "::1":
+        served(netd, host=host, port=514)
 
 
 def test_port_zero_takes_a_free_port_which_the_notice_names(netd):
