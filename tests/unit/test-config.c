@@ -20,7 +20,7 @@
 
 #include "libconfig-leaks.h"
 
-/* What the files of one test are written to. */
+/* Where a test writes its files. */
 static char directory[64];
 static char conf[80];
 
@@ -68,7 +68,7 @@ static void write_text(const char *name, const char *text)
     write_bytes(name, text, strlen(text));
 }
 
-/* Loads INPUT and looks at what every result has to be like. */
+/* Loads INPUT and checks what holds for every result. */
 static int load(struct config *ret, const struct config_input *input)
 {
     struct config before;
@@ -115,7 +115,7 @@ static void check_text_error(const char *text, const char *rest)
     check_error(&(struct config_input){.file = conf}, -EINVAL, conf, rest);
 }
 
-/* Asserts that C has the built-in defaults; where host and port were said is not looked at. */
+/* Asserts that C has the built-in defaults, whatever its origins are. */
 static void check_defaults(const struct config *c)
 {
     assert_int_equal(c->n_listeners, 1);
@@ -541,7 +541,7 @@ static void bad_settings(void **state)
 }
 
 /* After a syntax error, libconfig has kept what stood before it. */
-static void nothing_is_kept_of_a_bad_file(void **state)
+static void bad_file_changes_nothing(void **state)
 {
     struct config c;
 
@@ -563,7 +563,7 @@ static void duplicates(void **state)
     check_text_error("por = 1; port = 1; p = 1;", ":1: por: unknown key");
 }
 
-static void includes_are_read(void **state)
+static void includes_are_expanded(void **state)
 {
     struct config c;
     char text[512], origin[512];
@@ -614,7 +614,7 @@ static void configuration_in_the_working_directory(void **state)
     assert_int_equal(chdir(before), 0);
 }
 
-static void lines_of_included_files(void **state)
+static void errors_in_included_files_have_their_lines(void **state)
 {
     char prefix[128];
 
@@ -767,7 +767,7 @@ static void unreadable_files(void **state)
     assert_int_equal(seteuid(getuid()), 0);
 }
 
-static void files_of_proc_say_no_size(void **state)
+static void size_of_a_file_in_proc_is_not_trusted(void **state)
 {
     struct config c;
 
@@ -886,7 +886,7 @@ static void environment_and_options(void **state)
     }
 }
 
-static void hosts_said_outside_the_file(void **state)
+static void hosts_from_environment_and_options(void **state)
 {
     static const char *const good[] = {"::1",     "[::1]", "*", "fe80::1%eth0", "netd.example.org",
                                        "server_1"};
@@ -936,7 +936,7 @@ static void bad_output_option(void **state)
                 "--output: ", "invalid output ''; expected one of auto, journal, text, export");
 }
 
-static void later_sources_win(void **state)
+static void later_sources_override(void **state)
 {
     struct config_input input = {.file = conf};
     struct config c;
@@ -1003,7 +1003,7 @@ static void more_sessions_than_descriptors(void **state)
                                    "(LimitNOFILE=) allows 50");
 }
 
-static void overridden_values_must_be_good(void **state)
+static void overridden_values_must_be_valid(void **state)
 {
     struct config_input input = {
         .file = conf, .env_port = "2", .option_port = "3", .option_output = "text"};
@@ -1078,7 +1078,7 @@ static size_t mutate(char *text, size_t length, size_t size)
     }
 }
 
-/* Asserts that the LENGTH bytes of TEXT give a configuration or a line about it. */
+/* Asserts that the LENGTH bytes of TEXT give a configuration or an error. */
 static bool check_any(const char *text, size_t length)
 {
     struct config c;
@@ -1090,7 +1090,7 @@ static bool check_any(const char *text, size_t length)
     return false;
 }
 
-static void any_bytes_give_a_line(void **state)
+static void any_input_gives_a_result_or_an_error(void **state)
 {
     char text[1024];
     size_t good = 0;
@@ -1144,28 +1144,28 @@ int main(void)
         TEST(integers_do_not_wrap),
         TEST(wrong_types),
         TEST(bad_settings),
-        TEST(nothing_is_kept_of_a_bad_file),
+        TEST(bad_file_changes_nothing),
         TEST(duplicates),
-        TEST(includes_are_read),
+        TEST(includes_are_expanded),
         TEST(configuration_in_the_working_directory),
-        TEST(lines_of_included_files),
+        TEST(errors_in_included_files_have_their_lines),
         TEST(bad_includes),
         TEST(include_names_have_a_limit),
         TEST(null_device_is_an_empty_file),
         TEST(bad_files),
         TEST(unreadable_files),
-        TEST(files_of_proc_say_no_size),
+        TEST(size_of_a_file_in_proc_is_not_trusted),
         TEST(huge_files),
         TEST(includes_count_against_the_size),
         TEST(deep_and_wide_files),
         TEST(many_settings),
         TEST(environment_and_options),
-        TEST(hosts_said_outside_the_file),
+        TEST(hosts_from_environment_and_options),
         TEST(bad_output_option),
-        TEST(later_sources_win),
+        TEST(later_sources_override),
         TEST(more_sessions_than_descriptors),
-        TEST(overridden_values_must_be_good),
-        TEST(any_bytes_give_a_line),
+        TEST(overridden_values_must_be_valid),
+        TEST(any_input_gives_a_result_or_an_error),
     };
 
     alarm(300); /* what hangs, fails */

@@ -14,14 +14,14 @@
 #include <string.h>
 #include <syslog.h>
 
-/* Of what a person wrote, as much as a message shows. */
+/* Text from a user, as much of it as a message shows. */
 #define SHOWN       "%.40s%s"
 #define SHOW(value) (value), strlen(value) > 40 ? "..." : ""
 
 /* Room for where a value was written: "/etc/netd/netd.conf:7: host". */
 #define WHERE_MAX (PATH_MAX + 32)
 
-/* A string that a key may have, and what it means. */
+/* A string that is valid for a key, and its meaning. */
 struct config_choice {
     const char *word; /* NULL ends a list */
     unsigned value;
@@ -57,7 +57,7 @@ struct config_key {
 #define BOOLEAN(p, f)      .path = (p), .kind = KIND_BOOLEAN, FIELD(f)
 #define GROUP(p)           .path = (p), .kind = KIND_GROUP
 
-/* Those that are set from elsewhere, too. */
+/* Those that options and the environment set, too. */
 enum { KEY_PORT, KEY_OUTPUT };
 
 static const struct config_key config_keys[] = {
@@ -79,32 +79,26 @@ static const struct config_key config_keys[] = {
             BUFFER_MEMORY_HIGH)},
 };
 
-static const struct config config_defaults = {
-    .service =
+static const struct service_settings config_default_service = {
+    .output = OUTPUT_AUTO,
+    .stop_timeout = 5,
+    .buffer_memory = 67108864,
+};
+
+static const struct listener_config config_default_listener = {
+    .settings =
         {
-            .output = OUTPUT_AUTO,
-            .stop_timeout = 5,
-            .buffer_memory = 67108864,
+            .framing = FRAMING_LINE,
+            .max_record = 65536,
+            .priority = LOG_INFO,
+            .receipt = true,
+            .flush_timeout = 3,
+            .sessions_max = 10000,
         },
-    .n_listeners = 1,
-    .listeners =
+    .address =
         {
-            {
-                .settings =
-                    {
-                        .framing = FRAMING_LINE,
-                        .max_record = 65536,
-                        .priority = LOG_INFO,
-                        .receipt = true,
-                        .flush_timeout = 3,
-                        .sessions_max = 10000,
-                    },
-                .address =
-                    {
-                        .host = DEFAULT_HOST,
-                        .port = DEFAULT_PORT,
-                    },
-            },
+            .host = DEFAULT_HOST,
+            .port = DEFAULT_PORT,
         },
 };
 
@@ -319,7 +313,7 @@ static int config_read_setting(struct config_reader *r, const config_setting_t *
     char path[64];
     char where[WHERE_MAX + 2 + sizeof(path)];
 
-    if (!name) /* libconfig does not look at what its strdup() says */
+    if (!name) /* libconfig does not check its strdup() */
         return -ENOMEM;
     config_locate(r, config_setting_source_line(s), file);
     snprintf(path, sizeof(path), "%s%s", prefix, name);
@@ -344,7 +338,7 @@ static int config_read_group(struct config_reader *r, const config_setting_t *gr
     return 0;
 }
 
-/* What the first setting of LINE lacks, most likely. */
+/* What is most likely wrong with the first setting of LINE. */
 static const char *config_guess(const char *line)
 {
     size_t length = strcspn(line, " \t:=");
@@ -361,7 +355,7 @@ static const char *config_guess(const char *line)
     return "";
 }
 
-/* Says what libconfig does not understand, and shows the line. */
+/* Reports an error of libconfig's parser, and shows the line. */
 static int config_fail_parse(const struct config_reader *r, const config_t *tree)
 {
     unsigned line = (unsigned)min_size((size_t)config_error_line(tree), r->text.line);
@@ -451,10 +445,15 @@ static void config_check_descriptors(struct config *config, uint64_t limit)
 int config_load(struct config *ret, const struct config_input *input,
                 char error[static CONFIG_ERROR_MAX])
 {
-    struct config_reader r = {.config = config_defaults, .error = error};
+    struct config_reader r = {
+        .config = {.service = config_default_service, .n_listeners = 1},
+        .error = error,
+    };
     int result;
 
-    /* Options are read first, because wrong usage is said first, and last, because they win. */
+    r.config.listeners[0] = config_default_listener;
+    /* Options are read first, because wrong usage is reported first, and last, because they
+     * override everything. */
     result = config_load_options(&r, input);
     if (result < 0)
         return result;

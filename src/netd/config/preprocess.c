@@ -14,15 +14,15 @@
 /* "FILE:LINE: @include: " */
 #define WHERE_MAX (PATH_MAX + 32)
 
-/* One file that is being scanned, and what is known of all. */
+/* The scan of one file. */
 struct preprocess {
-    struct preprocess_text *text;
-    size_t bytes_left; /* that may still be read */
-    unsigned settings;
+    struct preprocess_text *text; /* of all files */
+    size_t bytes_left;            /* that may still be read, in all files */
+    unsigned settings;            /* seen so far, in all files */
     char *error;
     const char *file, *start;
-    const char *taken; /* up to here it is in the text */
-    const char *p;     /* NUL-terminated */
+    const char *copied; /* end of what is in the text already */
+    const char *p;      /* current position; NUL-terminated */
 };
 
 static int preprocess_file(struct preprocess *s, const char *path, const char *where);
@@ -54,7 +54,7 @@ static unsigned preprocess_line(const struct preprocess *s, const char *at)
     return line;
 }
 
-/* Complains about the LENGTH bytes at the current position. */
+/* Reports an error in the LENGTH bytes at the current position. */
 static int preprocess_fail(const struct preprocess *s, ptrdiff_t length, const char *message)
 {
     return config_fail(s->error, "%s:%u: %.*s%s", s->file, preprocess_line(s, s->p),
@@ -74,7 +74,7 @@ static ssize_t preprocess_read(const char *path, size_t max, char **ret)
     struct stat st;
     ssize_t n;
 
-    /* Non-blocking: opening a FIFO or reading a terminal would wait for somebody to write. */
+    /* Opening a FIFO or reading a terminal would block. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
@@ -83,7 +83,7 @@ static ssize_t preprocess_read(const char *path, size_t max, char **ret)
     data = malloc(max + 1);
     if (!data)
         return -ENOMEM;
-    /* Not by st_size: files of /proc say 0. One byte more than allowed shows what is too long. */
+    /* st_size is 0 for files in /proc. One byte more than allowed shows that a file is too long. */
     while ((n = read(fd, data + length, max + 1 - length)) != 0) {
         if (n < 0)
             return -errno;
@@ -97,21 +97,21 @@ static ssize_t preprocess_read(const char *path, size_t max, char **ret)
     return (ssize_t)length;
 }
 
-/* Appends to the text what it does not have yet before the current position. */
+/* Copies everything before the current position to the text. */
 static void preprocess_append(struct preprocess *s)
 {
     struct preprocess_text *t = s->text;
-    unsigned line = preprocess_line(s, s->taken);
-    size_t length = (size_t)(s->p - s->taken);
+    unsigned line = preprocess_line(s, s->copied);
+    size_t length = (size_t)(s->p - s->copied);
 
     t->segments[t->n_segments++] = (struct preprocess_segment){t->line, s->file, line};
-    memcpy(t->text + t->length, s->taken, length);
+    memcpy(t->text + t->length, s->copied, length);
     t->length += length;
     t->text[t->length++] = '\n';
     t->line += preprocess_line(s, s->p) - line + 1;
 }
 
-/* Puts the file that is named at the current position in the place of its @include. */
+/* Replaces the @include at the current position by the file that it names. */
 static int preprocess_include(struct preprocess *s)
 {
     static const char keyword[] = "@include";
@@ -131,13 +131,13 @@ static int preprocess_include(struct preprocess *s)
         return preprocess_fail(s, 0, "@include: too many files; do they include each other?");
     preprocess_append(s);
     snprintf(where, sizeof(where), "%s:%u: @include: ", s->file, preprocess_line(s, s->p));
-    s->p = s->taken = name + n + 1;
+    s->p = s->copied = name + n + 1;
     r = preprocess_file(s, path, where);
     return r == -ENOENT ? -EINVAL : r;
 }
 
-/* Without the suffix L, libconfig 1.5 keeps the low 32 bits of an integer, and 1.7 those of a
- * hexadecimal one. A leading zero means octal to 1.7, and nothing to 1.5. */
+/* Without the suffix L, libconfig 1.5 truncates an integer to 32 bits, and 1.7 a hexadecimal one. A
+ * leading zero means octal in 1.7, but not in 1.5. */
 static int preprocess_number(struct preprocess *s)
 {
     const char *digits = s->p + !isdigit((unsigned char)*s->p);
@@ -174,7 +174,8 @@ static const char *preprocess_skip(const char *p)
     return end + 1;
 }
 
-/* Knows no more of the grammar than what a number is not. */
+/* Tells numbers and includes from names, strings and comments. libconfig knows the rest of the
+ * grammar. */
 static int preprocess_token(struct preprocess *s)
 {
     const char *p = s->p, *end = preprocess_skip(p);
@@ -192,7 +193,8 @@ static int preprocess_token(struct preprocess *s)
     return 0;
 }
 
-/* Puts the file PATH into the text. WHERE it is included is the beginning of a line about it. */
+/* Appends the file PATH to the text. WHERE, the place of the @include, is the beginning of an error
+ * message. */
 static int preprocess_file(struct preprocess *s, const char *path, const char *where)
 {
     CLEANUP(free_pointer) char *data = NULL;
@@ -212,7 +214,7 @@ static int preprocess_file(struct preprocess *s, const char *path, const char *w
     }
     in.bytes_left -= (size_t)length;
     in.file = t->files[t->n_files++];
-    in.start = in.taken = in.p = data;
+    in.start = in.copied = in.p = data;
     if (strlen(data) < (size_t)length) {
         in.p += strlen(data);
         return preprocess_fail(&in, 0, "NUL byte");

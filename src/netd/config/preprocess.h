@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The text of a configuration file with its includes in place, which every version of libconfig
- * reads alike. What libconfig does not survive or does not notice is an error here, with file and
- * line: directories (its scanner calls exit(3) when it cannot read), endless includes, NUL bytes,
- * integers that it would wrap or take for octal, and so many settings that it gets slow.
+ * The text of a configuration file with its includes expanded, which every version of libconfig
+ * parses alike. What libconfig does not handle or does not detect is an error here, with file and
+ * line: directories (its scanner calls exit(3) when read(2) fails), recursive includes, NUL bytes,
+ * integers that it would truncate or parse as octal, and more settings than it can parse quickly.
  */
 #pragma once
 
@@ -13,9 +13,9 @@
 #define PREPROCESS_BYTES_MAX    ((size_t)1024 * 1024) /* of all files together */
 #define PREPROCESS_FILES_MAX    64
 #define PREPROCESS_SEGMENTS_MAX ((size_t)128) /* one more for each @include */
-#define PREPROCESS_SETTINGS_MAX 5000          /* libconfig finds duplicates in quadratic time */
+#define PREPROCESS_SETTINGS_MAX 5000          /* libconfig takes quadratic time */
 
-/* From LINE of the text on, the lines are those of FILE from FILE_LINE on. */
+/* The lines from LINE of the text on are those from FILE_LINE of FILE on. */
 struct preprocess_segment {
     unsigned line;
     const char *file; /* one of files */
@@ -34,8 +34,8 @@ struct preprocess_text {
 
 /*
  * Reads FILE and what it includes into RET, to be given to preprocess_free(). Returns 0; -ENOENT
- * when FILE itself does not exist; -EINVAL for everything else that is wrong with the files; or
- * -ENOMEM. Both of the former leave a line in ERROR. RET is untouched on failure.
+ * when FILE itself does not exist; -EINVAL for every other error in the files; or -ENOMEM. The
+ * first two leave a line in ERROR. RET is untouched on failure.
  */
 int preprocess_load(struct preprocess_text *ret, const char *file,
                     char error[static CONFIG_ERROR_MAX]);
