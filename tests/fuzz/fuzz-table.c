@@ -222,7 +222,7 @@ static void check_session(int i)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
-    bool resent = input_number(&in, 1) & 1, whole[SESSIONS], telling;
+    bool whole[SESSIONS], telling;
     int header_fd, regions_fd, fds[SESSIONS];
 
     prepare();
@@ -239,7 +239,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         close(regions_fd);
     } else {
         MUST(table_attach(&table) == 0);
-        if (recovery_run(&table, resent) == 0) {
+        if (recovery_run(&table) == 0) {
             MUST(scheduler_init(&clients, &table, OUTPUT_JOURNAL, journald_path) == 0);
             admission_adopt(&clients, NO_UNCLAIMED);
             serve();

@@ -4,13 +4,18 @@
 Also netd's processes as this side of the container numbers them: signals then cost no nsenter.
 """
 
+import contextlib
+import fcntl
 import os
 import pathlib
+import pty
 import random
 import re
 import signal
+import socket
 import subprocess
 import threading
+import tty
 
 import journal
 from box import wait_for
@@ -75,15 +80,58 @@ class Processes:
         return len(os.listdir(f"/proc/{self.supervisor}/fd"))
 
 
-class Foreground:
-    """netd without systemd: a plain process, whose standard output is the file OUTPUT."""
+class Outlet(threading.Thread):
+    """A standard output of each kind, the smallest that there is, and what comes out of it: read in
+    small pieces, so that who writes there has to wait."""
 
-    def __init__(self, netd, *words, port=4000):
+    KINDS = ["pipe", "file", "append", "socket", "terminal"]
+
+    def __init__(self, kind, path):
+        super().__init__(daemon=True)
+        self.said, self.path, self.ours = b"", path, None
+        if kind == "pipe":
+            self.ours, self.theirs = os.pipe()
+            fcntl.fcntl(self.theirs, fcntl.F_SETPIPE_SZ, 4096)
+        elif kind == "socket":
+            ends = socket.socketpair()
+            ends[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            self.ours, self.theirs = (end.detach() for end in ends)
+        elif kind == "terminal":
+            self.ours, self.theirs = pty.openpty()
+            tty.setraw(self.theirs)
+        else:
+            self.theirs = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC |
+                                  (os.O_APPEND if kind == "append" else 0))
+        if self.ours is not None:
+            self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):  # EIO: the other end of the terminal is closed
+            while piece := os.read(self.ours, 1000):
+                self.said += piece
+
+    def everything(self):
+        """What was written by the time that nobody can write any more."""
+        if self.ours is None:
+            return self.path.read_bytes()
+        self.join(60)
+        assert not self.is_alive()
+        os.close(self.ours)
+        return self.said
+
+
+class Foreground:
+    """netd without systemd: a plain process, whose standard output is the file OUTPUT, or an
+    outlet."""
+
+    def __init__(self, netd, *words, port=4000, kind="file"):
         self.output = netd.box.root.parent / "foreground.out"
         self.errors = netd.box.root.parent / "foreground.err"
-        with open(self.output, "wb") as out, open(self.errors, "wb") as err:
-            self.popen = netd.box.popen("netd", "-p", port, *words, stdout=out, stderr=err,
-                                        stdin=subprocess.DEVNULL)
+        self.outlet = Outlet(kind, self.output)
+        with open(self.errors, "wb") as err:
+            self.popen = netd.box.popen("netd", "-p", port, *words, stdout=self.outlet.theirs,
+                                        stderr=err, stdin=subprocess.DEVNULL)
+        os.close(self.outlet.theirs)
         self.supervisor = wait_for(self._find, "netd in the foreground")
         status = pathlib.Path(f"/proc/{self.supervisor}/status").read_text(encoding="ascii")
         self.pid = int(re.search(r"^NSpid:.*\t(\d+)$", status, re.M)[1])

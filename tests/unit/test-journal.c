@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "netd/output/sink.h"
+#include "netd/output/journal.h"
 
 #include "common/util.h"
 
@@ -16,68 +16,27 @@
 
 #include <cmocka.h>
 
+#include "batch.h"
 #include "journald.h"
 
 static struct journald journald;
-static struct batch *batch;
-static struct sink *sink;
-
-/* The text of entry number N: its number, in a place that stays, and as many bytes as wanted. */
-static char entry_text[256 * 1024];
-
 static int setup(void **state)
 {
-    (void)state;
     journald_init(&journald);
-    batch = calloc(1, sizeof(*batch));
-    sink = calloc(1, sizeof(*sink));
-    memset(entry_text, '.', sizeof(entry_text));
-    return batch && sink ? 0 : -1;
+    return batch_setup(state);
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    sink_deinit(sink);
+    batch_teardown();
     journald_deinit(&journald);
-    free(batch);
-    free(sink);
     return 0;
 }
 
 static void begin(void)
 {
     assert_int_equal(sink_init(sink, OUTPUT_JOURNAL, journald.path, batch), 0);
-}
-
-/* Puts entry NUMBER in the batch: eight digits and SIZE bytes, in two pieces and an empty one. */
-static void push(uint64_t number, size_t size)
-{
-    struct item item = {.session = (uint32_t)number, .kind = ITEM_DATA, .records = number};
-    char *digits = (char *)sink->arena.base + sink->arena.used;
-    struct entry entry = {
-        .pieces = {{.iov_base = digits, .iov_len = 8},
-                   {.iov_base = entry_text, .iov_len = 0},
-                   {.iov_base = entry_text, .iov_len = size}},
-        .count = 3,
-        .size = 8 + size,
-    };
-
-    snprintf(digits, 9, "%08u", (unsigned)number);
-    sink->arena.used += 9;
-    sink_push(sink, &entry, &item);
-}
-
-/* Applies what was taken; returns how many entries that were. */
-static uint32_t commit(uint64_t *next)
-{
-    uint32_t n = 0;
-
-    for (; batch_taken(batch); n++) {
-        assert_int_equal(batch->items[batch->first].records, (*next)++);
-        batch->first++;
-    }
-    return n;
 }
 
 /* Takes the next datagram, which must be entry NUMBER with SIZE bytes. */
@@ -450,164 +409,6 @@ static void names_of_sockets_have_a_limit(void **state)
     assert_true(sink->blocked_errno != 0);
 }
 
-/* --- Standard output --- */
-
-/* Prepares the journal with FD as standard output, which the test gets back. */
-static void begin_stdout(int fd, enum output output)
-{
-    int saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10), r;
-
-    fflush(stdout);
-    assert_true(saved >= 0);
-    assert_int_equal(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
-    r = sink_init(sink, output, NULL, batch);
-    assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
-    close(saved);
-    assert_int_equal(r, 0);
-}
-
-/* Writes COUNT entries to FD while what comes out at READER is compared. */
-static void check_stdout(int reader, uint64_t count)
-{
-    uint64_t pushed = 0, committed = 0, received = 0;
-    static uint8_t in[1024 * 1024];
-    static size_t sizes[1000];
-    size_t blocked_errno = 0;
-
-    assert_true(count <= ARRAY_SIZE(sizes));
-    while (received < count) {
-        size_t want = random_below(2) ? 1 + random_below(5000) : sizeof(in) - blocked_errno;
-        ssize_t n;
-        int r;
-
-        while (pushed < count && sink_has_room(sink) && random_below(30) > 0) {
-            sizes[pushed] = random_below(random_below(5) ? 300 : 150000);
-            push(pushed, sizes[pushed]);
-            pushed++;
-        }
-        r = sink_send(sink);
-        assert_true(r == 0 || r == 1);
-        (void)commit(&committed);
-        if (r == 0) {
-            assert_int_equal(committed, pushed);
-            assert_int_equal(sink->stream.written, 0);
-            sink_reset(sink);
-        } else {
-            assert_int_equal(sink->blocked_errno, EAGAIN);
-        }
-        n = read(reader, in + blocked_errno, min_size(want, sizeof(in) - blocked_errno));
-        blocked_errno += n > 0 ? (size_t)n : 0;
-        while (received < pushed && blocked_errno >= 8 + sizes[received]) {
-            size_t size = 8 + sizes[received];
-            char digits[9];
-
-            snprintf(digits, sizeof(digits), "%08u", (unsigned)received);
-            assert_memory_equal(in, digits, 8);
-            assert_memory_equal(in + 8, entry_text, sizes[received]);
-            memmove(in, in + size, blocked_errno - size);
-            blocked_errno -= size;
-            received++;
-        }
-    }
-    assert_int_equal(blocked_errno, 0);
-}
-
-static void pipe_takes_what_it_can(void **state)
-{
-    int fds[2];
-
-    (void)state;
-    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-    begin_stdout(fds[1], OUTPUT_EXPORT);
-    assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
-    check_stdout(fds[0], 1000);
-    /* The pipe that others share did not change. */
-    assert_int_equal(fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0);
-    close(fds[0]);
-    close(fds[1]);
-}
-
-static void stream_socket_takes_what_it_can(void **state)
-{
-    int fds[2];
-
-    (void)state;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    begin_stdout(fds[1], OUTPUT_TEXT);
-    assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
-    check_stdout(fds[0], 1000);
-    close(fds[0]);
-    close(fds[1]);
-}
-
-static void file_takes_everything(void **state)
-{
-    uint64_t next = 0;
-    struct stat st;
-    int fd;
-
-    (void)state;
-    fd = memfd_create("output", MFD_CLOEXEC);
-    assert_true(fd >= 0);
-    begin_stdout(fd, OUTPUT_TEXT);
-    for (uint64_t i = 0; i < BATCH_MAX; i++)
-        push(i, 1000);
-    assert_int_equal(sink_send(sink), 0);
-    assert_int_equal(commit(&next), BATCH_MAX);
-    assert_int_equal(fstat(fd, &st), 0);
-    assert_int_equal(st.st_size, BATCH_MAX * 1008);
-    close(fd);
-}
-
-static void reader_that_is_gone_is_fatal(void **state)
-{
-    int fds[2];
-
-    (void)state;
-    for (int i = 0; i < 2; i++) {
-        if (i == 0)
-            assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-        else
-            assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-        begin_stdout(fds[1], OUTPUT_TEXT);
-        push(0, 100);
-        close(fds[0]);
-        assert_int_equal(sink_send(sink), -EPIPE);
-        assert_false(batch_taken(batch));
-        sink_deinit(sink);
-        close(fds[1]);
-    }
-}
-
-/* Space may come back: no reason to end. */
-static void full_device_is_waited_for(void **state)
-{
-    int fd;
-
-    (void)state;
-    fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
-    assert_true(fd >= 0);
-    begin_stdout(fd, OUTPUT_TEXT);
-    push(0, 100);
-    assert_int_equal(sink_send(sink), 1);
-    assert_int_equal(sink->blocked_errno, ENOSPC);
-    assert_true(sink_retry_usec(sink) >= 10000);
-    close(fd);
-}
-
-static void closed_standard_output_is_an_error(void **state)
-{
-    int saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10), r;
-
-    (void)state;
-    fflush(stdout);
-    close(STDOUT_FILENO);
-    r = sink_init(sink, OUTPUT_TEXT, NULL, batch);
-    assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
-    close(saved);
-    assert_int_equal(r, -EBADF);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -626,12 +427,6 @@ int main(void)
         TEST(large_entry_may_become_a_small_one),
         TEST(half_a_reset_is_a_whole_one),
         TEST(names_of_sockets_have_a_limit),
-        TEST(pipe_takes_what_it_can),
-        TEST(stream_socket_takes_what_it_can),
-        TEST(file_takes_everything),
-        TEST(reader_that_is_gone_is_fatal),
-        TEST(full_device_is_waited_for),
-        TEST(closed_standard_output_is_an_error),
     };
 
     random_begin();

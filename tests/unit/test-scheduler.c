@@ -242,7 +242,7 @@ static void another_worker(void)
     table_deinit(&rig.table);
     rig.table = table;
     assert_int_equal(table_attach(&rig.table), 0);
-    assert_int_equal(recovery_run(&rig.table, false), 0);
+    assert_int_equal(recovery_run(&rig.table), 0);
     assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
     admission_adopt(rig.clients, NO_UNCLAIMED);
 }

@@ -264,7 +264,7 @@ static void die(void)
     table_deinit(&rig.table);
     assert_int_equal(table_open(&rig.table, header, regions), 0);
     assert_int_equal(table_attach(&rig.table), 0);
-    assert_int_equal(recovery_run(&rig.table, false), 0);
+    assert_int_equal(recovery_run(&rig.table), 0);
     assert_int_equal(
         sink_init(rig.sink, OUTPUT_JOURNAL, rig.journald.path, &rig.table.header->batch), 0);
     rig.s = &rig.table.sessions[number];

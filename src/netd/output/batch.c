@@ -26,5 +26,5 @@ void batch_reset(struct batch *batch)
      */
     __atomic_store_n(&batch->end, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&batch->first, 0, __ATOMIC_RELEASE);
-    __atomic_store_n(&batch->begun, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&batch->stream.loaded, 0, __ATOMIC_RELEASE);
 }

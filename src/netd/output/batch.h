@@ -32,12 +32,28 @@ struct item {
     uint64_t records, bytes; /* ITEM_DATA: the session's, with this one */
 };
 
+/* How the kernel's part in a step towards standard output is found out, see stream.c. */
+enum stream_kind { STREAM_SOCKET, STREAM_FILE, STREAM_PIPE };
+
+/*
+ * Standard output: what is in its buffer, and how far it is out. The buffer is a memfd; PIPE is one
+ * of our own, through which pipes and terminals get it. 0 is none of them.
+ */
+struct stream_progress {
+    uint32_t loaded; /* the entries in the buffer are those up to this number; 0: it is empty */
+    uint32_t length; /* bytes in the buffer */
+    uint64_t handed; /* bytes of it that a system call took, times two; odd: one is being made */
+    int64_t offset;  /* STREAM_FILE: of the file before that call */
+    uint32_t kind;   /* enum stream_kind */
+    int32_t buffer, pipe[2];
+    struct mmsghdr message; /* STREAM_SOCKET: of that call */
+};
+
 /* Plain data but for the pointers in MESSAGES, which only the kernel follows, in the process that
  * wrote them. Entries from FIRST up to END are not accounted for yet. */
 struct batch {
     uint32_t first, end;
-    uint32_t begun; /* standard output, which does not say what it took: the number behind the entry
-                       that is being written, or 0 */
+    struct stream_progress stream;
     struct item items[BATCH_MAX];
     struct mmsghdr messages[BATCH_MAX];
 };

@@ -46,8 +46,6 @@ int sink_init(struct sink *s, enum output output, const char *path, struct batch
         r = sink_map_arena(&s->arena);
     if (r < 0)
         sink_deinit(s);
-    else
-        sink_reset(s);
     return r;
 }
 
@@ -73,6 +71,30 @@ void sink_push(struct sink *s, const struct entry *entry, const struct item *ite
     batch_push(s->batch, item, e->pieces, e->count);
 }
 
+/* What a call that returned N, which may be a negative errno, comes to. */
+static int sink_result(struct sink *s, int n)
+{
+    if (n >= 0) {
+        s->blocked_errno = 0;
+        return 0;
+    }
+    if (s->type->is_fatal && s->type->is_fatal(-n))
+        return n;
+    s->blocked_errno = -n;
+    s->blocked_tries++;
+    return 1;
+}
+
+int sink_resume(struct sink *s)
+{
+    int r;
+
+    do
+        r = s->type->resume ? s->type->resume(s) : 0;
+    while (r == -EINTR);
+    return sink_result(s, r);
+}
+
 int sink_send(struct sink *s)
 {
     uint32_t i = s->batch->first;
@@ -87,15 +109,7 @@ int sink_send(struct sink *s)
         i += (uint32_t)n;
         s->blocked_tries = 0;
     }
-    if (n >= 0) {
-        s->blocked_errno = 0;
-        return 0;
-    }
-    if (s->type->is_fatal && s->type->is_fatal(-n))
-        return n;
-    s->blocked_errno = -n;
-    s->blocked_tries++;
-    return 1;
+    return sink_result(s, n);
 }
 
 void sink_reset(struct sink *s)
@@ -111,6 +125,8 @@ void sink_trim(struct sink *s)
     if (s->arena_most <= ARENA_KEPT && s->arena.used <= ARENA_KEPT)
         (void)madvise(s->arena.base + ARENA_KEPT, s->arena.size - ARENA_KEPT, MADV_DONTNEED);
     s->arena_most = 0;
+    if (s->type->trim)
+        s->type->trim(s);
 }
 
 uint64_t sink_retry_usec(const struct sink *s)

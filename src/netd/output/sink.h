@@ -41,11 +41,19 @@ struct sink_type {
     int (*open)(struct sink *s);
     void (*close)(struct sink *s);
 
+    /* Finishes what the last worker began, where that is possible and it was not done. Returns 0 or
+     * a negative errno. NULL where there never is any. */
+    int (*resume)(struct sink *s);
+
     /* Sends as many entries from number I on, which is one of the batch, as one call can. Returns
      * how many, of which msg_len then says that they were taken, or a negative errno. */
     int (*send)(struct sink *s, uint32_t i);
 
-    /* True for an errno of send() that ends the output for good; NULL where none does. */
+    /* Gives back memory. NULL where there is none. */
+    void (*trim)(struct sink *s);
+
+    /* True for an errno of resume() and send() that ends the output for good; NULL where none does.
+     */
     bool (*is_fatal)(int error);
 };
 
@@ -58,6 +66,12 @@ int sink_init(struct sink *s, enum output output, const char *path, struct batch
 
 /* Also for one that is zeroed and was never prepared. */
 void sink_deinit(struct sink *s);
+
+/*
+ * Finishes what the last worker left half written, and says in the batch that it was taken: before
+ * anything else, so that recovery_run() finds it there. Returns as sink_send().
+ */
+int sink_resume(struct sink *s);
 
 /* True while the batch has room for an entry. */
 bool sink_has_room(const struct sink *s);

@@ -8,22 +8,115 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int stream_open(struct sink *s)
+/* What a pipe takes, unless it was made larger. */
+#define PIPE_BYTES ((size_t)64 * 1024)
+
+/* As much of the buffer keeps its pages. */
+#define BUFFER_KEPT ((size_t)64 * 1024)
+
+/* MESSAGE, NETD_DATA and the other fields. */
+_Static_assert(STREAM_BUFFER_SIZE >= EVENT_ESCAPED_MAX + MAX_RECORD_HIGH + 8192,
+               "an entry may not fit");
+
+/* --- What outlives the worker --- */
+
+static uint32_t stream_handed(const struct stream_progress *p)
 {
-    struct stream *stream = &s->stream;
+    return (uint32_t)(p->handed / 2);
+}
+
+/* COUNT bytes are handed over, or a call is BUSY with those behind: one store. */
+static void stream_set_handed(struct stream_progress *p, uint32_t count, bool busy)
+{
+    __atomic_store_n(&p->handed, (uint64_t)count * 2 + busy, __ATOMIC_RELEASE);
+}
+
+/* Bytes that the call in whose middle the worker died took. */
+static uint64_t stream_taken(const struct stream_progress *p, int fd)
+{
+    int64_t offset;
+    int unread = 0;
+
+    switch ((enum stream_kind)p->kind) {
+    case STREAM_SOCKET:
+        return p->message.msg_len == NOT_TAKEN ? 0 : p->message.msg_len;
+    case STREAM_FILE:
+        offset = lseek(fd, 0, SEEK_CUR); /* a device has none: not known, then */
+        return offset < p->offset ? 0 : (uint64_t)(offset - p->offset);
+    case STREAM_PIPE:
+        (void)ioctl(p->pipe[0], FIONREAD, &unread); /* it was empty before */
+        break;
+    }
+    return (uint64_t)unread;
+}
+
+void stream_settle(struct stream_progress *p, int fd)
+{
+    uint32_t handed = stream_handed(p);
+
+    if (p->handed % 2 == 0 || handed > p->length)
+        return;
+    stream_set_handed(p, handed + (uint32_t)min_u64(stream_taken(p, fd), p->length - handed),
+                      false);
+}
+
+bool stream_owns(const struct stream_progress *p, int fd)
+{
+    return fd == p->buffer || fd == p->pipe[0] || fd == p->pipe[1];
+}
+
+static bool stream_has_pipe(const struct stream_progress *p)
+{
+    struct stat st[2];
+
+    for (int i = 0; i < 2; i++)
+        if (p->pipe[i] <= STDERR_FILENO || fstat(p->pipe[i], &st[i]) < 0 ||
+            !S_ISFIFO(st[i].st_mode))
+            return false;
+    return st[0].st_ino == st[1].st_ino;
+}
+
+static bool stream_has_buffer(const struct stream_progress *p)
+{
+    struct stat st;
+
+    return p->buffer > STDERR_FILENO && fstat(p->buffer, &st) == 0 && S_ISREG(st.st_mode) &&
+           st.st_size == (off_t)STREAM_BUFFER_SIZE;
+}
+
+/* What a worker may leave; one that crashed may have written anything. */
+static bool stream_progress_valid(const struct batch *batch)
+{
+    const struct stream_progress *p = &batch->stream;
+
+    return p->loaded <= batch->end && batch->end <= BATCH_MAX && p->length <= STREAM_BUFFER_SIZE &&
+           stream_handed(p) <= p->length && p->kind <= STREAM_PIPE && stream_has_buffer(p) &&
+           (p->kind != STREAM_PIPE || stream_has_pipe(p));
+}
+
+/* --- The output --- */
+
+/* How standard output is written to. O_NONBLOCK belongs to the open file that others share, so a
+ * terminal is opened anew; another user's cannot be. Not what may only be read: that would give it
+ * the right to swallow everything. */
+static int stream_open_output(struct stream *stream, enum stream_kind *kind)
+{
     int flags = fcntl(STDOUT_FILENO, F_GETFL);
     struct stat st;
 
-    *stream = (struct stream){.fd = -1};
     if (flags < 0 || fstat(STDOUT_FILENO, &st) < 0)
         return -errno;
-    /* O_NONBLOCK belongs to the open file that others share, so a pipe or terminal is opened anew;
-     * another user's cannot be. Not what may only be read: that would give it the right to swallow
-     * everything. */
-    if ((flags & O_ACCMODE) != O_RDONLY && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
+    stream->append = flags & O_APPEND;
+    *kind = S_ISSOCK(st.st_mode) ? STREAM_SOCKET : STREAM_FILE;
+    if ((flags & O_ACCMODE) != O_RDONLY && (S_ISFIFO(st.st_mode) || isatty(STDOUT_FILENO)))
+        *kind = STREAM_PIPE;
+    if (*kind == STREAM_PIPE && !S_ISFIFO(st.st_mode)) {
         stream->fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         stream->blocks = stream->fd < 0;
     }
@@ -32,66 +125,222 @@ static int stream_open(struct sink *s)
     return stream->fd < 0 ? -errno : 0;
 }
 
+/* Makes the buffer, and the pipe where it is needed. Without close-on-exec: a reload hands them
+ * over. Who dies in between leaves what nobody owns, and unclaimed_collect() closes that. */
+static int stream_make(struct stream_progress *p, enum stream_kind kind)
+{
+    int fd;
+
+    p->kind = kind;
+    if (!stream_has_buffer(p)) {
+        fd = memfd_create("netd-output", 0);
+        p->buffer = fd;
+        if (fd < 0 || ftruncate(fd, STREAM_BUFFER_SIZE) < 0)
+            return -errno;
+    }
+    if (kind == STREAM_PIPE && !stream_has_pipe(p) && pipe2(p->pipe, O_NONBLOCK) < 0)
+        return -errno;
+    return 0;
+}
+
+/* Bytes in the pipe that are to go out; what else is in it does not. */
+static int stream_open_pipe(struct stream *stream, const struct stream_progress *p)
+{
+    char discard[4096];
+    int unread = 0;
+
+    while (p->loaded == 0 && read(p->pipe[0], discard, sizeof(discard)) > 0)
+        ;
+    if (ioctl(p->pipe[0], FIONREAD, &unread) < 0)
+        return -errno;
+    stream->piped = (size_t)unread;
+    return 0;
+}
+
+static int stream_open(struct sink *s)
+{
+    struct stream_progress *p = &s->batch->stream;
+    struct stream *stream = &s->stream;
+    enum stream_kind kind = STREAM_FILE;
+    void *buffer;
+    int r;
+
+    *stream = (struct stream){.fd = -1};
+    r = stream_open_output(stream, &kind);
+    if (r < 0)
+        return r;
+    if (p->loaded > 0 && (p->kind != kind || !stream_progress_valid(s->batch))) {
+        /* What is out is not known: recovery_run() finds a batch that cannot be. */
+        p->loaded = 0;
+        s->batch->end = UINT32_MAX;
+    }
+    r = stream_make(p, kind);
+    if (r == 0 && kind == STREAM_PIPE)
+        r = stream_open_pipe(stream, p);
+    if (r < 0)
+        return r;
+    buffer = mmap(NULL, STREAM_BUFFER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->buffer, 0);
+    if (buffer == MAP_FAILED)
+        return -errno;
+    (void)madvise(buffer, STREAM_BUFFER_SIZE, MADV_DONTDUMP); /* as the regions */
+    stream->buffer = buffer;
+    stream_settle(p, stream->fd);
+    return 0;
+}
+
 static void stream_close(struct sink *s)
 {
+    if (s->stream.buffer)
+        munmap(s->stream.buffer, STREAM_BUFFER_SIZE);
     close_fd(&s->stream.fd);
 }
 
-/* As writev(2), which for a pipe or terminal that is ready waits for none of the first PIPE_BUF
- * bytes. It may change PIECES. */
-static ssize_t stream_writev(const struct stream *stream, struct iovec *pieces, size_t count)
-{
-    struct pollfd ready = {.fd = stream->fd, .events = POLLOUT};
-    size_t room = PIPE_BUF;
+/* --- A step: a call that takes bytes of the buffer --- */
 
-    if (stream->blocks && poll(&ready, 1, 0) == 0) {
-        errno = EAGAIN;
-        return -1;
-    }
-    for (size_t i = 0; stream->blocks && i < count; i++) {
-        pieces[i].iov_len = min_size(pieces[i].iov_len, room);
-        room -= pieces[i].iov_len;
-    }
-    return writev(stream->fd, pieces, (int)count);
+static int stream_result(ssize_t n)
+{
+    return n < 0 ? -errno : (int)n;
 }
 
-/* Writes the rest of the entry number I. Returns 1 when all of it is out, or a negative errno. */
+static int stream_send_socket(const struct stream *stream, struct stream_progress *p, uint32_t at)
+{
+    struct iovec piece = {.iov_base = stream->buffer + at, .iov_len = p->length - at};
+
+    p->message = (struct mmsghdr){
+        .msg_hdr.msg_iov = &piece,
+        .msg_hdr.msg_iovlen = 1,
+        .msg_len = NOT_TAKEN,
+    };
+    stream_set_handed(p, at, true);
+    if (sendmmsg(stream->fd, &p->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return -errno;
+    return (int)p->message.msg_len;
+}
+
+static int stream_write_file(const struct stream *stream, struct stream_progress *p, uint32_t at)
+{
+    /* Where the first byte goes; with O_APPEND the offset follows the file's size only now. */
+    p->offset = lseek(stream->fd, 0, stream->append ? SEEK_END : SEEK_CUR);
+    stream_set_handed(p, at, true);
+    return stream_result(write(stream->fd, stream->buffer + at, p->length - at));
+}
+
+/* Fills the pipe, which is empty. */
+static int stream_fill_pipe(struct stream *stream, struct stream_progress *p, uint32_t at)
+{
+    int n;
+
+    stream_set_handed(p, at, true);
+    n = stream_result(write(p->pipe[1], stream->buffer + at, min_size(p->length - at, PIPE_BYTES)));
+    stream->piped = n > 0 ? (size_t)n : 0;
+    return n;
+}
+
+static int stream_step(struct stream *stream, struct stream_progress *p)
+{
+    uint32_t at = stream_handed(p);
+    int n;
+
+    switch ((enum stream_kind)p->kind) {
+    case STREAM_SOCKET:
+        n = stream_send_socket(stream, p, at);
+        break;
+    case STREAM_FILE:
+        n = stream_write_file(stream, p, at);
+        break;
+    default:
+        n = stream_fill_pipe(stream, p, at);
+        break;
+    }
+    stream_set_handed(p, n > 0 ? at + (uint32_t)n : at, false);
+    return n;
+}
+
+/* From the pipe to the output: what is not out is in the pipe. A terminal that is ready waits for
+ * none of the first PIPE_BUF bytes. Returns as splice(2), with the negative errno. */
+static int stream_empty_pipe(struct stream *stream, const struct stream_progress *p)
+{
+    struct pollfd ready = {.fd = stream->fd, .events = POLLOUT};
+    size_t most = stream->blocks ? PIPE_BUF : PIPE_BYTES;
+    int n;
+
+    if (stream->blocks && poll(&ready, 1, 0) == 0)
+        return -EAGAIN;
+    n = stream_result(
+        splice(p->pipe[0], NULL, stream->fd, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE));
+    if (n > 0)
+        stream->piped -= min_size(stream->piped, (size_t)n);
+    return n;
+}
+
+/* --- Entries --- */
+
+static uint32_t stream_first(const struct batch *batch)
+{
+    uint32_t i = batch->first;
+
+    while (i < batch->end && batch->messages[i].msg_len != NOT_TAKEN)
+        i++;
+    return i;
+}
+
+/* Copies entries from number I on to the buffer, which is empty. */
+static void stream_load(struct sink *s, uint32_t i)
+{
+    struct stream_progress *p = &s->batch->stream;
+    uint8_t *at = s->stream.buffer;
+    const uint8_t *end = at + STREAM_BUFFER_SIZE;
+
+    for (; i < s->batch->end && s->entries[i].size <= (size_t)(end - at); i++)
+        for (size_t k = 0; k < s->entries[i].count; k++) {
+            memcpy(at, s->entries[i].pieces[k].iov_base, s->entries[i].pieces[k].iov_len);
+            at += s->entries[i].pieces[k].iov_len;
+        }
+    p->length = (uint32_t)(at - s->stream.buffer);
+    stream_set_handed(p, 0, false);
+    /* From here on they go out, whoever dies. */
+    __atomic_store_n(&p->loaded, i, __ATOMIC_RELEASE);
+}
+
+/* Has all of the buffer go out. Returns 0 or a negative errno. */
+static int stream_finish(struct sink *s)
+{
+    struct stream_progress *p = &s->batch->stream;
+
+    while (s->stream.piped > 0 || stream_handed(p) < p->length) {
+        int n = s->stream.piped > 0 ? stream_empty_pipe(&s->stream, p) : stream_step(&s->stream, p);
+
+        if (n < 0)
+            return n;
+    }
+    for (uint32_t i = stream_first(s->batch); i < p->loaded; i++)
+        s->batch->messages[i].msg_len = 0;
+    __atomic_store_n(&p->loaded, 0, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static int stream_resume(struct sink *s)
+{
+    return s->batch->stream.loaded > 0 ? stream_finish(s) : 0;
+}
+
 static int stream_send(struct sink *s, uint32_t i)
 {
-    struct stream *stream = &s->stream;
-    const struct entry *entry = &s->entries[i];
-    struct iovec pieces[ENTRY_PIECES_MAX];
-    size_t skip = stream->written, count = 0;
-    struct msghdr message = {.msg_iov = pieces};
-    ssize_t n;
+    uint32_t end;
+    int r;
 
-    for (size_t p = 0; p < entry->count; p++) {
-        size_t out = min_size(skip, entry->pieces[p].iov_len);
+    if (s->batch->stream.loaded == 0)
+        stream_load(s, i);
+    end = s->batch->stream.loaded;
+    r = stream_finish(s);
+    return r < 0 ? r : (int)(end - i);
+}
 
-        skip -= out;
-        if (out == entry->pieces[p].iov_len)
-            continue;
-        pieces[count++] = (struct iovec){
-            .iov_base = (uint8_t *)entry->pieces[p].iov_base + out,
-            .iov_len = entry->pieces[p].iov_len - out,
-        };
-    }
-    message.msg_iovlen = count;
-    __atomic_store_n(&s->batch->begun, i + 1, __ATOMIC_RELEASE);
-    n = sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno == ENOTSOCK)
-        n = stream_writev(stream, pieces, count);
-    if (n < 0) {
-        if (stream->written == 0)
-            __atomic_store_n(&s->batch->begun, 0, __ATOMIC_RELEASE);
-        return -errno;
-    }
-    stream->written += (size_t)n;
-    if (stream->written < entry->size)
-        return -EAGAIN;
-    stream->written = 0;
-    s->batch->messages[i].msg_len = 0;
-    return 1;
+static void stream_trim(struct sink *s)
+{
+    if (s->batch->stream.loaded == 0)
+        (void)madvise(s->stream.buffer + BUFFER_KEPT, STREAM_BUFFER_SIZE - BUFFER_KEPT,
+                      MADV_REMOVE);
 }
 
 /* Space may come back. */
@@ -105,6 +354,8 @@ const struct sink_type stream_sink = {
     .name = "standard output",
     .open = stream_open,
     .close = stream_close,
+    .resume = stream_resume,
     .send = stream_send,
+    .trim = stream_trim,
     .is_fatal = stream_is_fatal,
 };

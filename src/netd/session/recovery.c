@@ -40,8 +40,29 @@
  *   slot freed                 state, before all else            cleans what is left in it
  *   listener given up          its fd is -1, then it is closed   closes what is in no table
  *
- * Standard output stores nothing here. batch.begun says which entry was being written, and that one
- * alone is in doubt: a record is written again, marked NETD_RESENT, and anything else is not.
+ * Standard output does not take entries but bytes, and a torn entry would be the end of what its
+ * reader understands. So entries are copied to a buffer, batch.stream, and that one goes out to the
+ * last byte, whoever dies (stream.c):
+ *
+ *   entries copied             stream.loaded, behind the bytes   frames them again: not one byte is
+ *                                                                out
+ *   bytes handed over          stream.handed: even, how many     odd, a call was going on: adds what
+ *                                                                the kernel says of it, below
+ *   all of the buffer is out   messages[i].msg_len of each       finishes it, before anything else;
+ *                              entry, then stream.loaded         only then the batch is looked at
+ *
+ * How much that call took, by the kind of standard output:
+ *
+ *   socket                     stream.message.msg_len, by the kernel
+ *   file                       how far its offset has gone on from stream.offset, also with O_APPEND
+ *   pipe, terminal             nobody would say. So they get the bytes through a pipe of our own,
+ *                              which was empty before: what is in it now. From there splice(2) moves
+ *                              them, so what is not out is there.
+ *   device                     not known. A byte may repeat, where nobody reads it again.
+ *
+ * Whoever shares the file moves the offset, too: stream_settle() is what the supervisor does first
+ * when a worker has died, before it says so on standard error. A reload that changes the output
+ * while its reader stands still gives up what is in the buffer: its entries go to the new one.
  *
  * Where the order counts the stores have release semantics, against the compiler: the kernel and
  * the next worker see what this one's processor did. Lists, counts and what session_adopt() sets
@@ -57,23 +78,6 @@
 #include <errno.h>
 #include <string.h>
 #include <syslog.h>
-
-/* The entry that was being written may be out in part or whole, where the output does not say. */
-static void recovery_mark_resent(struct table *t)
-{
-    const struct batch *batch = &t->header->batch;
-    const struct item *item = &batch->items[batch->first];
-    struct session *s;
-
-    if (batch->first >= batch->end || batch->begun != batch->first + 1 ||
-        item->session >= t->header->capacity)
-        return;
-    s = &t->sessions[item->session];
-    if (item->kind == ITEM_DATA)
-        s->resent_end = item->end;
-    else
-        session_apply(s, item); /* only data may ever repeat */
-}
 
 /* A session that was being worked on when two workers in a row crashed is not given to a third. */
 static void recovery_quarantine(struct table *t)
@@ -185,7 +189,7 @@ static bool recovery_clamp(struct table *t)
 
 /* --- Recovery --- */
 
-static void recovery_apply_calls(struct table *t, bool resent)
+static void recovery_apply_calls(struct table *t)
 {
     struct table_header *h = t->header;
 
@@ -196,8 +200,6 @@ static void recovery_apply_calls(struct table *t, bool resent)
         session_apply_answer(&t->sessions[h->answer.session], &h->answer);
     __atomic_store_n(&h->answer.session, NO_SESSION, __ATOMIC_RELEASE);
     table_commit(t);
-    if (resent)
-        recovery_mark_resent(t);
     batch_reset(&h->batch);
     recovery_quarantine(t);
     h->working = NO_SESSION;
@@ -220,7 +222,7 @@ static void recovery_adopt_session(struct table *t, struct session *s)
     table_trim(t, s);
 }
 
-int recovery_run(struct table *t, bool resent)
+int recovery_run(struct table *t)
 {
     bool batch_is_lost = recovery_clamp(t);
     int listener = recovery_check_listeners(t);
@@ -228,7 +230,7 @@ int recovery_run(struct table *t, bool resent)
 
     if (listener < 0)
         return listener;
-    recovery_apply_calls(t, resent);
+    recovery_apply_calls(t);
     now = now_usec(CLOCK_MONOTONIC);
     for (uint32_t i = 0; i < t->header->used; i++) {
         struct session *s = &t->sessions[i];

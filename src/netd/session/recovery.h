@@ -7,12 +7,10 @@
 
 /*
  * Makes true what the last worker left half done: applies the results that the kernel wrote for its
- * system calls. RESENT: the output does not say what it took (standard output), so the entry that
- * was being written is marked as one that may repeat. Call after table_attach(), before anything
- * else.
+ * system calls. Call after table_attach() and sink_resume(), before anything else.
  *
  * A worker that crashed may have written anywhere. A session that cannot be as it stands there is
  * ended with the reason error. Returns 0, or -EUCLEAN where the listeners cannot be, without which
  * nothing can go on.
  */
-int recovery_run(struct table *t, bool resent);
+int recovery_run(struct table *t);

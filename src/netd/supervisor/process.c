@@ -101,6 +101,7 @@ int process_ended(struct process *w, struct table *table, int status)
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 
     w->pid = 0;
+    stream_settle(&table->header->batch.stream, STDOUT_FILENO);
     if (WIFSIGNALED(status))
         log_error("worker died of signal %d (%s); its sessions go on", WTERMSIG(status),
                   strsignal(WTERMSIG(status)));

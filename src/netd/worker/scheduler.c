@@ -189,6 +189,20 @@ static void scheduler_set_blocked(struct scheduler *sched, int blocked_errno)
         log_notice("%s takes entries again", who);
 }
 
+/* Remembers that the output returned R. Returns true when it has taken all there was. */
+static bool scheduler_set_result(struct scheduler *sched, int r)
+{
+    if (r < 0)
+        sched->failed = -r;
+    scheduler_set_blocked(sched, r < 0 ? -r : sched->sink.blocked_errno);
+    return r == 0;
+}
+
+bool scheduler_resume(struct scheduler *sched)
+{
+    return scheduler_set_result(sched, sink_resume(&sched->sink));
+}
+
 /* Sends the batch. Returns true when all of it is out and the batch is empty. */
 static bool scheduler_flush(struct scheduler *sched)
 {
@@ -199,10 +213,7 @@ static bool scheduler_flush(struct scheduler *sched)
     if (r == 0)
         sink_reset(&sched->sink);
     scheduler_finish_ended(sched);
-    if (r < 0)
-        sched->failed = -r;
-    scheduler_set_blocked(sched, r < 0 ? -r : sched->sink.blocked_errno);
-    return r == 0;
+    return scheduler_set_result(sched, r);
 }
 
 /* --- A session's turn --- */

@@ -27,10 +27,14 @@ struct scheduler {
     bool stopping;              /* no new clients; the others end when what they had sent is read */
 };
 
-/* Prepares *C over TABLE, which is attached and recovered. Returns 0 or a negative errno. */
+/* Prepares *SCHED over TABLE, which is attached. Returns 0 or a negative errno. */
 int scheduler_init(struct scheduler *sched, struct table *table, enum output output,
                    const char *journal_path);
 void scheduler_deinit(struct scheduler *sched);
+
+/* Finishes what the last worker left half written, before the table is recovered. Returns true when
+ * all of it is out. */
+bool scheduler_resume(struct scheduler *sched);
 
 /* True while the journal has no room: then nobody is read and nobody accepted. */
 bool scheduler_is_blocked(const struct scheduler *sched);

@@ -68,7 +68,8 @@ static bool unclaimed_is_accepted(const struct table *t, int fd)
 
 static bool unclaimed_is_known(const struct table *t, int fd)
 {
-    if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd)
+    if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd ||
+        stream_owns(&t->header->batch.stream, fd))
         return true;
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         if (t->header->listeners[i].fd == fd)

@@ -36,7 +36,9 @@ struct worker {
     sd_event_source *listener_sources[LISTENERS_MAX];
     bool accepting_paused;
     bool yielding;
-    uint64_t stop_deadline;
+    bool adopted;           /* the table is recovered, and its sessions go on */
+    int unclaimed;          /* a connection to adopt, or NO_UNCLAIMED */
+    uint64_t stop_deadline; /* 0: no stop */
 };
 
 static struct table_header *worker_header(const struct worker *w)
@@ -82,7 +84,7 @@ static void worker_arm_due(struct worker *w)
 {
     uint64_t due = scheduler_next_due(&w->scheduler);
 
-    if (w->scheduler.stopping)
+    if (w->stop_deadline > 0)
         due = min_u64(due, w->stop_deadline);
     if (due >= w->due)
         return;
@@ -102,8 +104,7 @@ static void worker_update(struct worker *w)
         (void)sd_event_exit(w->event, WORKER_OUTPUT_GONE);
         return;
     }
-    /* On standard output half an entry would stay half; the journal takes whole ones. */
-    if (w->yielding && (sched->sink.output == OUTPUT_JOURNAL || sched->sink.stream.written == 0))
+    if (w->yielding)
         (void)sd_event_exit(w->event, WORKER_YIELDED);
     else if (worker_has_stopped(w))
         (void)sd_event_exit(w->event, EXIT_SUCCESS);
@@ -125,17 +126,6 @@ static int worker_on_clients(sd_event_source *source, int fd, uint32_t revents, 
     (void)revents;
     scheduler_find_ready(&w->scheduler);
     scheduler_run(&w->scheduler);
-    worker_update(w);
-    return 0;
-}
-
-static int worker_on_retry(sd_event_source *source, uint64_t usec, void *userdata)
-{
-    struct worker *w = userdata;
-
-    (void)source;
-    (void)usec;
-    scheduler_retry(&w->scheduler);
     worker_update(w);
     return 0;
 }
@@ -226,10 +216,11 @@ static int worker_on_run(sd_event_source *source, void *userdata)
  * is served by whom it is passed to next. */
 static void worker_stop(struct worker *w)
 {
-    if (w->scheduler.stopping)
+    if (w->stop_deadline == 0)
+        w->stop_deadline =
+            now_usec(CLOCK_MONOTONIC) + worker_header(w)->settings.stop_timeout * USEC_PER_SEC;
+    if (!w->adopted || w->scheduler.stopping)
         return;
-    w->stop_deadline =
-        now_usec(CLOCK_MONOTONIC) + worker_header(w)->settings.stop_timeout * USEC_PER_SEC;
     scheduler_stop(&w->scheduler);
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
         if (worker_header(w)->listeners[i].passed)
@@ -263,7 +254,7 @@ static int worker_on_command(sd_event_source *source, const struct signalfd_sigi
 
 static void worker_abandon(struct worker *w)
 {
-    uint32_t lost = scheduler_abandon(&w->scheduler);
+    uint32_t lost = w->adopted ? scheduler_abandon(&w->scheduler) : worker_header(w)->open;
 
     if (lost > 0)
         log_error("stopped before the journal took the last of %u sessions; they were reset", lost);
@@ -279,7 +270,7 @@ static int worker_on_due(sd_event_source *source, uint64_t usec, void *userdata)
     (void)usec;
     w->due = UINT64_MAX;
     scheduler_tick(&w->scheduler, now);
-    if (w->scheduler.stopping && now >= w->stop_deadline)
+    if (w->stop_deadline > 0 && now >= w->stop_deadline)
         worker_abandon(w);
     worker_update(w);
     return 0;
@@ -331,6 +322,41 @@ static int worker_add_listeners(struct worker *w)
     return 0;
 }
 
+/* Continues what the last worker left, once the entries that it had half written are out. Until
+ * then the table stays as it was, and the timer for a blocked output comes back here. */
+static int worker_adopt(struct worker *w)
+{
+    int r;
+
+    if (!scheduler_resume(&w->scheduler))
+        return 0;
+    r = recovery_run(w->scheduler.table);
+    if (r < 0)
+        return r;
+    admission_adopt(&w->scheduler, w->unclaimed);
+    w->adopted = true;
+    return worker_add_listeners(w);
+}
+
+static int worker_on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    struct worker *w = userdata;
+    int r = 0;
+
+    (void)source;
+    (void)usec;
+    if (w->adopted)
+        scheduler_retry(&w->scheduler);
+    else
+        r = worker_adopt(w);
+    if (r < 0) {
+        log_error("worker: %s", strerror(-r));
+        return sd_event_exit(w->event, WORKER_FAILED);
+    }
+    /* A stop may have come before there was anything to stop. */
+    return worker_on_command(NULL, NULL, w);
+}
+
 static int worker_add_sources(struct worker *w)
 {
     int r;
@@ -371,37 +397,29 @@ static void worker_deinit(struct worker *w)
 }
 
 static int worker_start(struct worker *w, struct table *table, enum output output,
-                        const char *journal_path, int unclaimed)
+                        const char *journal_path)
 {
     int r;
 
     r = table_attach(table);
     if (r < 0)
         return r;
-    r = recovery_run(table, output != OUTPUT_JOURNAL);
-    if (r < 0)
-        return r;
     r = scheduler_init(&w->scheduler, table, output, journal_path);
     if (r >= 0)
         r = worker_add_sources(w);
-    if (r < 0)
-        return r;
-    admission_adopt(&w->scheduler, unclaimed);
-    return worker_add_listeners(w);
+    return r < 0 ? r : worker_adopt(w);
 }
 
 int worker_run(struct table *table, enum output output, const char *journal_path, int unclaimed)
 {
     struct worker w = {
-        .scheduler =
-            {
-                .epoll = -1,
-            },
+        .scheduler.epoll = -1,
         .due = UINT64_MAX,
+        .unclaimed = unclaimed,
     };
     int r;
 
-    r = worker_start(&w, table, output, journal_path, unclaimed);
+    r = worker_start(&w, table, output, journal_path);
     if (r >= 0) {
         __atomic_store_n(&table->header->ready, true, __ATOMIC_RELEASE);
         (void)kill(getppid(), SIGNAL_COMMAND);
