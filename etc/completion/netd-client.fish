@@ -25,16 +25,16 @@ function __netd_client_sessions --description 'Ids of open and recent sessions'
     end 2>/dev/null | sort -u
 end
 
-function __netd_client_times --description 'Some times as journalctl takes them'
+function __netd_client_times --description 'Examples of times'
     printf '%s\n' today yesterday now -1h -1d
 end
 
 complete -c netd-client -f
-complete -c netd-client -s H -l host -x -a '(__fish_print_hostnames)' -d 'Where netd listens'
-complete -c netd-client -s p -l port -x -d 'Its port'
-complete -c netd-client -s T -l timeout -x -d 'Longest time without progress'
-complete -c netd-client -s q -l quiet -d 'Say less'
-complete -c netd-client -s v -l verbose -d 'Say more'
+complete -c netd-client -s H -l host -x -a '(__fish_print_hostnames)' -d 'Address of netd'
+complete -c netd-client -s p -l port -x -d 'Port of netd'
+complete -c netd-client -s T -l timeout -x -d 'Give up without progress'
+complete -c netd-client -s q -l quiet -d 'Print less'
+complete -c netd-client -s v -l verbose -d 'Print more'
 complete -c netd-client -s h -l help -d 'Show help'
 complete -c netd-client -s V -l version -d 'Show the version'
 
@@ -42,17 +42,17 @@ complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a send -
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a sessions -d 'List sessions, newest last'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a show -d 'Show one session\'s events'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a cat -d 'Write what the client sent, byte for byte'
-complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a follow -d 'Show events as they come'
+complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a follow -d 'Show events as they are logged'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a verify -d 'Check that nothing is missing'
 
 complete -c netd-client -n "__fish_seen_subcommand_from $reading" -s D -l directory -x -a '(__fish_complete_directories)' -d 'Journal files to read'
 complete -c netd-client -n "__fish_seen_subcommand_from $reading" -l namespace -x -d 'Journal namespace to read'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow verify' -l json -d 'One object a line'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow verify' -l json -d 'One JSON object per line'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow' -l utc -d 'Times in UTC'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show verify' -l no-pager -d 'Do not use a pager'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l open -d 'Only those that go on'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l peer -x -d 'Only those of this client'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s S -l since -x -a '(__netd_client_times)' -d 'Only those that began then or later'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s U -l until -x -a '(__netd_client_times)' -d 'Only those that began then or before'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions follow' -s n -l lines -x -d 'Only the last'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l open -d 'Only open sessions'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l peer -x -d 'Only sessions of this client address'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s S -l since -x -a '(__netd_client_times)' -d 'Only those that began at or after a time'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s U -l until -x -a '(__netd_client_times)' -d 'Only those that began at or before a time'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions follow' -s n -l lines -x -d 'Only the last ones'
 complete -c netd-client -n '__fish_seen_subcommand_from show cat follow verify' -a '(__netd_client_sessions)' -d session

@@ -28,14 +28,14 @@ _netd_client() {
     local -a general where json utc pager
     local curcontext=$curcontext state line
     local -A opt_args
-    local -a _netd_client_words=("${words[@]}") # _arguments cuts what stands before the command
+    local -a _netd_client_words=("${words[@]}") # _arguments removes the words before the command
 
     general=(
-        '(-H --host)'{-H,--host=}'[where netd listens]:host:_hosts'
-        '(-p --port)'{-p,--port=}'[its port]:port:'
-        '(-T --timeout)'{-T,--timeout=}'[longest time without progress]:seconds:'
-        '(-q --quiet)'{-q,--quiet}'[say less]'
-        '(-v --verbose)'{-v,--verbose}'[say more]'
+        '(-H --host)'{-H,--host=}'[address of netd]:host:_hosts'
+        '(-p --port)'{-p,--port=}'[port of netd]:port:'
+        '(-T --timeout)'{-T,--timeout=}'[give up without progress]:seconds:'
+        '(-q --quiet)'{-q,--quiet}'[print less]'
+        '(-v --verbose)'{-v,--verbose}'[print more]'
         '(- *)'{-h,--help}'[show help]'
         '(- *)'{-V,--version}'[show the version]'
     )
@@ -43,7 +43,7 @@ _netd_client() {
         '(-D --directory --namespace)'{-D,--directory=}'[journal files to read]:directory:_directories'
         '(-D --directory)--namespace=[journal namespace to read]:namespace:'
     )
-    json='--json[one object a line]'
+    json='--json[one JSON object per line]'
     utc='--utc[times in UTC]'
     pager='--no-pager[do not use a pager]'
 
@@ -52,7 +52,7 @@ _netd_client() {
             sessions\:"list sessions, newest last"
             show\:"show one session'\''s events"
             cat\:"write what the client sent, byte for byte"
-            follow\:"show events as they come"
+            follow\:"show events as they are logged"
             verify\:"check that nothing is missing"))' \
         '*::argument:->arguments'
 
@@ -61,17 +61,17 @@ _netd_client() {
     send) _arguments $general '*:message:' ;;
     sessions)
         _arguments $general $where $json $utc $pager \
-            '--open[only those that go on]' \
-            '--peer=[only those of this client]:address:' \
-            '(-S --since)'{-S,--since=}'[only those that began then or later]:time:_netd_client_times' \
-            '(-U --until)'{-U,--until=}'[only those that began then or before]:time:_netd_client_times' \
-            '(-n --lines)'{-n,--lines=}'[only the last]:number:'
+            '--open[only open sessions]' \
+            '--peer=[only sessions of this client address]:address:' \
+            '(-S --since)'{-S,--since=}'[only those that began at or after a time]:time:_netd_client_times' \
+            '(-U --until)'{-U,--until=}'[only those that began at or before a time]:time:_netd_client_times' \
+            '(-n --lines)'{-n,--lines=}'[only the last ones]:number:'
         ;;
     show) _arguments $general $where $json $utc $pager '1:session:_netd_client_sessions' ;;
     cat) _arguments $general $where '1:session:_netd_client_sessions' ;;
     follow)
         _arguments $general $where $json $utc \
-            '(-n --lines)'{-n,--lines=}'[begin with the last events]:number:' \
+            '(-n --lines)'{-n,--lines=}'[start with the last events]:number:' \
             '1:session:_netd_client_sessions'
         ;;
     verify) _arguments $general $where $json $pager '*:session:_netd_client_sessions' ;;

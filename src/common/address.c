@@ -42,7 +42,7 @@ void endpoint_from_sockaddr(struct endpoint *ret, const struct sockaddr_storage 
         from_ipv6(ret, (const struct sockaddr_in6 *)sa);
 }
 
-/* As inet_ntop(3), which goes through sprintf(3): every event has an address or a few. */
+/* Like inet_ntop(3), but without sprintf(3): every event contains at least one address. */
 static char *put_ipv4(char *at, const uint8_t ip[static 4])
 {
     for (size_t i = 0; i < 4; i++) {
@@ -69,7 +69,7 @@ void endpoint_address(const struct endpoint *e, char ret[static ENDPOINT_ADDRESS
     if (e->scope_id == 0)
         return;
     length = strlen(ret);
-    /* In a network namespace of our own, the interfaces of passed sockets have no names. */
+    /* With PrivateNetwork=yes the interfaces of passed sockets are not visible by name. */
     if (if_indextoname(e->scope_id, interface))
         snprintf(ret + length, ENDPOINT_ADDRESS_MAX - length, "%%%s", interface);
     else
@@ -97,7 +97,7 @@ bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b)
            memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
 }
 
-/* Takes the brackets off that HOST may have, and then only takes an IPv6 address. */
+/* Removes brackets around HOST; a bracketed host must be an IPv6 address. */
 static int strip_brackets(const char *host, struct addrinfo *hints, char ret[static HOST_MAX + 1])
 {
     size_t length = strlen(host);
@@ -132,7 +132,7 @@ int address_resolve(const char *host, uint16_t port, bool passive, struct addrin
         return r;
     if (any)
         hints.ai_family = AF_INET6;
-    else if (strcmp(node, "*") == 0) /* glibc takes it for no name at all, that is, for this host */
+    else if (strcmp(node, "*") == 0) /* glibc treats "*" as a null node, i.e. this host */
         return EAI_NONAME;
     snprintf(service, sizeof(service), "%" PRIu16, port);
     return getaddrinfo(any ? NULL : node, service, &hints, ret);

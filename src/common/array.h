@@ -4,8 +4,8 @@
 #include <stddef.h>
 
 /*
- * Makes room for COUNT elements of SIZE bytes at ITEMS, which has room for *ROOM of them, or is
- * NULL. Returns where they are now, to free with free(3), and sets *ROOM; or NULL without memory,
- * and then nothing has changed. Room at least doubles, so that adding one at a time costs little.
+ * Grows ITEMS, an array with room for *ROOM elements of SIZE bytes, or NULL, to at least COUNT
+ * elements. Returns the array, to be freed with free(3), and updates *ROOM; or NULL if out of
+ * memory, with both unchanged. The size at least doubles: appending takes amortized constant time.
  */
 void *array_grow(void *items, size_t *room, size_t count, size_t size);

@@ -6,15 +6,15 @@
 #include <wchar.h>
 #include <wctype.h>
 
-#define BUFFER_SIZE 1024 /* at least the longest character, MB_LEN_MAX */
+#define BUFFER_SIZE 1024 /* at least MB_LEN_MAX and ESCAPE_LENGTH */
 
-/* Characters that turn a line's reading direction around pass for printable. */
+/* iswprint(3) is true for bidirectional control characters. */
 static bool escape_is_printable(wchar_t c)
 {
     return iswprint((wint_t)c) && !is_bidi_control((uint32_t)c);
 }
 
-/* Length of the safe character at TEXT, or 0. */
+/* Returns the length of the printable character at TEXT, or 0 if there is none. */
 static size_t escape_character(const char *text, size_t length)
 {
     mbstate_t state = {0};
@@ -24,13 +24,13 @@ static size_t escape_character(const char *text, size_t length)
     if ((unsigned char)*text >= 0x20 && (unsigned char)*text < 0x7f)
         return 1;
     n = mbrtowc(&c, text, length, &state);
-    if (n == 0 || n > length) /* NUL; or (size_t)-1, (size_t)-2: not a character */
+    if (n == 0 || n > length) /* NUL; (size_t)-1, (size_t)-2: invalid or incomplete */
         return 0;
     return escape_is_printable(c) ? n : 0;
 }
 
-/* Moves the safe form of what is at *DATA to RET, as much as SIZE holds, TAB as it is with
- * KEEP_TAB. Returns the bytes written. */
+/* Escapes bytes from *DATA into RET until SIZE is reached, and advances *DATA and *LENGTH.
+ * KEEP_TAB: TAB is not escaped. Returns the number of bytes written. */
 static size_t escape_part(char *ret, size_t size, const char **data, size_t *length, bool keep_tab)
 {
     char *out = ret;

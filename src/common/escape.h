@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes that anybody may have written, made safe to look at: whatever is not part of a printable
- * character of the locale (LC_CTYPE) becomes \xNN. So nothing reaches a terminal that moves its
- * cursor or turns the reading direction around, and in the C locale, which is netd's, nothing that
- * is not ASCII.
+ * Escaping of untrusted bytes for display: every byte that is not part of a printable character of
+ * the locale (LC_CTYPE) becomes \xNN. No control sequence and no bidirectional control character
+ * reaches the terminal. In the C locale, which netd uses, the output is ASCII.
  */
 #pragma once
 
@@ -13,11 +12,11 @@
 #include <stdio.h>
 
 /*
- * Writes the LENGTH bytes at DATA in their safe form to RET, which has SIZE bytes, and a NUL. What
- * does not fit is left out, whole characters and escapes; ESCAPE_LENGTH * LENGTH + 1 is always
- * enough. Returns the bytes written, without the NUL.
+ * Escapes the LENGTH bytes at DATA into RET, which holds SIZE bytes including the terminating NUL.
+ * The output is truncated between characters if it does not fit; ESCAPE_LENGTH * LENGTH + 1 bytes
+ * are always enough. Returns the length of the result.
  */
 size_t escape_copy(char *ret, size_t size, const void *data, size_t length);
 
-/* The same to a stream, but TAB stays. */
+/* Escapes the LENGTH bytes at DATA to STREAM. TAB is not escaped. */
 void escape_write(FILE *stream, const void *data, size_t length);

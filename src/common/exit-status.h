@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Exit statuses of both programs beside EXIT_SUCCESS, see netd(8) and netd-client(1). */
+/* Exit statuses other than EXIT_SUCCESS, see netd(8) and netd-client(1). */
 #pragma once
 
 #include <stdlib.h>
 
-#define EXIT_FAILED      1  /* netd-client: not all logged, nothing matched, a check did not hold */
+#define EXIT_FAILED      1  /* netd-client: not everything logged, no match, failed check */
 #define EXIT_USAGE       2  /* wrong usage */
 #define EXIT_UNAVAILABLE 3  /* netd-client: no connection, or no journal to read */
-#define EXIT_CONFIG      78 /* netd: EX_CONFIG of sysexits(3): systemd does not try again */
-#define EXIT_LAYOUT      79 /* netd -t for a running netd: good, but another table layout */
+#define EXIT_CONFIG      78 /* netd: EX_CONFIG of sysexits(3); systemd does not restart */
+#define EXIT_LAYOUT      79 /* netd -t, run by netd: valid, but the table layout differs */

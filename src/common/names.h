@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The names that netd writes and netd-client reads: events, fields, message ids, the receipt.
- * They are the external contract (netd.journal-fields(7)); none ever changes its meaning.
+ * Names that netd writes and netd-client reads: events, fields, message IDs, the receipt. They are
+ * a stable interface, see netd.journal-fields(7).
  */
 #pragma once
 
@@ -9,13 +9,13 @@
 
 #define DEFAULT_HOST "127.0.0.1"
 #define DEFAULT_PORT 3000
-/* make SYSCONFDIR=DIR says otherwise. */
+/* May be set with make SYSCONFDIR=DIR. */
 #ifndef SYSCONFDIR
 #define SYSCONFDIR "/etc"
 #endif
 #define DEFAULT_CONF SYSCONFDIR "/netd/netd.conf"
 
-/* MESSAGE_ID of each event; a catalog entry stands in systemd/netd.catalog for each. */
+/* MESSAGE_ID of each event. Each has an entry in systemd/netd.catalog. */
 #define ID_CONNECT    "cf8a2f824a45483794fc0d893bd9b33c"
 #define ID_DATA       "780dde514a934f698d9360e2b7999b2c"
 #define ID_DISCONNECT "9484e171ebb44f1daf42690b105b5810"
@@ -46,13 +46,13 @@
 #define TERMINATOR_NONE      "none"
 #define TERMINATOR_CONTINUED "continued"
 
-/* Bytes of a session id, and its hex digits, without the terminating NUL. */
+/* Length of a session ID in bytes, and in hex digits without the terminating NUL. */
 #define SESSION_ID_SIZE 16
 #define SESSION_ID_HEX  32
 
 /*
- * The line a client gets when its session ends, and the one a refused client gets. Both end with
- * LF; RECEIPT_MAX bytes hold either, NUL included.
+ * The line sent to a client when its session ends, and the one sent to a refused client.
+ * RECEIPT_MAX is the buffer size for either, including LF and NUL.
  */
 #define RECEIPT_FORMAT "netd session=%s records=%" PRIu64 " bytes=%" PRIu64 " end=%s\n"
 #define REFUSAL_FORMAT "netd error=%s\n"

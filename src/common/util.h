@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small helpers that both programs share. Nothing here has state. */
+/* Helpers shared by both programs. No state. */
 #pragma once
 
 #include "common/names.h"
@@ -60,8 +60,7 @@ static inline char *put_escape(char *at, uint8_t byte)
     return put_hex(at, byte);
 }
 
-/* True for the characters that turn a line's reading direction around: the bidirectional
- * embeddings, overrides and isolates of Unicode. */
+/* True for the bidirectional embedding, override and isolate characters of Unicode. */
 static inline bool is_bidi_control(uint32_t c)
 {
     return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
@@ -73,16 +72,15 @@ void close_fd(int *fd);
 /* Frees *POINTER, a pointer to malloc()ed memory. For CLEANUP(). */
 void free_pointer(void *pointer);
 
-/* Writes out what stdio(3) still has for standard output. Returns 0, or a negative errno where any
- * of what was written there before did not get out either. */
+/* Flushes stdout. Returns 0, or a negative errno if this or any earlier write to stdout failed. */
 int flush_standard_output(void);
 
 /*
- * Reads TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no leading zero
- * (it means another base elsewhere), at least one digit. Returns 0, -EINVAL (not such a number) or
- * -ERANGE (over MAX); *RET is untouched on failure.
+ * Parses TEXT as a decimal number from 0 to MAX. Digits only: no sign, no blanks, no leading zero
+ * (elsewhere a prefix of octal numbers). Returns 0, -EINVAL (not a number) or -ERANGE (above MAX);
+ * *RET is unchanged on failure.
  */
 int parse_u64(const char *text, uint64_t max, uint64_t *ret);
 
-/* Writes ID as lower-case hex digits and a NUL. */
+/* Formats ID as lower-case hex digits. */
 void hex_id(const uint8_t id[static SESSION_ID_SIZE], char ret[static SESSION_ID_HEX + 1]);

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* True when EVENT, of SIZE bytes, is marked: with the offset of its first byte. What netd cannot
- * have written is no mark. */
+/* True if EVENT, of SIZE bytes, is marked; *OFFSET is then that of its first byte. A value that
+ * netd does not write is ignored. */
 static bool assembly_is_marked(const struct event *event, size_t size, uint64_t *offset)
 {
     const struct value *mark = &event->fields[EVENT_RESENT];
@@ -27,10 +27,10 @@ void assembly_add(struct assembly *a, const struct event *event, struct value *d
 
     end.length = strlen(end.text);
     size = payload.length + end.length;
-    /* An offset behind the position: what is in between is not in the journal. */
+    /* If the offset is beyond the position, the bytes in between are not in the journal. */
     if (assembly_is_marked(event, size, &offset) && offset <= a->position) {
         repeated = (size_t)min_u64(a->position - offset, size);
-        /* Nothing but the end of a cut record is empty, so a second one repeats the first. */
+        /* Only the last piece of a split record can be empty, so that a second one is a repeat. */
         whole = size > 0 ? repeated == size : !a->continues;
     }
     in_payload = min_size(repeated, payload.length);
@@ -41,7 +41,7 @@ void assembly_add(struct assembly *a, const struct event *event, struct value *d
     if (whole)
         return;
     if (__builtin_add_overflow(offset, size, &a->position))
-        a->position = UINT64_MAX; /* behind a forged mark */
+        a->position = UINT64_MAX; /* only after a forged NETD_RESENT */
     a->bytes += size - repeated;
     a->continues = value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_CONTINUED);
     a->records += !a->continues;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cat: what a client sent, byte for byte, and a word when that is not all. */
+/* cat: write what the client sent, byte for byte, and report missing data. */
 #include "netd-client/output.h"
 #include "netd-client/stream.h"
 
@@ -62,7 +62,7 @@ int cat_run(const struct options *options, char **arguments, int count)
     setvbuf(stdout, NULL, _IOFBF, BUFFER_SIZE);
     r = stream_read(reader, id, cat_write, NULL, &tally);
     if (ferror(stdout))
-        return EXIT_FAILED; /* main says why */
+        return EXIT_FAILED; /* main() reports it */
     if (r < 0)
         return session_fail_journal(r);
     return cat_conclude(id, &tally, options->quiet);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Longest error line; what users can put into one (a path, a name) fits in half of it. */
+/* Maximum length of an error line. User input (a path, a name) takes at most half of it. */
 #define LINE_MAX_BYTES 8192
 
 int client_fail(int status, const char *format, ...)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the commands of netd-client share: the options, the command table's row, errors. */
+/* Definitions shared by the commands: options, the command table, errors. */
 #pragma once
 
 #include "common/address.h"
@@ -9,29 +9,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the command line said. Strings belong to argv. */
+/* Parsed command line. Strings point into argv. */
 struct options {
-    const char *host, *port; /* NULL: not said */
+    const char *host, *port; /* NULL: not given */
     uint64_t timeout;        /* microseconds without progress; 0: no limit */
     bool quiet, verbose;
 
-    const char *directory, *name_space; /* where the journal is; NULL: the default one */
+    const char *directory, *name_space; /* journal to read; NULL: the default */
     bool json, utc, no_pager;
 
     bool open;
     char peer[ENDPOINT_ADDRESS_MAX]; /* as in NETD_PEER_ADDRESS; "": any */
-    uint64_t since, until;           /* microseconds since the epoch, 0 and UINT64_MAX: no bound */
-    uint64_t lines;                  /* UINT64_MAX: not said */
+    uint64_t since, until;           /* microseconds since the epoch; 0, UINT64_MAX: no limit */
+    uint64_t lines;                  /* UINT64_MAX: not given */
 };
 
 struct command {
     const char *name;
     const char *arguments; /* for --help */
     const char *help;      /* one line */
-    const char *options;   /* the letters of options.c that it takes beside the general ones */
+    const char *options;   /* accepted besides the general ones, by their letter in options.c */
     int arguments_max;     /* -1: any number */
     bool argument_needed;
-    /* Runs with the COUNT words after the command's name; returns the exit status. */
+    /* ARGUMENTS are the COUNT words after the command. Returns the exit status. */
     int (*run)(const struct options *options, char **arguments, int count);
 };
 
@@ -42,8 +42,6 @@ int cat_run(const struct options *options, char **arguments, int count);
 int follow_run(const struct options *options, char **arguments, int count);
 int verify_run(const struct options *options, char **arguments, int count);
 
-/*
- * Writes one line, "netd-client: ..." on standard error, with whatever would not be safe on a
- * terminal escaped. Returns STATUS, so that an error can be reported and returned in one go.
+/* Prints "netd-client: ..." as one line on standard error, escaped for a terminal. Returns STATUS.
  */
 int client_fail(int status, const char *format, ...) PRINTF(2, 3);

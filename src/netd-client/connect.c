@@ -13,14 +13,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FAILURES_MAX 1024 /* bytes of the error line that say what each address answered */
+#define FAILURES_MAX 1024 /* bytes of the error line for the errors of all addresses */
 
 struct target {
     const char *host;
     uint16_t port;
 };
 
-/* True for "127.0.0.1:3000", "name:3000", "[::1]:3000". An IPv6 address has more colons. */
+/* True for "127.0.0.1:3000", "name:3000", "[::1]:3000". An IPv6 address has at least two colons. */
 static bool target_has_port(const char *host)
 {
     const char *bracket = strchr(host, ']'), *colon = strchr(host, ':');
@@ -28,7 +28,7 @@ static bool target_has_port(const char *host)
     return bracket ? bracket[1] == ':' : colon && !strchr(colon + 1, ':');
 }
 
-/* Checks VALUE, which ORIGIN (an option or a variable) gave. Returns -1 or EXIT_USAGE. */
+/* Validates VALUE, given by ORIGIN (an option or variable). Returns -1 or EXIT_USAGE. */
 static int target_host(struct target *target, const char *origin, const char *value)
 {
     if (*value == '\0')
@@ -64,7 +64,7 @@ static int target_port(struct target *target, const char *origin, const char *va
     return -1;
 }
 
-/* Default, environment, option. Returns -1 or EXIT_USAGE. */
+/* Applies default, environment and options. Returns -1 or EXIT_USAGE. */
 static int target_find(struct target *target, const struct options *options)
 {
     const char *host = getenv("SERVER_HOST"), *port = getenv("SERVER_PORT");
@@ -84,7 +84,7 @@ static int target_find(struct target *target, const struct options *options)
     return r;
 }
 
-/* Waits until the connection attempt of FD is over. TIMEOUT: microseconds, 0: the kernel's own. */
+/* Waits for connect(2) on FD to finish. TIMEOUT is in microseconds; 0: that of the kernel. */
 static int connect_wait(int fd, uint64_t timeout)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC), end = now + timeout;
@@ -123,7 +123,7 @@ static int connect_address(const struct addrinfo *address, uint64_t timeout)
     return connected;
 }
 
-/* Adds ", [::1]:3000: Connection refused" to what the error line will say. */
+/* Appends ", [::1]:3000: Connection refused" to FAILURES. */
 static void connect_note_failure(char failures[static FAILURES_MAX], const struct addrinfo *address,
                                  int error)
 {

@@ -4,8 +4,8 @@
 #include "netd-client/client.h"
 
 /*
- * Connects to the netd that OPTIONS and the environment name, each of its addresses in turn.
- * Returns a non-blocking stream socket, which the caller closes, in *RET and -1; or the status to
- * exit with, after one line on standard error.
+ * Connects to the host and port given by OPTIONS and the environment, trying each address in turn.
+ * Returns -1 and a non-blocking stream socket in *RET, to be closed by the caller; or an exit
+ * status after printing one line on standard error.
  */
 int connect_to_netd(const struct options *options, int *ret);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* follow: events as they come, after the last few that came. */
+/* follow: show the last events, and new ones as they are logged. */
 #include "netd-client/output.h"
 #include "netd-client/session.h"
 
@@ -7,9 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LINES_DEFAULT 10 /* as journalctl -f */
+#define LINES_DEFAULT 10 /* like journalctl -f */
 
-/* Shows what there is. Returns 1 when SESSION has ended, 0 when there may be more to come. */
+/* Shows all new events. Returns 1 if SESSION has ended, 0 if more may follow, or a negative errno.
+ */
 static int follow_rest(const struct output *output, struct reader *reader, bool json,
                        const char *session)
 {
@@ -29,7 +30,7 @@ static int follow_rest(const struct output *output, struct reader *reader, bool 
     return r;
 }
 
-/* Returns 1 when SESSION gets no more events, 0 when it may, or a negative errno. */
+/* Returns 1 if there will be no more events of SESSION, 0 if there may, or a negative errno. */
 static int follow_is_over(struct reader *reader, const struct options *options, const char *session)
 {
     struct event event;
@@ -40,14 +41,14 @@ static int follow_is_over(struct reader *reader, const struct options *options, 
         r = reader_last(reader, &event);
     if (r <= 0 || event.kind == KIND_DISCONNECT)
         return r;
-    if (session_life(&event) != LIFE_DIED)
+    if (session_state_of(&event) != SESSION_ABANDONED)
         return 0;
     if (!options->quiet)
-        client_fail(0, "session %s has no end, and nobody will log one", session);
+        client_fail(0, "session %s was abandoned: netd is gone and will not log its end", session);
     return 1;
 }
 
-/* SESSION: NULL for all. */
+/* SESSION may be NULL, for all sessions. */
 static int follow_events(const struct output *output, struct reader *reader,
                          const struct options *options, const char *session)
 {
@@ -60,7 +61,7 @@ static int follow_events(const struct output *output, struct reader *reader,
         r = reader_seek_last(reader, lines);
     while (r == 0 && (r = follow_rest(output, reader, options->json, session)) == 0 && !over) {
         if (fflush(stdout) != 0)
-            return 0; /* main says why */
+            return 0; /* main() reports it */
         r = reader_wait(reader, STDOUT_FILENO);
     }
     return r;

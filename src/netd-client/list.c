@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The walk goes backwards, so that it can end early: once --lines sessions have been met, or an
- * entry from before --since, nothing older can belong to the list.
+ * The journal is read backwards, which can stop early: after --lines sessions, or at an entry
+ * before
+ * --since.
  */
 #include "netd-client/list.h"
 
@@ -29,8 +30,8 @@ static int list_compare_begins(const void *a, const void *b)
 
 /* --- Filters --- */
 
-/* True when PEER, "192.0.2.1:4711" or "[fe80::1%eth0]:4711" or "unix", is at ADDRESS. Without a
- * scope in ADDRESS, any will do. */
+/* True if ADDRESS is that of PEER, "192.0.2.1:4711", "[fe80::1%eth0]:4711" or "unix". An ADDRESS
+ * without a scope matches any scope. */
 static bool peer_is_at(const char *peer, const char *address)
 {
     bool bracket = *peer == '[';
@@ -44,7 +45,7 @@ static bool peer_is_at(const char *peer, const char *address)
 
 static bool list_wants(const struct session *s, const struct options *options)
 {
-    if (options->open && (s->ended || s->life != LIFE_OPEN))
+    if (options->open && (s->ended || s->state != SESSION_OPEN))
         return false;
     if (*options->peer && !peer_is_at(s->peer, options->peer))
         return false;
@@ -53,7 +54,7 @@ static bool list_wants(const struct session *s, const struct options *options)
 
 /* --- Events --- */
 
-/* The session with ID, a new one where it was not met before; NULL without memory. */
+/* Returns the session with ID, adding it if necessary, or NULL if out of memory. */
 static struct session *list_get(struct list *list, const char *id)
 {
     struct session *s = calloc(1, sizeof(*s));
@@ -90,17 +91,17 @@ static void session_take_disconnect(struct session *s, const struct event *event
     s->totals = event_totals(event);
     s->ended = true;
     s->end = event->time;
-    /* Until the connect event says it better, or when there is none. */
+    /* Used if there is no connect event. */
     s->begin = s->totals.duration < s->end ? s->end - s->totals.duration : 0;
 }
 
 static void session_take_connect(struct session *s, const struct event *event)
 {
     session_take_addresses(s, event);
-    s->begun = true;
+    s->has_connect = true;
     s->begin = event->time;
     if (!s->ended)
-        s->life = session_life(event);
+        s->state = session_state_of(event);
 }
 
 static int list_append(struct list *list, struct session *s)
@@ -115,7 +116,7 @@ static int list_append(struct list *list, struct session *s)
     return 0;
 }
 
-/* Takes one event in. Returns 1 when a session was added to the list. */
+/* Adds EVENT. Returns 1 if a session was added to the list, 0 if not, or a negative errno. */
 static int list_take(struct list *list, const struct event *event, const struct options *options)
 {
     struct session *s = list_get(list, event->fields[EVENT_SESSION].text);
@@ -127,7 +128,7 @@ static int list_take(struct list *list, const struct event *event, const struct 
         session_take_disconnect(s, event);
         return 0;
     }
-    if (s->begun)
+    if (s->has_connect)
         return 0;
     session_take_connect(s, event);
     if (!list_wants(s, options))
@@ -136,7 +137,7 @@ static int list_take(struct list *list, const struct event *event, const struct 
     return r < 0 ? r : 1;
 }
 
-/* Returns 1 when all of the journal was seen, 0 when there was enough before. */
+/* Returns 1 if the whole journal was read, 0 if it stopped early, or a negative errno. */
 static int list_walk(struct list *list, struct reader *reader, const struct options *options)
 {
     struct event event;
@@ -159,27 +160,27 @@ static int list_walk(struct list *list, struct reader *reader, const struct opti
     return r < 0 ? r : 1;
 }
 
-/* --- Sessions whose beginning is not in the journal --- */
+/* --- Sessions whose connect event is not in the journal --- */
 
-struct headless {
+struct data_only {
     struct list *list;
-    struct list found; /* ids with neither connect nor disconnect event; no tree */
+    struct list found; /* IDs without connect and disconnect events; no tree */
 };
 
-static int headless_note(void *userdata, const char *id)
+static int data_only_note(void *userdata, const char *id)
 {
-    struct headless *h = userdata;
+    struct data_only *d = userdata;
     struct session key, *s;
 
     memcpy(key.id, id, sizeof(key.id));
-    if (tfind(&key, &h->list->tree, list_compare_ids))
+    if (tfind(&key, &d->list->tree, list_compare_ids))
         return 0;
-    s = list_get(h->list, id);
-    return s ? list_append(&h->found, s) : -ENOMEM;
+    s = list_get(d->list, id);
+    return s ? list_append(&d->found, s) : -ENOMEM;
 }
 
-/* Fills in S, of which there are data events at the most. Returns 1 when it is a session. */
-static int headless_read(struct session *s, struct reader *reader)
+/* Fills in S, which has only data events, if any. Returns 1 if it is a session. */
+static int data_only_read(struct session *s, struct reader *reader)
 {
     struct event event;
     int r;
@@ -188,58 +189,58 @@ static int headless_read(struct session *s, struct reader *reader)
     if (r >= 0)
         r = reader_last(reader, &event);
     if (r <= 0 || event.kind != KIND_DATA)
-        return r < 0 ? r : 0; /* refused clients have ids, too */
+        return r < 0 ? r : 0; /* refused clients have IDs, too */
     session_take_addresses(s, &event);
-    s->life = session_life(&event);
+    s->state = session_state_of(&event);
     return 1;
 }
 
-static int list_add_headless(struct list *list, struct reader *reader,
-                             const struct options *options)
+static int list_add_data_only(struct list *list, struct reader *reader,
+                              const struct options *options)
 {
-    struct headless h = {.list = list};
+    struct data_only d = {.list = list};
     int r;
 
-    r = reader_each_session(reader, "", headless_note, &h);
-    for (size_t i = 0; r >= 0 && i < h.found.count; i++) {
-        r = headless_read(h.found.sessions[i], reader);
-        if (r > 0 && list_wants(h.found.sessions[i], options))
-            r = list_append(list, h.found.sessions[i]);
+    r = reader_each_session(reader, "", data_only_note, &d);
+    for (size_t i = 0; r >= 0 && i < d.found.count; i++) {
+        r = data_only_read(d.found.sessions[i], reader);
+        if (r > 0 && list_wants(d.found.sessions[i], options))
+            r = list_append(list, d.found.sessions[i]);
     }
-    free(h.found.sessions);
+    free(d.found.sessions);
     return r;
 }
 
-/* twalk_r(3)'s closure. */
-struct unbegun {
+/* Closure of twalk_r(3). */
+struct missing_connect {
     struct list *list;
     const struct options *options;
     int result;
 };
 
-static void unbegun_visit(const void *node, VISIT which, void *closure)
+static void missing_connect_visit(const void *node, VISIT which, void *closure)
 {
     struct session *s = *(struct session *const *)node;
-    struct unbegun *u = closure;
+    struct missing_connect *m = closure;
 
-    if ((which != postorder && which != leaf) || s->begun || u->result < 0)
+    if ((which != postorder && which != leaf) || s->has_connect || m->result < 0)
         return;
-    if (list_wants(s, u->options))
-        u->result = list_append(u->list, s);
+    if (list_wants(s, m->options))
+        m->result = list_append(m->list, s);
 }
 
-static int list_add_unbegun(struct list *list, const struct options *options)
+static int list_add_missing_connect(struct list *list, const struct options *options)
 {
-    struct unbegun u = {.list = list, .options = options};
+    struct missing_connect m = {.list = list, .options = options};
 
-    twalk_r(list->tree, unbegun_visit, &u);
-    return u.result;
+    twalk_r(list->tree, missing_connect_visit, &m);
+    return m.result;
 }
 
 /* --- The list --- */
 
-/* Leaves the last MAXIMUM sessions. */
-static void list_cut(struct list *list, uint64_t maximum)
+/* Removes all but the last MAXIMUM sessions. */
+static void list_trim(struct list *list, uint64_t maximum)
 {
     size_t surplus;
 
@@ -257,15 +258,15 @@ int list_collect(struct list *ret, struct reader *reader, const struct options *
 
     r = list_walk(&list, reader, options);
     if (r > 0) {
-        r = list_add_unbegun(&list, options);
+        r = list_add_missing_connect(&list, options);
         if (r >= 0)
-            r = list_add_headless(&list, reader, options);
+            r = list_add_data_only(&list, reader, options);
     }
     if (r < 0)
         return r;
     if (list.count > 0)
         qsort(list.sessions, list.count, sizeof(*list.sessions), list_compare_begins);
-    list_cut(&list, options->lines);
+    list_trim(&list, options->lines);
     *ret = list;
     list = (struct list){0};
     return 0;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The options beside the general ones are letters of options.c. */
+/* The letters are those of long options in options.c. */
 #define WHERE "DN"
 
 static const struct command commands[] = {
@@ -48,7 +48,7 @@ static const struct command commands[] = {
     {
         .name = "follow",
         .arguments = "[SESSION]",
-        .help = "show events as they come",
+        .help = "show events as they are logged",
         .options = WHERE "jun",
         .arguments_max = 1,
         .run = follow_run,
@@ -64,10 +64,10 @@ static const struct command commands[] = {
 };
 
 /*
- * A descriptor 0 to 2 that the caller left closed would become the connection or the journal.
- * O_PATH occupies its place, and still reads and writes fail.
+ * If one of the descriptors 0 to 2 is closed, the socket or a journal file would get its number.
+ * O_PATH descriptors take these numbers; reads and writes still fail with EBADF.
  */
-static void main_occupy_descriptors(void)
+static void main_reserve_descriptors(void)
 {
     int fd;
 
@@ -77,7 +77,7 @@ static void main_occupy_descriptors(void)
     close_fd(&fd);
 }
 
-/* What was said may still be in the buffer, and a full disk or a closed pipe show only now. */
+/* Errors such as a full disk may only show up when the buffer is flushed. */
 static int main_finish_output(int status)
 {
     int r = flush_standard_output();
@@ -95,7 +95,7 @@ int main(int argc, char **argv)
     char **arguments;
     int status;
 
-    main_occupy_descriptors();
+    main_reserve_descriptors();
     setlocale(LC_CTYPE, "");
     status =
         options_parse(argc, argv, commands, ARRAY_SIZE(commands), &options, &command, &arguments);

@@ -16,16 +16,16 @@
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x)  STRINGIFY_(x)
 
-#define LINES_HIGH   1000000000
-#define TIMEOUT_HIGH 31536000 /* seconds: a year */
+#define LINES_LIMIT   1000000000
+#define TIMEOUT_LIMIT 31536000 /* seconds: a year */
 
-#define NEAR        2  /* typing errors after which a command is still recognized */
-#define COMMAND_MAX 15 /* letters of its name */
+#define NEAR        2  /* maximum edit distance of a suggested command */
+#define COMMAND_MAX 15 /* maximum length of its name */
 
-/* Letters that every command takes; the others are in the command table's rows. */
+/* Options accepted by all commands; others are listed in the command table. */
 #define GENERAL "HpTqvhV"
 
-static const char short_options[] = ":H:p:T:qvD:S:U:n:hV"; /* ':' first: see getopt(3) */
+static const char short_options[] = ":H:p:T:qvD:S:U:n:hV"; /* leading ':': see getopt(3) */
 
 static const struct option long_options[] = {
     {"host", required_argument, NULL, 'H'},
@@ -92,7 +92,7 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           stream);
 }
 
-/* TEXT as a number up to MAX; complains about --NAME. Returns -1 or EXIT_USAGE. */
+/* Parses TEXT as a number up to MAX. Returns -1 or EXIT_USAGE. */
 static int options_number(int letter, const char *text, uint64_t max, uint64_t *ret)
 {
     int r = parse_u64(text, max, ret);
@@ -105,7 +105,7 @@ static int options_number(int letter, const char *text, uint64_t max, uint64_t *
     return -1;
 }
 
-/* True for "--json=x"; "-j" is no option, though the table has a letter for --json. */
+/* True for "--json=x". "-j" is not an option, although --json has a letter. */
 static bool options_was_long(const char *word)
 {
     return strncmp(word, "--", 2) == 0 && strchr(word, '=');
@@ -121,8 +121,8 @@ static int options_fail_unknown(char **argv, const char *option)
     return client_fail(EXIT_USAGE, "unknown option '%s'; see --help", option);
 }
 
-/* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
-static int options_complain(char **argv, int result)
+/* Reports an error of getopt_long(3), which returned RESULT, '?' or ':'. */
+static int options_fail_getopt(char **argv, int result)
 {
     char option[] = {'-', (char)optopt, '\0'};
 
@@ -146,8 +146,8 @@ static int options_time(int letter, const char *text, uint64_t *ret)
     return -1;
 }
 
-/* Puts ADDRESS, a whole IPv4 or IPv6 address, also in brackets, in RET the way the journal has it.
- * The scope is kept as it is: the interface may be that of another machine. */
+/* Parses ADDRESS, a full IPv4 or IPv6 address, optionally in brackets, and formats it as in the
+ * journal. The scope is not looked up, because the interface may be that of another host. */
 static bool options_parse_peer(const char *address, char ret[static ENDPOINT_ADDRESS_MAX])
 {
     size_t length = strlen(address);
@@ -200,7 +200,7 @@ static int options_take(struct options *options, int letter)
         options->port = optarg;
         break;
     case 'T':
-        r = options_number(letter, optarg, TIMEOUT_HIGH, &seconds);
+        r = options_number(letter, optarg, TIMEOUT_LIMIT, &seconds);
         if (r >= 0)
             return r;
         options->timeout = seconds * USEC_PER_SEC;
@@ -238,7 +238,7 @@ static int options_take(struct options *options, int letter)
     case 'U':
         return options_time(letter, optarg, &options->until);
     case 'n':
-        return options_number(letter, optarg, LINES_HIGH, &options->lines);
+        return options_number(letter, optarg, LINES_LIMIT, &options->lines);
     case 'V':
         puts("netd-client " NETD_VERSION);
         return EXIT_SUCCESS;
@@ -255,8 +255,8 @@ static const struct command *options_command(const struct command *commands, siz
     return NULL;
 }
 
-/* How many letters to insert, delete, change, or swap with the next one make B of A (optimal string
- * alignment). */
+/* Number of insertions, deletions, substitutions and transpositions of adjacent characters that
+ * turn A into B (optimal string alignment distance). B has at most COMMAND_MAX characters. */
 static size_t edit_distance(const char *a, const char *b)
 {
     size_t rows[3][COMMAND_MAX + 1], *before = rows[0], *above = rows[1], *row = rows[2];
@@ -300,7 +300,7 @@ static int options_fail_command(const struct command *commands, size_t count, co
     return client_fail(EXIT_USAGE, "unknown command '%s'; see --help", name);
 }
 
-/* Checks what only all together can tell: the letters in SEEN, and the COUNT words at ARGUMENTS. */
+/* Checks the combination of options, by their letters in SEEN, and COUNT ARGUMENTS. */
 static int options_check(const struct options *options, const struct command *command,
                          const char *seen, char **arguments, int count)
 {
@@ -324,12 +324,12 @@ int options_parse(int argc, char **argv, const struct command *commands, size_t 
                   struct options *options, const struct command **command, char ***arguments)
 {
     struct options read = {.until = UINT64_MAX, .lines = UINT64_MAX};
-    char seen[ARRAY_SIZE(long_options)] = ""; /* each letter once */
+    char seen[ARRAY_SIZE(long_options)] = ""; /* letters, each once */
     int letter, r;
 
     while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) >= 0) {
         if (letter == '?' || letter == ':')
-            return options_complain(argv, letter);
+            return options_fail_getopt(argv, letter);
         if (letter == 'h') {
             options_help(stdout, commands, count);
             return EXIT_SUCCESS;

@@ -4,9 +4,9 @@
 #include "netd-client/client.h"
 
 /*
- * Reads the command line: options anywhere, then the command, one of the COUNT at COMMANDS. Fills
- * in *OPTIONS, *COMMAND and *ARGUMENTS, the words after the command, up to argv's end. Returns -1,
- * or the status to exit with, after --help, --version or one line on standard error.
+ * Parses the command line: options in any position, and one of the COUNT COMMANDS with its
+ * arguments. Sets *OPTIONS, *COMMAND and *ARGUMENTS, which extend to the end of argv. Returns -1;
+ * or an exit status, after --help, --version, or an error reported on standard error.
  */
 int options_parse(int argc, char **argv, const struct command *commands, size_t count,
                   struct options *options, const struct command **command, char ***arguments);

@@ -13,8 +13,8 @@
 #include <time.h>
 
 #define COLUMNS_DEFAULT 80
-#define EVENT_NAME_MAX  64 /* of "data continued resent", and what is forged */
-#define SESSION_SHORT   8  /* digits of a session's id where there is little room */
+#define EVENT_NAME_MAX  64 /* buffer for "data continued resent", or a forged name, truncated */
+#define SESSION_SHORT   8  /* digits of an abbreviated session ID */
 
 /* --- Terminal, colour, pager --- */
 
@@ -38,7 +38,7 @@ static bool terminal_is_dumb(void)
     return !terminal || strcmp(terminal, "dumb") == 0;
 }
 
-/* What the variable NAME says as systemd reads a boolean: 1, 0, or -1 for neither. */
+/* The variable NAME as a boolean of systemd: 1, 0, or -1 if it is unset or neither. */
 static int variable_boolean(const char *name)
 {
     static const char *const words[][2] = {{"0", "1"}, {"no", "yes"},     {"n", "y"},
@@ -52,7 +52,7 @@ static int variable_boolean(const char *name)
     return -1;
 }
 
-/* As systemd decides: SYSTEMD_COLORS, then NO_COLOR, then what standard output is. */
+/* SYSTEMD_COLORS takes precedence over NO_COLOR and TERM, as in systemd. */
 static bool terminal_has_color(bool terminal)
 {
     static const char *const modes[] = {"16", "256", "24bit"};
@@ -67,7 +67,7 @@ static bool terminal_has_color(bool terminal)
     return terminal && !terminal_is_dumb() && !(no_color && *no_color);
 }
 
-/* The pager's command for sh(1), or NULL when there is to be none. */
+/* The pager as a shell command, or NULL for none. */
 static const char *pager_command(void)
 {
     const char *command = getenv("SYSTEMD_PAGER");
@@ -88,7 +88,7 @@ static FILE *pager_open(void)
     if (!command)
         return NULL;
     setenv("LESS", less ? less : "FRSXMK", 1);
-    /* What is shown may be read with more rights than the one who looks has otherwise. */
+    /* As in systemctl(1): the caller may have privileges that the user does not. */
     setenv("LESSSECURE", variable_boolean("SYSTEMD_PAGERSECURE") == 0 ? "0" : "1", 1);
     if (strcmp(nl_langinfo(CODESET), "UTF-8") == 0)
         setenv("LESSCHARSET", "utf-8", 1);
@@ -97,7 +97,7 @@ static FILE *pager_open(void)
     if (!pager)
         return NULL;
     dup2(fileno(pager), STDOUT_FILENO);
-    signal(SIGINT, SIG_IGN); /* it is the pager's */
+    signal(SIGINT, SIG_IGN); /* the pager handles it */
     return pager;
 }
 
@@ -185,8 +185,8 @@ static void output_value(const struct value *value)
         escape_write(stdout, value->text, value->length);
 }
 
-/* The event's name, and of data what its text does not show. Nothing that a client sends can stand
- * in this column. */
+/* The name of the event, the terminator and whether it was resent. A client has no influence on
+ * this column. */
 static void output_event_name(const struct event *event)
 {
     const struct value *terminator = &event->fields[EVENT_TERMINATOR];
@@ -277,7 +277,7 @@ json_t *value_json(const struct value *value)
     text = json_stringn(value->text, value->length);
     if (!text && errno == ENOMEM)
         return NULL;
-    /* Otherwise it is not UTF-8. */
+    /* Otherwise it is not valid UTF-8. */
     errno = before;
     return text ? text : bytes_json(value);
 }
@@ -326,7 +326,7 @@ json_t *event_json(const struct event *event)
     return object;
 }
 
-json_t *json_whole(json_t *object)
+json_t *json_complete(json_t *object)
 {
     if (errno != ENOMEM)
         return object;
@@ -343,10 +343,10 @@ static int json_write_object(const json_t *object)
     int r = 0;
 
     putchar('{');
-    /* The iterator takes no const object, and changes none. */
+    /* json_object_foreach() does not accept a const object, but does not modify it. */
     json_object_foreach((json_t *)object, key, value)
     {
-        printf("%s\"%s\":", separator, key); /* our own keys need no escapes */
+        printf("%s\"%s\":", separator, key); /* keys contain nothing to escape */
         separator = ",";
         r = json_write(value);
         if (r < 0)
@@ -369,7 +369,7 @@ static int json_write_array(const json_t *array)
     return r;
 }
 
-/* As json_dumpf(3), but that integers are unsigned: jansson has none above INT64_MAX. */
+/* Like json_dumpf(), but with unsigned integers; those of jansson end at INT64_MAX. */
 static int json_write(const json_t *value)
 {
     switch (json_typeof(value)) {
@@ -393,7 +393,7 @@ int output_json(json_t *object)
         return -ENOMEM;
     r = json_write(object);
     json_decref(object);
-    if (r < 0 && !ferror(stdout)) /* what cannot be written is said in the end */
+    if (r < 0 && !ferror(stdout)) /* main() reports write errors */
         return -ENOMEM;
     putchar('\n');
     return 0;

@@ -14,10 +14,10 @@
 
 struct reader {
     sd_journal *journal;
-    char *text; /* the values of the event at hand, each with a NUL */
+    char *text; /* values of the current event, NUL-terminated */
     size_t size, used;
-    bool watched;      /* whether changes are noticed */
-    uint64_t deadline; /* of reader_wait_briefly(), CLOCK_MONOTONIC; 0: it did not begin */
+    bool watched;      /* inotify(7) watches exist */
+    uint64_t deadline; /* of reader_wait_stored(), CLOCK_MONOTONIC; 0: not started */
 };
 
 #define FIELD(name)            \
@@ -64,8 +64,8 @@ static const struct {
 
 /* --- Opening --- */
 
-/* True when a file that PATTERN fits is there and may not be read. */
-static bool reader_is_forbidden(const char *pattern)
+/* True if a file that matches PATTERN exists and cannot be read. */
+static bool reader_matches_unreadable(const char *pattern)
 {
     bool forbidden = false;
     glob_t found = {0};
@@ -77,8 +77,8 @@ static bool reader_is_forbidden(const char *pattern)
     return forbidden;
 }
 
-/* True when there is more than can be read. libsystemd passes over such files in silence. */
-static bool reader_is_curtained(const char *directory)
+/* libsystemd silently skips files that it has no permission to read. */
+static bool reader_has_unreadable_files(const char *directory)
 {
     static const char *const usual[] = {
         "/var/log/journal/*",
@@ -89,18 +89,18 @@ static bool reader_is_curtained(const char *directory)
     char pattern[PATH_MAX];
 
     for (size_t i = 0; !directory && i < ARRAY_SIZE(usual); i++)
-        if (reader_is_forbidden(usual[i]))
+        if (reader_matches_unreadable(usual[i]))
             return true;
     if (!directory)
         return false;
-    snprintf(pattern, sizeof(pattern), "%s/.", directory); /* of a file, ENOTDIR */
+    snprintf(pattern, sizeof(pattern), "%s/.", directory); /* ENOTDIR if it is a file */
     if (access(pattern, R_OK) < 0 && errno == EACCES)
         return true;
     snprintf(pattern, sizeof(pattern), "%s/*.journal", directory);
-    if (reader_is_forbidden(pattern))
+    if (reader_matches_unreadable(pattern))
         return true;
     snprintf(pattern, sizeof(pattern), "%s/*/*.journal", directory);
-    return reader_is_forbidden(pattern);
+    return reader_matches_unreadable(pattern);
 }
 
 static int reader_open_journal(sd_journal **ret, const struct options *options)
@@ -124,10 +124,10 @@ static int reader_fail_open(const struct options *options, int error)
 {
     const char *directory = options->directory;
 
-    if (reader_is_curtained(directory))
+    if (reader_has_unreadable_files(directory))
         return client_fail(EXIT_UNAVAILABLE,
-                           "no rights to the journal: members of the groups systemd-journal and "
-                           "adm may read it");
+                           "no permission to read the journal: members of the groups "
+                           "systemd-journal and adm have it");
     if (error < 0)
         return client_fail(EXIT_UNAVAILABLE, "%s: %s", directory ? directory : "journal",
                            strerror(-error));
@@ -155,9 +155,9 @@ int reader_open(const struct options *options, struct reader **ret)
         r = sd_journal_next(reader->journal);
     if (r <= 0)
         return reader_fail_open(options, r);
-    if (!options->quiet && reader_is_curtained(options->directory))
-        client_fail(0, "this is not the whole journal: members of the groups systemd-journal and "
-                       "adm may read all of it");
+    if (!options->quiet && reader_has_unreadable_files(options->directory))
+        client_fail(0, "no permission to read the whole journal: members of the groups "
+                       "systemd-journal and adm have it");
     *ret = reader;
     reader = NULL;
     return -1;
@@ -178,7 +178,7 @@ void reader_freep(struct reader **reader)
     *reader = reader_free(*reader);
 }
 
-/* --- What to look at --- */
+/* --- Matches --- */
 
 static int reader_match_session(struct reader *reader, const char *session)
 {
@@ -220,7 +220,7 @@ int reader_begin(struct reader *reader, const char *session, unsigned kinds)
 
 /* --- Events --- */
 
-/* Which of our fields DATA, "NAME=value", holds; EVENT_FIELDS: none. */
+/* Returns the index of the field in DATA, "NAME=value", or EVENT_FIELDS. */
 static size_t reader_which_field(const char *data, size_t length)
 {
     size_t i;
@@ -232,7 +232,7 @@ static size_t reader_which_field(const char *data, size_t length)
     return i;
 }
 
-/* Keeps a copy of the value: libsystemd's memory is good for one field at a time only. */
+/* Copies the value: data returned by libsystemd is only valid until the next call. */
 static int reader_keep(struct reader *reader, struct value *value, const char *text, size_t length)
 {
     char *copies = array_grow(reader->text, &reader->size, reader->used + length + 1, 1);
@@ -247,7 +247,7 @@ static int reader_keep(struct reader *reader, struct value *value, const char *t
     return 0;
 }
 
-/* Copies our fields of the entry at hand. */
+/* Copies the known fields of the current entry. */
 static int reader_load_fields(struct reader *reader, struct event *event)
 {
     size_t offsets[EVENT_FIELDS];
@@ -283,7 +283,7 @@ static bool event_has_id(const struct event *event)
     return id->length == SESSION_ID_HEX && strspn(id->text, "0123456789abcdef") == SESSION_ID_HEX;
 }
 
-/* Reads the entry at hand. Returns 1, 0 when it is none of netd's events, or a negative errno. */
+/* Reads the current entry. Returns 1, 0 if it is not an event of netd, or a negative errno. */
 static int reader_load(struct reader *reader, struct event *ret)
 {
     struct event event = {0};
@@ -293,7 +293,7 @@ static int reader_load(struct reader *reader, struct event *ret)
     if (r >= 0)
         r = reader_load_fields(reader, &event);
     if (r == -EBADMSG)
-        return 0; /* damaged; that a session lacks it will show in its sums */
+        return 0; /* corrupted; verify reports the missing event */
     if (r < 0)
         return r;
     for (size_t i = 0; i < ARRAY_SIZE(kinds_known); i++)
@@ -346,7 +346,7 @@ int reader_seek_last(struct reader *reader, uint64_t count)
     return (uint64_t)r <= count ? sd_journal_seek_head(reader->journal) : 0;
 }
 
-/* What poll(2) may wait: where inotify(7) says nothing, libsystemd looks from time to time. */
+/* Timeout for poll(2): on network file systems libsystemd polls for changes. */
 static int reader_timeout(struct reader *reader)
 {
     uint64_t until = UINT64_MAX, now = now_usec(CLOCK_MONOTONIC);
@@ -362,7 +362,7 @@ int reader_wait(struct reader *reader, int output)
     int r;
 
     if (!reader->watched) {
-        /* Begins to watch, and does not wait: there may be more since we looked. */
+        /* Adds the watches and returns immediately: entries may have been added before. */
         reader->watched = true;
         r = sd_journal_wait(reader->journal, 0);
         return r < 0 ? r : 0;
@@ -374,22 +374,22 @@ int reader_wait(struct reader *reader, int output)
         return -errno;
     if (fds[1].revents)
         return 1;
-    /* NOP, APPEND, INVALIDATE: in each case the next step is to look for more; libsystemd has
-     * taken new files in and kept the position. */
+    /* For NOP, APPEND and INVALIDATE alike, the caller reads on: libsystemd has opened new files
+     * and kept the position. */
     r = sd_journal_process(reader->journal);
     return r < 0 ? r : 0;
 }
 
-int reader_wait_briefly(struct reader *reader)
+int reader_wait_stored(struct reader *reader)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC);
     int r;
 
     if (reader->deadline == 0)
-        reader->deadline = now + PATIENCE_USEC;
+        reader->deadline = now + STORE_TIMEOUT_USEC;
     if (now >= reader->deadline)
         return 0;
-    /* The first time it begins to watch, and does not wait: there may be more since we looked. */
+    /* The first call adds the watches and returns immediately: see sd_journal_wait(3). */
     r = sd_journal_wait(reader->journal, reader->deadline - now);
     return r < 0 ? r : 1;
 }
@@ -397,7 +397,7 @@ int reader_wait_briefly(struct reader *reader)
 int reader_each_session(struct reader *reader, const char *prefix,
                         int (*each)(void *userdata, const char *session), void *userdata)
 {
-    const size_t name = sizeof(FIELD_SESSION_ID); /* with '=' */
+    const size_t name = sizeof(FIELD_SESSION_ID); /* including '=' */
     size_t length, prefix_length = strlen(prefix);
     char id[SESSION_ID_HEX + 1] = "";
     const void *data;

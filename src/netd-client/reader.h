@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The journal as netd's events: the one file that includes sd-journal.h. A reader stands at one
- * event; what it hands out is valid until it moves.
+ * Reads the events of netd from the journal; the only module that uses sd-journal(3). A reader has
+ * a position; the event that it returns is valid until the position changes.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ enum event_kind {
     KIND_DATA = 2,
     KIND_DISCONNECT = 4,
     KIND_REFUSED = 8,
-    KIND_SESSION = KIND_CONNECT | KIND_DATA | KIND_DISCONNECT, /* refused: no session follows */
+    KIND_SESSION = KIND_CONNECT | KIND_DATA | KIND_DISCONNECT, /* a refused client has no session */
     KIND_ANY = KIND_SESSION | KIND_REFUSED,
 };
 
@@ -33,7 +33,7 @@ enum event_field {
     EVENT_RESENT,
     EVENT_MESSAGE,
     EVENT_DATA_BYTES,
-    /* What journald says about the process that wrote it. */
+    /* Trusted fields about the process that logged the event. */
     EVENT_MACHINE,
     EVENT_BOOT,
     EVENT_INVOCATION,
@@ -46,86 +46,85 @@ enum event_field {
 };
 
 struct value {
-    const char *text; /* any bytes, and a NUL behind them; NULL: the field is not there */
+    const char *text; /* any bytes, NUL-terminated; NULL: no such field */
     size_t length;
 };
 
 struct event {
     enum event_kind kind;
-    uint64_t time; /* when journald got it: microseconds since the epoch */
+    uint64_t time; /* when journald received it: microseconds since the epoch */
     struct value fields[EVENT_FIELDS];
 };
 
 struct reader;
 
-/* The numbers of a disconnect event. */
+/* Numbers in a disconnect event. */
 struct totals {
     uint64_t records, bytes, duration; /* microseconds */
 };
 
 /*
- * Opens the journal that OPTIONS name. Returns -1 with *RET to free, or the status to exit with,
- * after one line on standard error.
+ * Opens the journal selected by OPTIONS. Returns -1 and *RET, to be freed by the caller; or an exit
+ * status after printing one line on standard error.
  */
 int reader_open(const struct options *options, struct reader **ret);
 
-/* Takes NULL, too. */
+/* READER may be NULL. */
 struct reader *reader_free(struct reader *reader);
 void reader_freep(struct reader **reader);
 
 /*
- * From now on only events of the KINDS, of SESSION (a whole id) unless it is NULL; the position is
- * lost. The seeks put it before the first and behind the last event. Return 0 or a negative errno.
+ * reader_filter() restricts the reader to events of the given KINDS, and unless it is NULL of
+ * SESSION, a full ID; the position is undefined afterwards. The seek functions move before the
+ * first and after the last event. All return 0 or a negative errno.
  */
 int reader_filter(struct reader *reader, const char *session, unsigned kinds);
 int reader_seek_head(struct reader *reader);
 int reader_seek_tail(struct reader *reader);
 
-/* reader_filter() and reader_seek_head() in one. */
+/* Combines reader_filter() and reader_seek_head(). */
 int reader_begin(struct reader *reader, const char *session, unsigned kinds);
 
-/* Move by one event. Return 1 with *RET filled in, 0 when there is none, or a negative errno. */
+/* Move by one event. Return 1 and *RET, 0 if there is none, or a negative errno. */
 int reader_next(struct reader *reader, struct event *ret);
 int reader_previous(struct reader *reader, struct event *ret);
 
-/* reader_seek_tail() and reader_previous() in one. */
+/* Combines reader_seek_tail() and reader_previous(). */
 int reader_last(struct reader *reader, struct event *ret);
 
-/* Puts the position before the last COUNT events. Returns 0 or a negative errno. */
+/* Moves before the last COUNT events. Returns 0 or a negative errno. */
 int reader_seek_last(struct reader *reader, uint64_t count);
 
-/*
- * Waits until the journal has changed. Returns 0, 1 when nobody reads any more what is written to
- * OUTPUT, or a negative errno.
- */
+/* Waits for a change of the journal. Returns 0, 1 if the reading end of OUTPUT was closed, or a
+ * negative errno. */
 int reader_wait(struct reader *reader, int output);
 
 /*
- * Waits until the journal has changed, or may have; all calls together no longer than
- * PATIENCE_USEC. Returns 1, 0 when that is over, or a negative errno.
+ * Waits for a change of the journal, in all calls together for at most STORE_TIMEOUT_USEC. Returns
+ * 1 if there may be new entries, 0 when the time is over, or a negative errno.
  */
-#define PATIENCE_USEC (2 * USEC_PER_SEC)
-int reader_wait_briefly(struct reader *reader);
+#define STORE_TIMEOUT_USEC (2 * USEC_PER_SEC)
+int reader_wait_stored(struct reader *reader);
 
 /*
- * Calls EACH with every session id in the journal that begins with PREFIX, those of refused clients
- * included, in no order, whatever the filter is. A non-zero result ends it and is returned. Else 0
- * or a negative errno. EACH may not move the reader.
+ * Calls EACH for every session ID in the journal that begins with PREFIX, including those of
+ * refused clients, in no particular order and regardless of the filter. Stops at a non-zero result
+ * of EACH and returns it; otherwise returns 0 or a negative errno. EACH must not move the reader.
  */
 int reader_each_session(struct reader *reader, const char *prefix,
                         int (*each)(void *userdata, const char *session), void *userdata);
 
-/* The value as a number; 0 when it is not there or none. */
+/* The value as a number; 0 if there is no value or it is not a number. */
 uint64_t value_number(const struct value *value);
 
-/* True when the value is there and reads TEXT. */
+/* True if the value exists and equals TEXT. */
 bool value_is(const struct value *value, const char *text);
 
-/* What the disconnect event EVENT says. */
+/* The numbers in EVENT, a disconnect event. */
 struct totals event_totals(const struct event *event);
 
-/* The bytes that EVENT, a data event, says the client sent, without their end. */
+/* The record or piece of EVENT, a data event, without its terminator. */
 struct value event_payload(const struct event *event);
 
-/* The bytes that ended them: "\n", "\r\n" or "". */
+/* The bytes of its terminator: "\n", "\r\n" or "". */
 const char *event_ending(const struct event *event);

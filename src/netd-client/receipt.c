@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Takes WORD off the front of *TEXT. */
+/* Skips WORD at the start of *TEXT. */
 static bool receipt_skip(const char **text, const char *word)
 {
     size_t n = strlen(word);
@@ -18,7 +18,7 @@ static bool receipt_skip(const char **text, const char *word)
     return true;
 }
 
-/* Moves what stands before the first byte outside of ALLOWED to RET, which holds SIZE. */
+/* Moves the leading bytes of *TEXT that are in ALLOWED to RET, a buffer of SIZE bytes. */
 static bool receipt_take(const char **text, const char *allowed, char *ret, size_t size)
 {
     size_t n = strspn(*text, allowed);
@@ -45,7 +45,7 @@ static bool receipt_number(const char **text, uint64_t *ret)
            parse_u64(digits, UINT64_MAX, ret) == 0;
 }
 
-/* The reason, which ends the line. */
+/* The reason is the last word of the line. */
 static bool receipt_reason(const char **text, char ret[static RECEIPT_REASON_MAX])
 {
     return receipt_take(text, "abcdefghijklmnopqrstuvwxyz-", ret, RECEIPT_REASON_MAX) &&

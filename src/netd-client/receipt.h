@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What netd says to a client before it closes, see RECEIPT_FORMAT and REFUSAL_FORMAT. Pure and
- * strict: what netd would not have written is not a receipt.
+ * Parser of the line that netd sends before it closes a connection, see RECEIPT_FORMAT and
+ * REFUSAL_FORMAT. Pure and strict: accepts only what netd writes.
  */
 #pragma once
 
@@ -10,19 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RECEIPT_REASON_MAX 32 /* bytes, NUL included */
+#define RECEIPT_REASON_MAX 32 /* bytes, including NUL */
 
 enum receipt_kind { RECEIPT_LOGGED, RECEIPT_REFUSED };
 
 struct receipt {
     enum receipt_kind kind;
-    char reason[RECEIPT_REASON_MAX];  /* why the session ended, or why there was none */
-    char session[SESSION_ID_HEX + 1]; /* this and the rest: RECEIPT_LOGGED only */
+    char reason[RECEIPT_REASON_MAX];  /* why the session ended, or the client was refused */
+    char session[SESSION_ID_HEX + 1]; /* this and the following: RECEIPT_LOGGED only */
     uint64_t records, bytes;
 };
 
-/*
- * Reads the LENGTH bytes at TEXT, which are all that the peer sent. Returns 0, or -EBADMSG when
- * they are neither line; *RET is untouched then.
- */
+/* Parses the LENGTH bytes at TEXT. Returns 0, or -EBADMSG if they are neither line, with *RET
+ * unchanged. */
 int receipt_parse(struct receipt *ret, const char *text, size_t length);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * send: one connection, everything it has to say, and the receipt. netd writes nothing before the
- * session ends, so whatever can be read while there is still something to send is the reason why
- * it ended early.
+ * send: sends everything over one connection and waits for the receipt. netd does not write before
+ * the session ends, so that readable data before the end of the input means that netd ended it.
  */
 #include "netd-client/client.h"
 #include "netd-client/connect.h"
@@ -22,34 +21,34 @@
 #include <unistd.h>
 
 #define BUFFER_SIZE    ((size_t)256 * 1024)
-#define TICK_USEC      (200 * USEC_PER_MSEC) /* how often a wait looks up */
+#define TICK_USEC      (200 * USEC_PER_MSEC) /* interval of checks for progress */
 #define PROGRESS_AFTER USEC_PER_SEC
 
-/* What is sent: the messages in their order, where "-" is standard input. */
+/* The messages to send; "-" is standard input. */
 struct input {
     char **words;
     int count;
-    int at;        /* the word that is being read */
-    size_t offset; /* bytes read of it */
+    int at;        /* index of the current word */
+    size_t offset; /* bytes of it already read */
 };
 
 struct sender {
     int socket;
     uint64_t timeout; /* microseconds without progress; 0: no limit */
-    bool progress;    /* a person watches */
-    bool hint;        /* a person types, and was not told yet how to end that */
-    uint64_t shown;   /* when the progress line was last written; 0: it is not there */
+    bool progress;    /* show the progress line */
+    bool hint;        /* print a hint before reading from the terminal */
+    uint64_t shown;   /* when the progress line was last drawn; 0: not drawn */
     struct input input;
     char *buffer;
-    size_t begin, end;        /* of what is read and not yet sent */
-    uint64_t sent;            /* bytes the kernel took */
-    uint64_t started, moved;  /* CLOCK_MONOTONIC, microseconds; of the last progress */
-    int queued;               /* bytes in the kernel's queue when last looked at */
-    char answer[RECEIPT_MAX]; /* what netd said */
+    size_t begin, end;        /* unsent part of the buffer */
+    uint64_t sent;            /* bytes passed to the kernel */
+    uint64_t started, moved;  /* CLOCK_MONOTONIC, microseconds; moved: of the last progress */
+    int queued;               /* last value of SIOCOUTQ */
+    char answer[RECEIPT_MAX]; /* received from netd */
     size_t answered;
 };
 
-/* Why sending stopped; negative errnos are errors of the connection. */
+/* Why sending stopped, besides negative errnos for errors of the connection. */
 enum { SEND_DONE = 0, SEND_ANSWERED, SEND_INPUT_ERROR };
 
 /* --- The input --- */
@@ -80,7 +79,7 @@ static void input_next(struct input *input)
     input->offset = 0;
 }
 
-/* Copies the rest of the message at hand, and its LF, as far as SIZE goes. */
+/* Copies up to SIZE bytes of the rest of the current message and its LF. */
 static size_t input_message(struct input *input, char *buffer, size_t size)
 {
     const char *rest = input_word(input) + input->offset;
@@ -95,7 +94,7 @@ static size_t input_message(struct input *input, char *buffer, size_t size)
     return n + 1;
 }
 
-/* Returns the bytes read, 0 at the end, or a negative errno. */
+/* Returns the number of bytes read, 0 at the end, or a negative errno. */
 static ssize_t input_read(struct input *input, char *buffer, size_t size)
 {
     while (input_is_stdin(input)) {
@@ -136,7 +135,7 @@ static void sender_hide_progress(struct sender *s)
     s->shown = 0;
 }
 
-/* A peer that acknowledges what the kernel holds makes progress, though nothing else shows it. */
+/* Acknowledged bytes count as progress, see SIOCOUTQ in tcp(7). */
 static void sender_note_progress(struct sender *s)
 {
     int queued = 0;
@@ -146,7 +145,7 @@ static void sender_note_progress(struct sender *s)
     s->queued = queued;
 }
 
-/* Waits for one of FDS. LIMITED: not longer than the timeout without progress. */
+/* Waits until one of FDS is ready. LIMITED applies the timeout without progress. */
 static int sender_wait(struct sender *s, struct pollfd *fds, nfds_t count, bool limited)
 {
     bool ticking = s->progress || (limited && s->timeout > 0);
@@ -167,7 +166,7 @@ static int sender_wait(struct sender *s, struct pollfd *fds, nfds_t count, bool 
 
 /* --- Sending --- */
 
-/* Fills the empty buffer. Returns 0 (also at the input's end: it stays empty), or see the enum. */
+/* Fills the empty buffer, which stays empty at the end of the input. Returns 0 or why to stop. */
 static int sender_fill(struct sender *s)
 {
     ssize_t n;
@@ -197,7 +196,7 @@ static int sender_fill(struct sender *s)
     return 0;
 }
 
-/* Sends a part of the buffer. */
+/* Sends part of the buffer. Returns 0 or why to stop. */
 static int sender_push(struct sender *s)
 {
     struct pollfd fd = {.fd = s->socket, .events = POLLIN | POLLOUT};
@@ -219,7 +218,7 @@ static int sender_push(struct sender *s)
     return 0;
 }
 
-/* Sends everything, and says that it was everything. */
+/* Sends everything and shuts down the sending side. */
 static int sender_send(struct sender *s)
 {
     int r;
@@ -231,13 +230,13 @@ static int sender_send(struct sender *s)
         if (s->begin == s->end && !input_word(&s->input))
             break;
     }
-    /* It fails when the connection is gone, and then there may be an answer, too. */
+    /* May fail if the connection is lost; there may still be an answer to read. */
     (void)shutdown(s->socket, SHUT_WR);
     return SEND_DONE;
 }
 
-/* Reads what netd says, up to the end of a line. Returns 0 or a negative errno; neither rules out
- * that there is an answer. */
+/* Reads one line from netd. Returns 0 or a negative errno; part of an answer may have been read in
+ * both cases. */
 static int sender_receive(struct sender *s)
 {
     struct pollfd fd = {.fd = s->socket, .events = POLLIN};
@@ -287,13 +286,13 @@ static int send_fail_input(const struct sender *s, int error)
     return client_fail(EXIT_FAILED, "standard input: %s (%s sent)", strerror(error), sent);
 }
 
-static int send_fail_silence(const struct sender *s, int error)
+static int send_fail_no_receipt(const struct sender *s, int error)
 {
     char sent[COUNT_TEXT_MAX];
 
     output_count(s->sent, "byte", sent);
     if (error == -EPIPE)
-        error = -ECONNRESET; /* what the kernel makes of a reset after the peer's end */
+        error = -ECONNRESET; /* the kernel reports a reset after FIN as EPIPE */
     if (error == -ETIMEDOUT && s->timeout > 0)
         return client_fail(EXIT_FAILED, "no receipt: no progress for %" PRIu64 " s (%s sent)",
                            s->timeout / USEC_PER_SEC, sent);
@@ -311,14 +310,14 @@ static void send_print_counts(const struct sender *s, const struct receipt *rece
             receipt->reason);
 }
 
-/* COMPLETE: everything was sent. ERROR: what the connection ended with, or 0. */
+/* COMPLETE: everything was sent. ERROR: the error of the connection, or 0. */
 static int send_report(const struct sender *s, const struct options *options, bool complete,
                        int error)
 {
     struct receipt receipt;
 
     if (s->answered == 0)
-        return send_fail_silence(s, error);
+        return send_fail_no_receipt(s, error);
     if (receipt_parse(&receipt, s->answer, s->answered) < 0)
         return client_fail(EXIT_FAILED, "no receipt: the answer is '%.*s'", (int)s->answered,
                            s->answer);
@@ -333,8 +332,8 @@ static int send_report(const struct sender *s, const struct options *options, bo
     return EXIT_SUCCESS;
 }
 
-/* After these errors there is no connection to wait at, and there may be an answer. */
-static bool send_is_over(int error)
+/* After these errors, an answer may still be in the receive queue. */
+static bool send_connection_is_lost(int error)
 {
     return error == -ECONNRESET || error == -EPIPE || error == -ENOTCONN;
 }
@@ -347,16 +346,16 @@ static int send_everything(struct sender *s, const struct options *options)
         sender_hide_progress(s);
         return send_fail_input(s, error);
     }
-    if (stopped < 0 && !send_is_over(stopped)) {
+    if (stopped < 0 && !send_connection_is_lost(stopped)) {
         sender_hide_progress(s);
-        return send_fail_silence(s, stopped);
+        return send_fail_no_receipt(s, stopped);
     }
     r = sender_receive(s);
     sender_hide_progress(s);
     return send_report(s, options, stopped == SEND_DONE, r < 0 || stopped > 0 ? r : stopped);
 }
 
-/* A message with a line end in it would be two records. */
+/* A message that contains a newline would become two records. */
 static int send_check(char **words, int count)
 {
     for (int i = 0; i < count; i++)
@@ -378,7 +377,7 @@ int send_run(const struct options *options, char **arguments, int count)
         .timeout = options->timeout,
         .input = {.words = count > 0 ? arguments : only_input, .count = count > 0 ? count : 1},
     };
-    /* A progress line would be drawn over what is being typed. */
+    /* A progress line would overwrite what is being typed. */
     bool typed = input_has_stdin(&sender.input) && isatty(STDIN_FILENO);
     int r;
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <systemd/sd-id128.h>
 
-#define COMM_MAX 64 /* bytes of a process's name, LF and NUL included: more than proc(5) has */
+#define COMM_MAX 64 /* buffer for /proc/PID/comm, which has at most 16 bytes */
 
 static bool value_is_id(const struct value *value, sd_id128_t id)
 {
@@ -20,7 +20,7 @@ static bool value_is_id(const struct value *value, sd_id128_t id)
     return value_is(value, sd_id128_to_string(id, text));
 }
 
-/* Of another boot, or where nothing says which, nobody has more to store. */
+/* The journal is complete for other boots. */
 static bool event_is_of_this_boot(const struct event *event)
 {
     sd_id128_t id;
@@ -28,9 +28,9 @@ static bool event_is_of_this_boot(const struct event *event)
     return sd_id128_get_boot(&id) >= 0 && value_is_id(&event->fields[EVENT_BOOT], id);
 }
 
-/* --- Finding one --- */
+/* --- Finding a session --- */
 
-/* The ids that begin alike. */
+/* IDs with the same prefix. */
 struct candidates {
     char (*ids)[SESSION_ID_HEX + 1];
     size_t count, room;
@@ -53,7 +53,7 @@ static void candidates_free(struct candidates *c)
     free(c->ids);
 }
 
-/* True when ID is a session's: a refused client has an id, too, and no session. */
+/* Returns 1 if ID is that of a session, not of a refused client; 0, or a negative errno. */
 static int session_exists(struct reader *reader, const char *id)
 {
     struct event event;
@@ -63,7 +63,7 @@ static int session_exists(struct reader *reader, const char *id)
     return r < 0 ? r : reader_next(reader, &event);
 }
 
-/* Counts the sessions among C, and puts the last one's id in RET. */
+/* Counts the sessions in C. RET is set to the ID of the last one. */
 static int candidates_count(struct reader *reader, const struct candidates *c, size_t *count,
                             char ret[static SESSION_ID_HEX + 1])
 {
@@ -81,7 +81,7 @@ static int candidates_count(struct reader *reader, const struct candidates *c, s
     return 0;
 }
 
-/* PREFIX in lower case; false when no id begins like that. */
+/* Converts PREFIX to lower case. Returns false if it cannot be the prefix of an ID. */
 static bool session_normalize(const char *prefix, char ret[static SESSION_ID_HEX + 1])
 {
     size_t length = strlen(prefix);
@@ -97,7 +97,7 @@ static bool session_normalize(const char *prefix, char ret[static SESSION_ID_HEX
     return true;
 }
 
-/* Whether the journal has all of the session ID that can be waited for: 1, 0, or a negative errno.
+/* Returns 0 if there is a session ID, or with ENDED its end, to wait for; 1, or a negative errno.
  */
 static int session_is_stored(struct reader *reader, const char *id, bool ended)
 {
@@ -117,7 +117,7 @@ static int session_wait(struct reader *reader, const char *id, bool ended)
 {
     int r;
 
-    while ((r = session_is_stored(reader, id, ended)) == 0 && (r = reader_wait_briefly(reader)) > 0)
+    while ((r = session_is_stored(reader, id, ended)) == 0 && (r = reader_wait_stored(reader)) > 0)
         ;
     return r;
 }
@@ -155,9 +155,9 @@ int session_open(const struct options *options, const char *prefix, bool ended, 
     return r < 0 ? session_find(*ret, prefix, ended, id) : r;
 }
 
-/* --- What became of it --- */
+/* --- The state of a session --- */
 
-/* Reads the symbolic link in which a service manager keeps the id of a unit's present start. */
+/* Reads the invocation ID of the running unit, which the service manager keeps in a symlink. */
 static bool unit_start(const struct event *event, char *ret, size_t size)
 {
     const char *unit = event->fields[EVENT_UNIT].text;
@@ -175,7 +175,7 @@ static bool unit_start(const struct event *event, char *ret, size_t size)
     return n > 0;
 }
 
-/* netd is a service here. A scope, such as a login session, outlives what runs in it. */
+/* A scope, such as a login session, outlives netd; a service does not. */
 static bool event_is_of_service(const struct event *event)
 {
     const struct value *user_unit = &event->fields[EVENT_USER_UNIT];
@@ -186,26 +186,26 @@ static bool event_is_of_service(const struct event *event)
            event->fields[EVENT_INVOCATION].text;
 }
 
-/* Whether the process itself lives: its name guards against a number that was given out again. */
-static enum life process_life(const struct event *event)
+/* Whether the process still exists. Its name is compared because PIDs are reused. */
+static enum session_state process_state(const struct event *event)
 {
     const struct value *pid = &event->fields[EVENT_PID], *comm = &event->fields[EVENT_COMM];
     char path[sizeof("/proc//comm") + NUMBER_MAX], name[COMM_MAX] = "";
     FILE *f;
 
     if (!pid->text || !comm->text)
-        return LIFE_UNKNOWN;
+        return SESSION_UNKNOWN;
     snprintf(path, sizeof(path), "/proc/%ju/comm", (uintmax_t)value_number(pid));
     f = fopen(path, "re");
     if (!f)
-        return LIFE_DIED;
+        return SESSION_ABANDONED;
     if (fgets(name, sizeof(name), f))
         name[strcspn(name, "\n")] = '\0';
     fclose(f);
-    return value_is(comm, name) ? LIFE_OPEN : LIFE_DIED;
+    return value_is(comm, name) ? SESSION_OPEN : SESSION_ABANDONED;
 }
 
-enum life session_life(const struct event *event)
+enum session_state session_state_of(const struct event *event)
 {
     const struct value *boot = &event->fields[EVENT_BOOT];
     const struct value *machine = &event->fields[EVENT_MACHINE];
@@ -213,25 +213,25 @@ enum life session_life(const struct event *event)
     sd_id128_t id;
 
     if (machine->text && sd_id128_get_machine(&id) >= 0 && !value_is_id(machine, id))
-        return LIFE_UNKNOWN;
+        return SESSION_UNKNOWN;
     if (!boot->text || sd_id128_get_boot(&id) < 0)
-        return LIFE_UNKNOWN;
+        return SESSION_UNKNOWN;
     if (!value_is_id(boot, id))
-        return machine->text ? LIFE_DIED : LIFE_UNKNOWN;
+        return machine->text ? SESSION_ABANDONED : SESSION_UNKNOWN;
     if (!event_is_of_service(event))
-        return process_life(event);
-    /* A worker may have been replaced since; what counts is that the service was not. */
+        return process_state(event);
+    /* The worker may have been restarted; the session survives as long as the service runs. */
     if (!unit_start(event, start, sizeof(start)))
-        return LIFE_DIED;
-    return value_is(&event->fields[EVENT_INVOCATION], start) ? LIFE_OPEN : LIFE_DIED;
+        return SESSION_ABANDONED;
+    return value_is(&event->fields[EVENT_INVOCATION], start) ? SESSION_OPEN : SESSION_ABANDONED;
 }
 
-const char *session_life_word(enum life life)
+const char *session_state_word(enum session_state state)
 {
     static const char *const words[] = {
-        [LIFE_OPEN] = "open", [LIFE_DIED] = "died", [LIFE_UNKNOWN] = "unknown"};
+        [SESSION_OPEN] = "open", [SESSION_ABANDONED] = "abandoned", [SESSION_UNKNOWN] = "unknown"};
 
-    return words[life];
+    return words[state];
 }
 
 int session_fail_journal(int error)

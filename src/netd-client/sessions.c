@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sessions: one line for each, aligned, as much as the terminal is wide. */
+/* sessions: a table that fits the width of the terminal. */
 #include "common/escape.h"
 #include "netd-client/list.h"
 #include "netd-client/output.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ID_SHORTEST 8 /* digits that are shown at least */
+#define ID_SHORTEST 8 /* minimum number of digits shown */
 #define CELL_MAX    (ESCAPE_LENGTH * LISTED_MAX + 1)
 
 enum column { COL_ID, COL_BEGIN, COL_DURATION, COL_PEER, COL_RECORDS, COL_BYTES, COL_END, COLUMNS };
@@ -24,15 +24,15 @@ static const struct {
     [COL_END] = {"END", false},
 };
 
-/* What goes first when the terminal is too narrow. */
+/* Columns that are omitted on a narrow terminal, in this order. */
 static const enum column spare[] = {COL_DURATION, COL_RECORDS, COL_BYTES, COL_PEER};
 
 struct table {
     const struct output *output;
     uint64_t now;
-    size_t widths[COLUMNS]; /* 0: not shown */
+    size_t widths[COLUMNS]; /* 0: omitted */
     size_t id_length;
-    size_t gap; /* blanks between columns */
+    size_t gap; /* spaces between columns */
 };
 
 struct row {
@@ -54,7 +54,7 @@ static void cell_number(char *ret, const struct session *s, uint64_t number)
         strcpy(ret, "-");
 }
 
-/* "~" marks a beginning that is worked out from the end, because it is not in the journal. */
+/* "~" marks a time calculated from the end, without a connect event. */
 static void cell_begin(char *ret, const struct table *t, const struct session *s)
 {
     char time[TIME_TEXT_MAX];
@@ -63,12 +63,12 @@ static void cell_begin(char *ret, const struct table *t, const struct session *s
     if (s->begin == 0)
         strcpy(ret, "-");
     else
-        snprintf(ret, TIME_TEXT_MAX + 1, "%s%s", s->begun ? "" : "~", time);
+        snprintf(ret, TIME_TEXT_MAX + 1, "%s%s", s->has_connect ? "" : "~", time);
 }
 
 static void cell_duration(char *ret, const struct table *t, const struct session *s)
 {
-    bool running = s->begin > 0 && s->begin <= t->now && s->life == LIFE_OPEN;
+    bool running = s->begin > 0 && s->begin <= t->now && s->state == SESSION_OPEN;
 
     if (s->ended)
         output_duration(s->totals.duration, ret);
@@ -86,7 +86,7 @@ static void row_fill(struct row *row, const struct table *t, const struct sessio
     cell_text(row->cells[COL_PEER], s->peer);
     cell_number(row->cells[COL_RECORDS], s, s->totals.records);
     cell_number(row->cells[COL_BYTES], s, s->totals.bytes);
-    cell_text(row->cells[COL_END], s->ended ? s->reason : session_life_word(s->life));
+    cell_text(row->cells[COL_END], s->ended ? s->reason : session_state_word(s->state));
 }
 
 static void row_titles(struct row *row, const struct table *t)
@@ -130,7 +130,7 @@ static size_t common_length(const char *a, const char *b)
     return n;
 }
 
-/* How many digits tell the listed sessions apart. All of them where there is no memory to sort. */
+/* Number of digits needed to distinguish the listed sessions; all if out of memory. */
 static size_t shortest_ids(const struct list *list)
 {
     CLEANUP(free_pointer) struct session **sorted = NULL;
@@ -168,7 +168,7 @@ static void table_measure(struct table *t, const struct row *row)
     }
 }
 
-/* Makes the table fit a terminal: shorter ids, smaller gaps, fewer columns. */
+/* Fits the table to the terminal: shorter IDs, narrower gaps, fewer columns. */
 static void table_fit(struct table *t, const struct list *list)
 {
     unsigned room = t->output->columns;
@@ -205,9 +205,9 @@ static void table_print(const struct output *output, const struct list *list)
 
         row_fill(&row, &table, s);
         row_print(&row, &table,
-                  s->ended               ? COLOR_NONE
-                  : s->life == LIFE_OPEN ? COLOR_GOOD
-                                         : COLOR_BAD);
+                  s->ended                   ? COLOR_NONE
+                  : s->state == SESSION_OPEN ? COLOR_GOOD
+                                             : COLOR_BAD);
     }
 }
 
@@ -230,18 +230,18 @@ static json_t *session_json(const struct session *s)
     json_t *object;
 
     errno = 0;
-    object =
-        json_pack("{ss so? sb so? so? so* ss so*}", "session", s->id, "begin", time_json(s->begin),
-                  "begin_logged", (int)s->begun, "end", s->ended ? time_json(s->end) : NULL, "peer",
-                  text_json(s->peer), "local", text_json(s->local), "state",
-                  s->ended ? "ended" : session_life_word(s->life), "reason", text_json(s->reason));
+    object = json_pack(
+        "{ss so? sb so? so? so* ss so*}", "session", s->id, "begin", time_json(s->begin),
+        "begin_logged", (int)s->has_connect, "end", s->ended ? time_json(s->end) : NULL, "peer",
+        text_json(s->peer), "local", text_json(s->local), "state",
+        s->ended ? "ended" : session_state_word(s->state), "reason", text_json(s->reason));
 
     if (object && s->ended) {
         json_object_set_new(object, "duration", json_integer((json_int_t)s->totals.duration));
         json_object_set_new(object, "records", json_integer((json_int_t)s->totals.records));
         json_object_set_new(object, "bytes", json_integer((json_int_t)s->totals.bytes));
     }
-    return json_whole(object);
+    return json_complete(object);
 }
 
 /* --- The command --- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* show: one session's events, and what they come to. */
+/* show: a summary of a session, and its events. */
 #include "common/escape.h"
 #include "netd-client/output.h"
 #include "netd-client/session.h"
@@ -33,7 +33,7 @@ static void show_totals(const struct event *event)
     printf("%9s: %s\n%9s: %s, %s\n", "Duration", duration, "Total", records, bytes);
 }
 
-/* FIRST and LAST are whatever the journal has of the session. */
+/* EVENT is the first or last event of the session in the journal. */
 static void show_head_of(const struct output *output, const struct event *event, bool first)
 {
     if (first) {
@@ -52,7 +52,7 @@ static void show_head_of(const struct output *output, const struct event *event,
         show_value("Reason", &event->fields[EVENT_REASON]);
         show_totals(event);
     } else {
-        printf("%9s: %s\n", "End", session_life_word(session_life(event)));
+        printf("%9s: %s\n", "End", session_state_word(session_state_of(event)));
     }
     putchar('\n');
 }

@@ -5,9 +5,9 @@
 
 typedef int (*stream_sink)(void *userdata, const char *data, size_t length);
 
-/* --- The frame: connect and disconnect --- */
+/* --- Connect and disconnect --- */
 
-static int stream_life(struct reader *reader, const char *id, enum life *ret)
+static int stream_state(struct reader *reader, const char *id, enum session_state *ret)
 {
     struct event event;
     int r;
@@ -15,11 +15,11 @@ static int stream_life(struct reader *reader, const char *id, enum life *ret)
     r = reader_filter(reader, id, KIND_SESSION);
     if (r >= 0)
         r = reader_last(reader, &event);
-    *ret = r > 0 ? session_life(&event) : LIFE_UNKNOWN;
+    *ret = r > 0 ? session_state_of(&event) : SESSION_UNKNOWN;
     return r < 0 ? r : 0;
 }
 
-static int stream_frame(struct reader *reader, const char *id, struct tally *tally)
+static int stream_read_ends(struct reader *reader, const char *id, struct tally *tally)
 {
     struct event event;
     int r;
@@ -29,7 +29,7 @@ static int stream_frame(struct reader *reader, const char *id, struct tally *tal
         return r;
     while ((r = reader_next(reader, &event)) > 0) {
         if (event.kind == KIND_CONNECT) {
-            tally->begun = true;
+            tally->has_connect = true;
         } else {
             tally->ended = true;
             tally->expected = event_totals(&event);
@@ -37,7 +37,7 @@ static int stream_frame(struct reader *reader, const char *id, struct tally *tal
     }
     if (r < 0 || tally->ended)
         return r;
-    return stream_life(reader, id, &tally->life);
+    return stream_state(reader, id, &tally->state);
 }
 
 /* --- Data --- */
@@ -75,7 +75,7 @@ int stream_read(struct reader *reader, const char *id, stream_sink sink, void *u
     struct tally tally = {0};
     int r;
 
-    r = stream_frame(reader, id, &tally);
+    r = stream_read_ends(reader, id, &tally);
     if (r >= 0)
         r = stream_data(reader, id, sink, userdata, &assembly);
     if (r < 0)
@@ -100,8 +100,8 @@ enum verdict tally_verdict(const struct tally *tally)
     const struct totals *expected = &tally->expected;
 
     if (!tally->ended)
-        return tally->life == LIFE_OPEN ? VERDICT_OPEN : VERDICT_NO_END;
-    if (!tally->begun)
+        return tally->state == SESSION_OPEN ? VERDICT_OPEN : VERDICT_NO_END;
+    if (!tally->has_connect)
         return VERDICT_NO_BEGINNING;
     if (tally_adds_up(tally))
         return tally->repeats > 0 ? VERDICT_REPEATS : VERDICT_OK;

@@ -11,20 +11,20 @@
 #include <string.h>
 #include <time.h>
 
-#define TEXT_MAX   128   /* bytes of the longest text that is looked at */
-#define OFFSET_MAX 86400 /* seconds from UTC: a day */
+#define TEXT_MAX   128   /* size of the longest timestamp, including NUL */
+#define OFFSET_MAX 86400 /* seconds: a day */
 
 #define MINUTE (60 * USEC_PER_SEC)
 #define HOUR   (60 * MINUTE)
 #define DAY    (24 * HOUR)
-#define YEAR   (DAY * 36525 / 100) /* systemd.time(7): 365.25 days, and a month is a twelfth */
+#define YEAR   (DAY * 36525 / 100) /* systemd.time(7): 365.25 days; a month is a twelfth of it */
 
 static const char *skip_blanks(const char *p)
 {
     return p + strspn(p, " \t");
 }
 
-/* Cuts SUFFIX off the end of TEXT. */
+/* Removes SUFFIX from the end of TEXT. */
 static bool cut_suffix(char *text, const char *suffix)
 {
     size_t length = strlen(text), n = strlen(suffix);
@@ -35,7 +35,8 @@ static bool cut_suffix(char *text, const char *suffix)
     return true;
 }
 
-/* Takes a decimal number off *P. A double holds the microseconds of 285 years. */
+/* Parses a decimal number at *P and advances it. A double is exact to the microsecond for 285
+ * years. */
 static bool take_number(const char **p, double *ret)
 {
     const char *digits = *p, *end = digits + strspn(digits, "0123456789.");
@@ -43,13 +44,13 @@ static bool take_number(const char **p, double *ret)
 
     *ret = strtod(digits, &rest);
     *p = rest;
-    return rest == end && end > digits; /* neither "0x1", "1e9" nor "inf" */
+    return rest == end && end > digits; /* not "0x1", "1e9" or "inf" */
 }
 
 /* --- Spans --- */
 
 static const struct {
-    const char *names; /* each between two blanks */
+    const char *names; /* separated and enclosed by spaces */
     uint64_t usec;
 } units[] = {
     {" us usec \u03bcs \u00b5s ", 1},
@@ -63,7 +64,7 @@ static const struct {
     {" y year years ", YEAR},
 };
 
-/* Takes the unit off *P; seconds where there is none; 0: unknown. */
+/* Parses the unit at *P and advances it. Returns that of seconds if there is none, 0 if unknown. */
 static uint64_t take_unit(const char **p)
 {
     size_t length = strcspn(*p, " \t.0123456789");
@@ -81,7 +82,7 @@ static uint64_t take_unit(const char **p)
     return 0;
 }
 
-/* Reads all of TEXT as "1h 30min". */
+/* Parses a time span such as "1h 30min". */
 static int span_parse(const char *text, uint64_t *ret)
 {
     const char *p = skip_blanks(text);
@@ -105,7 +106,7 @@ static int span_parse(const char *text, uint64_t *ret)
     return 0;
 }
 
-/* "+1h", "-1h", "1h ago", "1h left". It cuts off what it knows. */
+/* Parses "+1h", "-1h", "1h ago", "1h left". Modifies TEXT. */
 static int relative_parse(char *text, uint64_t now, uint64_t *ret)
 {
     bool before = *text == '-';
@@ -132,20 +133,20 @@ static int relative_parse(char *text, uint64_t now, uint64_t *ret)
 
 /* --- Dates --- */
 
-/* Where a clock is that shows a date. */
+/* The time zone of a date. */
 struct zone {
-    bool utc;    /* or local time, as TZ has it */
+    bool utc;    /* otherwise local time */
     long offset; /* seconds east of UTC */
 };
 
-/* What a form leaves open is the start of today. */
+/* Missing parts default to the start of today. */
 static const char *const forms[] = {
     "%y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%H:%M:%S",
     "%y-%m-%d %H:%M",    "%Y-%m-%d %H:%M",    "%Y-%m-%dT%H:%M",    "%H:%M",
     "%y-%m-%d",          "%Y-%m-%d",
 };
 
-/* Fills in what TEXT says of *TM in one of the forms, and the microseconds. */
+/* Parses TEXT in one of the forms into *TM and *USEC. */
 static int form_parse(const char *text, struct tm *tm, uint64_t *usec)
 {
     for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
@@ -164,8 +165,7 @@ static int form_parse(const char *text, struct tm *tm, uint64_t *usec)
     return -EINVAL;
 }
 
-/* Midnight of the day that lies DAYS from NOW's; with an offset, too, that of UTC, as for
- * journalctl. */
+/* Midnight, DAYS days from NOW. With an offset, the day is that in UTC, as for journalctl(1). */
 static void day_begin(struct tm *ret, uint64_t now, int days, const struct zone *zone)
 {
     time_t seconds = (time_t)(now / USEC_PER_SEC);
@@ -179,7 +179,7 @@ static void day_begin(struct tm *ret, uint64_t now, int days, const struct zone 
     ret->tm_isdst = -1;
 }
 
-/* *TM, which is normalized, as microseconds. */
+/* Normalizes *TM and converts it to microseconds. */
 static int tm_to_usec(struct tm *tm, const struct zone *zone, uint64_t usec, uint64_t *ret)
 {
     time_t seconds = (zone->utc ? timegm(tm) : mktime(tm)) - zone->offset;
@@ -212,12 +212,12 @@ static int date_parse(const char *text, uint64_t now, const struct zone *zone, u
     if (r < 0)
         return r;
     if (tm.tm_mday != given.tm_mday || (date && weekday.tm_wday != tm.tm_wday))
-        return -EINVAL; /* a 31st of February, or another weekday */
+        return -EINVAL; /* no such day, or a wrong weekday */
     *ret = result;
     return 0;
 }
 
-/* All of TEXT is "+01", "+0100" or "-01:00". */
+/* Parses "+01", "+0100" or "-01:00". */
 static bool offset_parse(const char *text, struct zone *ret)
 {
     struct tm tm = {0};
@@ -229,7 +229,7 @@ static bool offset_parse(const char *text, struct zone *ret)
     return true;
 }
 
-/* A date with or without its zone. It cuts off what it knows. */
+/* Parses a date with an optional time zone. Modifies TEXT. */
 static int zoned_parse(char *text, uint64_t now, uint64_t *ret)
 {
     const size_t size = sizeof("+01:00") - 1;
@@ -266,6 +266,6 @@ int timestamp_parse(const char *text, uint64_t now, uint64_t *ret)
         return isdigit((unsigned char)text[1]) ? span_parse(text + 1, ret) : -EINVAL;
     if (relative_parse(copy, now, ret) == 0)
         return 0;
-    strcpy(copy, text); /* an " ago" may have been cut off */
+    strcpy(copy, text); /* relative_parse() may have removed a suffix */
     return zoned_parse(copy, now, ret);
 }

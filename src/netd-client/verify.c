@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* verify: is everything there that the disconnect events say was received? */
+/* verify: compare the data events of sessions with their disconnect events. */
 #include "netd-client/list.h"
 #include "netd-client/output.h"
 #include "netd-client/stream.h"
@@ -13,7 +13,7 @@ struct verification {
     const struct options *options;
     struct reader *reader;
     uint64_t found[VERDICTS];
-    bool unmatched; /* something was asked for that is not there */
+    bool unmatched; /* a session that was asked for does not exist */
 };
 
 static json_t *verdict_json(const char *id, enum verdict verdict, const struct tally *tally)
@@ -21,7 +21,7 @@ static json_t *verdict_json(const char *id, enum verdict verdict, const struct t
     const struct totals *expected = &tally->expected;
 
     errno = 0;
-    return json_whole(json_pack(
+    return json_complete(json_pack(
         "{ss ss sb sI sI sI so? so?}", "session", id, "verdict", verdict_word(verdict), "holds",
         (int)verdict_holds(verdict), "records", (json_int_t)tally->records, "bytes",
         (json_int_t)tally->bytes, "repeats", (json_int_t)tally->repeats, "expected_records",
@@ -52,7 +52,7 @@ static void verdict_print(const struct output *output, const char *id, enum verd
     putchar('\n');
 }
 
-/* Looks at one session. Returns 0 or a negative errno. */
+/* Checks one session. Returns 0 or a negative errno. */
 static int verify_session(struct verification *v, const char *id)
 {
     struct tally tally;
@@ -72,16 +72,16 @@ static int verify_session(struct verification *v, const char *id)
     return 0;
 }
 
-/* Sessions without an end that may have none because they go on where nobody can look. */
+/* Sessions of other hosts may still be open there. */
 static void verify_say_unknown(uint64_t count)
 {
     char sessions[COUNT_TEXT_MAX];
 
     output_count(count, "session", sessions);
-    client_fail(0, "%s without an end may go on elsewhere: not checked", sessions);
+    client_fail(0, "%s without an end not checked: may be open on another host", sessions);
 }
 
-/* All sessions that have ended, or will not go on. Returns 0 or a negative errno. */
+/* Checks all sessions that have ended or were abandoned. Returns 0 or a negative errno. */
 static int verify_all(struct verification *v)
 {
     struct list list CLEANUP(list_free) = {0};
@@ -96,10 +96,10 @@ static int verify_all(struct verification *v)
     for (size_t i = 0; r >= 0 && i < list.count; i++) {
         const struct session *s = list.sessions[i];
 
-        if (s->ended || s->life == LIFE_DIED)
+        if (s->ended || s->state == SESSION_ABANDONED)
             r = verify_session(v, s->id);
         else
-            unknown += s->life == LIFE_UNKNOWN;
+            unknown += s->state == SESSION_UNKNOWN;
     }
     if (r >= 0 && unknown > 0 && !v->options->quiet)
         verify_say_unknown(unknown);
@@ -143,13 +143,13 @@ static json_t *summary_json(const struct verification *v)
     return object ? json_pack("{so}", "summary", object) : NULL;
 }
 
-/* The summary, and the exit status. */
+/* Prints the summary. Returns the exit status. */
 static int verify_conclude(const struct verification *v)
 {
     int status = v->unmatched ? EXIT_FAILED : EXIT_SUCCESS;
 
     if (v->options->quiet || (v->unmatched && verify_count(v) == 0))
-        ; /* nothing to sum up */
+        ; /* no summary */
     else if (!v->options->json)
         summary_print(v);
     else if (output_json(summary_json(v)) < 0)
@@ -160,7 +160,7 @@ static int verify_conclude(const struct verification *v)
     return status;
 }
 
-/* The sessions that ARGUMENTS name. Returns 0 or a negative errno. */
+/* Checks the sessions given by ARGUMENTS. Returns 0 or a negative errno. */
 static int verify_named(struct verification *v, char **arguments, int count)
 {
     char id[SESSION_ID_HEX + 1];

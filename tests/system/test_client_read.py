@@ -127,7 +127,7 @@ def test_sessions_as_json(box, directory):
     (["-S", "@1795334402", "-n", "1"], [C]),
     (["-U", "@1795334406", "-n", "1"], [B]),
 ])
-def test_sessions_that_are_asked_for(box, directory, arguments, expected):
+def test_filters_of_sessions(box, directory, arguments, expected):
     three_sessions().write(box, f"{directory}/a.journal")
     assert lines(client(box, "sessions", "-q", "-D", directory, *arguments)) == expected
 
@@ -206,7 +206,7 @@ def test_sessions_in_several_files(box, directory):
         A, B, C, session_id(4), session_id(5)]
 
 
-def test_sessions_that_began_at_once_are_in_the_order_of_their_ids(box, directory):
+def test_sessions_with_the_same_start_are_sorted_by_id(box, directory):
     journal = Journal()
     for session in C, A, B:
         journal.connect(session, time=START)
@@ -214,10 +214,10 @@ def test_sessions_that_began_at_once_are_in_the_order_of_their_ids(box, director
     assert lines(client(box, "sessions", "-q", "-D", directory)) == [A, B, C]
 
 
-def test_the_last_sessions_of_all_kinds(box, directory):
-    """Also of those whose beginning is worked out, or not known."""
+def test_the_last_sessions_with_missing_connect_events(box, directory):
+    """Including those whose start is calculated or unknown."""
     journal = Journal(step=SECOND)
-    journal.data(C, b"headless")
+    journal.data(C, b"data only")
     journal.disconnect(B, 0, 0)
     journal.session(A, [b"x"])
     journal.write(box, f"{directory}/a.journal")
@@ -225,7 +225,7 @@ def test_the_last_sessions_of_all_kinds(box, directory):
         assert lines(client(box, "sessions", "-q", "-D", directory, "-n", n)) == expected
 
 
-def test_what_only_looks_like_an_event(box, directory):
+def test_invalid_events_are_ignored(box, directory):
     journal = three_sessions()
     journal.edge("connect", A)  # once more
     journal.edge("connect", session_id(4), NETD_EVENT="bogus")
@@ -243,7 +243,7 @@ def test_no_sessions_to_verify(box, directory):
     failed(client(box, "verify", "-D", directory), 1, "no sessions in the journal")
 
 
-def test_show_without_a_beginning(box, directory):
+def test_show_without_a_connect_event(box, directory):
     journal = Journal()
     journal.data(A, b"x")
     journal.write(box, f"{directory}/a.journal")
@@ -259,7 +259,7 @@ def test_refused_clients_are_no_sessions(box, directory):
     failed(client(box, "show", "-D", directory, "c40"), 1, "no session begins with 'c40'")
 
 
-def test_beginnings_that_were_rotated_away(box, directory):
+def test_connect_events_that_were_rotated_away(box, directory):
     journal = Journal(step=SECOND)
     journal.data(A, b"late")
     journal.disconnect(A, 1, 5, duration=60 * SECOND)
@@ -279,8 +279,8 @@ def test_beginnings_that_were_rotated_away(box, directory):
                  ) == [C]
 
 
-def test_open_died_and_unknown(netd):
-    """By the unit's invocation, the boot, the process; and for another machine nobody knows."""
+def test_open_abandoned_and_unknown(netd):
+    """According to the invocation of the unit, the boot, and the process."""
     box = netd.box
     netd.start()
     boot = box.run("cat", "/proc/sys/kernel/random/boot_id").stdout.strip().replace("-", "")
@@ -290,14 +290,14 @@ def test_open_died_and_unknown(netd):
     rows = [
         ("open", {}),
         ("open", {"_PID": "4194000"}),  # a worker that was replaced since
-        ("died", {"_SYSTEMD_INVOCATION_ID": "0" * 32}),
-        ("died", {"_SYSTEMD_UNIT": "gone.service"}),
-        ("died", {"_BOOT_ID": BOOT}),
+        ("abandoned", {"_SYSTEMD_INVOCATION_ID": "0" * 32}),
+        ("abandoned", {"_SYSTEMD_UNIT": "gone.service"}),
+        ("abandoned", {"_BOOT_ID": BOOT}),
         ("unknown", {"_MACHINE_ID": "1" * 32}),
         # started by hand, in somebody's login
         ("open", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "systemd"}),
-        ("died", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "netd"}),
-        ("died", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "4194000"}),
+        ("abandoned", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "netd"}),
+        ("abandoned", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "4194000"}),
         # from output = "export"
         ("unknown", {"_SYSTEMD_UNIT": "", "_PID": "", "_COMM": "", "_MACHINE_ID": ""}),
     ]
@@ -318,13 +318,13 @@ def test_open_died_and_unknown(netd):
         assert still == [session_id(n) for n, (state, _) in enumerate(rows) if state == "open"]
         netd.stop()
         found = objects(client(box, "sessions", "--json", "-D", directory, "-n", "9"))
-        assert found[0]["state"] == "died"
+        assert found[0]["state"] == "abandoned"
     finally:
         box.run("rm", "-r", directory)
 
 
-def test_a_session_opens_and_its_netd_dies(netd):
-    netd.start(dropin="[Service]\nRestart=no\n")
+def test_a_killed_netd_abandons_its_sessions(netd):
+    netd.start(config="flush_timeout = 0;", dropin="[Service]\nRestart=no\n")
     with netd.connect() as s:
         s.sendall(b"hello\nthere")
         wait_for(lambda: netd.events(event="data"), "the record")
@@ -337,7 +337,7 @@ def test_a_session_opens_and_its_netd_dies(netd):
         netd.box.run("systemctl", "kill", "-s", "KILL", "netd.service", check=False)
         wait_for(lambda: netd.show("ActiveState") == "failed", "systemd to notice")
         last = lines(client(netd.box, "sessions", "-n", "1"))[1]
-        assert last.startswith(session) and last.endswith("  died")
+        assert last.startswith(session) and last.endswith("  abandoned")
         out, status, err = cat(netd.box, session)
         assert (out, status) == (b"hello\n", 1)
         assert err == f"netd-client: session {session}: no end: more may be missing\n"
@@ -360,7 +360,7 @@ def test_the_table_fits_the_terminal(box, directory, columns, titles):
     assert shown.splitlines()[1].split()[0] == (A if columns == 200 else A[:8])
 
 
-def test_short_ids_still_tell_sessions_apart(box, directory):
+def test_abbreviated_ids_are_unique(box, directory):
     journal = Journal()
     for last in "0123456789":
         journal.session("c4ca4238a0b92382" + last + "0" * 15, [b"x"])
@@ -409,7 +409,7 @@ def test_the_pager(box, directory):
         assert on_terminal(box, "sessions", "-D", directory, env=echo | env) == shown
 
 
-def test_the_usual_pager(box, directory):
+def test_the_default_pager(box, directory):
     """Where only PAGER, or nothing, says which."""
     three_sessions().write(box, f"{directory}/a.journal")
     unset = ["env", "-u", "SYSTEMD_PAGER", "-u", "PAGER"]
@@ -578,7 +578,7 @@ def test_the_manual_has_the_keys_of_json(box, directory):
 # --- Which session ---
 
 
-def test_a_beginning_names_a_session(box, directory):
+def test_a_unique_prefix_names_a_session(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     for name in A, A[:31], "c4", "C4CA":
         assert cat(box, "-D", directory, name)[0] == b"one\ntwo\n"
@@ -589,7 +589,7 @@ def test_a_beginning_names_a_session(box, directory):
                    f"no session begins with '{name}'")
 
 
-def test_verify_goes_on_after_a_name_that_nobody_has(box, directory):
+def test_verify_continues_after_an_unknown_session(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     result = client(box, "verify", "-D", directory, "c4", "0", "c8")
     assert result.returncode == 1
@@ -646,7 +646,7 @@ def test_an_end_that_is_not_stored_yet(netd, command):
 
 
 def test_a_session_that_is_open_stays_open(netd):
-    """Nobody waits for its end for long."""
+    """The wait for its end is limited."""
     netd.start()
     with netd.connect() as s:
         s.sendall(b"hello\n")
@@ -690,7 +690,7 @@ def test_cat_into_a_closed_pipe(box, directory):
     failed(result, 1, "standard output: No space left on device")
 
 
-# --- verify and what is missing ---
+# --- verify, and missing events ---
 
 
 def damaged():
@@ -718,12 +718,12 @@ def damaged():
         j.disconnect(s, 1, 4)
         return b"one\none\n"
 
-    def no_beginning(j, s):
+    def missing_connect_and_data(j, s):
         j.data(s, b"two")
         j.disconnect(s, 2, 8)
         return b"two\n"
 
-    def no_connect(j, s):
+    def missing_connect(j, s):
         j.data(s, b"two")
         j.disconnect(s, 1, 4)
         return b"two\n"
@@ -792,7 +792,8 @@ def damaged():
 
     return [
         (whole, "ok"), (gap, "gap"), (gap_at_the_end, "gap"), (surplus, "surplus"),
-        (no_beginning, "no-beginning"), (no_connect, "no-beginning"), (no_end, "no-end"),
+        (missing_connect_and_data, "no-beginning"), (missing_connect, "no-beginning"),
+        (no_end, "no-end"),
         (repeats, "repeats"), (resent_for_nothing, "ok"),
         (resent_for_nothing_without_an_end, "no-end"), (last_piece_twice, "repeats"),
         (cut_elsewhere, "repeats"), (crash_while_repeating, "repeats"),
@@ -813,7 +814,7 @@ def test_verify_and_cat_on_damaged_sessions(box, directory):
         assert result.returncode == (0 if good else 1), make
         received, status, err = cat(box, "-D", directory, session_id(n))
         assert received == data[n], make
-        assert (status, err.count("\n")) == ((0, 0) if good or make.__name__ == "no_connect"
+        assert (status, err.count("\n")) == ((0, 0) if good or make.__name__ == "missing_connect"
                                              else (1, 1)), make
     result = client(box, "verify", "-D", directory)
     assert result.returncode == 1
@@ -821,7 +822,7 @@ def test_verify_and_cat_on_damaged_sessions(box, directory):
         "14 sessions: 2 ok, 4 repeats, 3 gap, 1 surplus, 2 no-beginning, 2 no-end")
 
 
-def test_verify_does_not_judge_who_may_go_on_elsewhere(box, directory):
+def test_verify_skips_sessions_of_other_hosts(box, directory):
     journal = Journal(_MACHINE_ID="1" * 32)
     journal.connect(A)
     journal.data(A, b"more may come")
@@ -832,7 +833,7 @@ def test_verify_does_not_judge_who_may_go_on_elsewhere(box, directory):
     result = client(box, "verify", "-D", directory)
     assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "1 session: 1 ok")
     assert result.stderr == (
-        "netd-client: 1 session without an end may go on elsewhere: not checked\n")
+        "netd-client: 1 session without an end not checked: may be open on another host\n")
     assert client(box, "verify", "-q", "-D", directory).stderr == ""
     assert client(box, "verify", "-D", directory, A).stdout.split()[1] == "no-end"
 
@@ -854,7 +855,7 @@ def test_words_of_a_gap(box, directory):
     assert lines(client(box, "verify", "-q", "-D", directory), 1) == []
 
 
-def test_a_rate_limit_shows(netd):
+def test_verify_reports_a_rate_limit(netd):
     netd.start(dropin="[Service]\nLogRateLimitIntervalSec=1h\nLogRateLimitBurst=50\n")
     receipt = netd.send(b"line\n" * 5000)
     assert receipt.records == 5000
@@ -864,7 +865,7 @@ def test_a_rate_limit_shows(netd):
     assert result.stdout.split()[1] in ("gap", "no-end", "open")
 
 
-def test_a_gap_that_journald_made(netd):
+def test_a_gap_caused_by_journald(netd):
     """Entries that never got into the journal: the disconnect event comes under a fresh limit."""
     # The connect event as well: a test before may have used the limit of this unit up.
     netd.box.run("systemctl", "restart", "systemd-journald.service")
@@ -971,21 +972,22 @@ def test_follow_a_session_to_its_end(netd):
             assert process.stdout.read() == "" and process.wait(30) == 0
 
 
-def test_follow_a_session_that_is_over(box, directory):
-    """Nothing more will come, however little of it is to be shown."""
+def test_follow_a_session_that_has_ended(box, directory):
+    """No more events will follow."""
     journal = Journal(_BOOT_ID=this_boot(box), _PID="1", _COMM="gone")
     journal.session(A, [b"one"])
-    died = session_id(4)
-    journal.connect(died)
+    abandoned = session_id(4)
+    journal.connect(abandoned)
     journal.write(box, f"{directory}/a.journal")
     assert lines(client(box, "follow", "-D", directory, "-n", "0", A)) == []
-    result = client(box, "follow", "-D", directory, died)
+    result = client(box, "follow", "-D", directory, abandoned)
     assert (result.returncode, result.stdout.split()[2]) == (0, "connect")
-    assert result.stderr == (f"netd-client: session {died} has no end, and nobody will log one\n")
-    assert len(lines(client(box, "follow", "-q", "-D", directory, died))) == 1
+    assert result.stderr == (f"netd-client: session {abandoned} was abandoned: netd is gone and "
+                             "will not log its end\n")
+    assert len(lines(client(box, "follow", "-q", "-D", directory, abandoned))) == 1
 
 
-def test_follow_ends_when_nobody_reads_it(box, directory):
+def test_follow_ends_when_its_output_is_closed(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     with following(box, "-D", directory) as process:
         assert process.stdout.readline()
@@ -1025,7 +1027,7 @@ def test_namespaces(netd):
     assert {s["session"] for s in said} == {sessions["two"]}
 
 
-def test_no_journal_where_it_was_said_to_be(box, directory):
+def test_no_journal_in_the_given_place(box, directory):
     empty = f"{directory}/empty"
     box.run("mkdir", "-p", empty)
     for command in ["sessions"], ["show", A], ["cat", A], ["follow"], ["verify"]:
@@ -1055,7 +1057,7 @@ def test_follow_cannot_write(box, directory):
            1, "standard output: No space left on device")
 
 
-def test_follow_shows_who_was_refused(box, directory):
+def test_follow_shows_refused_clients(box, directory):
     journal = Journal()
     journal.edge("refused", A, NETD_REASON="address-limit")
     journal.write(box, f"{directory}/a.journal")
@@ -1086,17 +1088,17 @@ def test_a_netd_of_a_user(box, directory):
     journal.connect(A)
     journal.write(box, f"{directory}/a.journal")
     try:
-        for start, life in ("ab" * 16, "open"), ("cd" * 16, "died"), (None, "died"):
+        for start, state in ("ab" * 16, "open"), ("cd" * 16, "abandoned"), (None, "abandoned"):
             box.sh(f"mkdir -p {units}; rm -f {units}/*")
             if start:
                 box.run("ln", "-s", start, f"{units}/invocation:netd.service")
             session, = objects(client(box, "sessions", "--json", "-D", directory))
-            assert session["state"] == life
+            assert session["state"] == state
     finally:
         box.run("rm", "-r", "/run/user/4242")
 
 
-def test_some_rights(box, directory):
+def test_permission_to_read_some_files(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     other = Journal(start=START + 100 * SECOND)
     other.session(session_id(4), [b"x"])
@@ -1104,24 +1106,24 @@ def test_some_rights(box, directory):
     box.sh(f"chmod 0644 {directory}/a.journal; chmod 0600 {directory}/b.journal")
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     result = box.run(*nobody, "netd-client", "sessions", "--json", "-D", directory, check=False)
-    assert result.stderr == ("netd-client: this is not the whole journal: members of the groups "
-                             "systemd-journal and adm may read all of it\n")
+    assert result.stderr == ("netd-client: no permission to read the whole journal: members of the "
+                             "groups systemd-journal and adm have it\n")
     assert [json.loads(line)["session"] for line in result.stdout.splitlines()] == [A, B, C]
     assert lines(box.run(*nobody, "netd-client", "sessions", "-q", "-D", directory)) == [A, B, C]
     box.run("chmod", "0700", directory)
     failed(box.run(*nobody, "netd-client", "sessions", "-D", directory, check=False), 3,
-           "no rights to the journal: members of the groups systemd-journal and adm may read it")
+           "no permission to read the journal: members of the groups systemd-journal and adm have it")
 
 
-def test_no_rights(box, directory):
+def test_no_permission(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     box.run("chmod", "0640", f"{directory}/a.journal")
     nobody = ["setpriv", "--reuid=65534", "--regid=65534"]
-    no_rights = ("no rights to the journal: members of the groups systemd-journal and adm may "
-                 "read it")
+    no_permission = ("no permission to read the journal: members of the groups systemd-journal "
+                     "and adm have it")
     for arguments in ["sessions"], ["sessions", "-D", directory], ["verify", "-q"]:
         result = box.run(*nobody, "--clear-groups", "netd-client", *arguments, check=False)
-        failed(result, 3, no_rights)
+        failed(result, 3, no_permission)
     group = box.run("getent", "group", "systemd-journal").stdout.split(":")[2]
     result = box.run(*nobody, f"--groups={group}", "netd-client", "sessions", "-n", "1", "-q",
                      check=False)

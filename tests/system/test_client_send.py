@@ -90,7 +90,7 @@ def test_messages_and_standard_input(netd, arguments, text, sent):
     assert netd.received(result.stdout.strip()) == sent
 
 
-def test_options_before_and_behind(netd):
+def test_options_before_and_after_the_command(netd):
     netd.start(env={"SERVER_PORT": 4191})
     before = netd.box.run("netd-client", "-p", "4191", "-q", "send", "x")
     behind = netd.box.run("netd-client", "send", "x", "--quiet", "--port=4191")
@@ -106,7 +106,7 @@ def test_verbose_adds_counts(netd):
     assert result.stderr.startswith("netd-client: 1 record, 1 byte in ")
 
 
-def test_a_message_of_two_lines_is_refused(box):
+def test_a_message_with_a_newline_is_refused(box):
     failed(client(box, "send", "one", "two\nthree"), 2,
            "send: message 2 has more than one line; each message is one record, use standard "
            "input for more")
@@ -170,7 +170,7 @@ def test_every_address_of_a_name_is_tried(box):
     assert result.stderr.count("\n") == 1
 
 
-def test_nobody_there(box):
+def test_connection_refused(box):
     failed(client(box, "-p", PORT, "send", "x"), 3,
            f"no connection: 127.0.0.1:{PORT}: Connection refused")
     failed(client(box, "-H", "::1", "-p", PORT, "send", "x"), 3,
@@ -317,12 +317,12 @@ def talk_reset(peer):
     (talk_foreign, "no receipt: the answer is 'SSH-2.0\\x1b[2J\\x0d\\x0a'"),
     (talk_reset, "no receipt: Connection reset by peer (12 bytes sent)"),
 ])
-def test_no_good_receipt(box, talk, line):
+def test_missing_or_wrong_receipt(box, talk, line):
     with server(box, talk):
         failed(client(box, "-p", PORT, "send", "hello world"), 1, line)
 
 
-def test_one_byte_is_no_bytes(box):
+def test_singular(box):
     with server(box, talk_nothing):
         failed(client(box, "-p", PORT, "send", ""), 1,
                "no receipt: the connection was closed (1 byte sent)")
@@ -331,13 +331,13 @@ def test_one_byte_is_no_bytes(box):
                f"the receipt names 0 of 1 byte: session {ID} ended: shutdown")
 
 
-def test_refused_while_there_is_more_to_send(box):
+def test_refused_while_sending(box):
     with server(box, talk_refuse):
         result = client(box, "-p", PORT, "send", stdin=None, input="x" * (1 << 24))
     failed(result, 1, "netd refused the connection: session-limit")
 
 
-def test_reset_while_there_is_more_to_send(box):
+def test_reset_while_sending(box):
     with server(box, talk_reset):
         result = client(box, "-p", PORT, "send", input="x" * (1 << 24))
     assert (result.returncode, result.stdout) == (1, "")
@@ -364,7 +364,7 @@ def test_ended_while_waiting_for_input(box):
                    f"{ID} has the 6 bytes sent until then\n")
 
 
-def test_all_logged_is_good_whatever_ended_the_session(box):
+def test_success_does_not_depend_on_the_reason(box):
     with server(box, lambda peer: peer.sendall(receipt(drain(peer), end="shutdown"))):
         assert client(box, "-p", PORT, "send", "x").stdout == f"{ID}\n"
 
@@ -459,7 +459,7 @@ def typing(box, *arguments, **options):
     (["send", "one", "-", "-"], HINT),
     (["-q", "send"], ""),
 ])
-def test_a_person_is_told_how_to_end(box, arguments, hint):
+def test_hint_on_a_terminal(box, arguments, hint):
     with typing(box, *arguments, text=True) as (process, keyboard):
         os.write(keyboard, b"hello\n\x04\x04")
         out, err = process.communicate(timeout=30)
@@ -467,12 +467,12 @@ def test_a_person_is_told_how_to_end(box, arguments, hint):
     assert out == ("" if "-q" in arguments else f"{ID}\n")
 
 
-def test_no_hint_where_nothing_is_read(box):
+def test_no_hint_without_standard_input(box):
     with typing(box, "send", "one", text=True) as (process, _):
         assert process.communicate(timeout=30) == (f"{ID}\n", "")
 
 
-def test_no_progress_line_over_what_is_typed(box):
+def test_no_progress_line_while_typing(box):
     with typing(box, "send", stderr="terminal") as (process, terminal):
         shown = b""
         while b"Ctrl-D\r\n" not in shown:

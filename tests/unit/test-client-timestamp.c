@@ -144,7 +144,7 @@ static void zones_are_at_the_end(void **state)
         {"2026-11-22T08:00:00.5+01:00", MIDNIGHT + 7 * HOUR + S / 2},
         {"2026-11-22T08:00:00-03:30", MIDNIGHT + 11 * HOUR + 30 * MINUTE},
         {"08:00 +01:00", MIDNIGHT + 7 * HOUR},
-        {"today +10:00", MIDNIGHT - 10 * HOUR}, /* though the 23rd has begun there */
+        {"today +10:00", MIDNIGHT - 10 * HOUR}, /* though the 23rd has has_connect there */
         {"Sun 2026-11-22 08:00:01.5 -05:00", MIDNIGHT + 13 * HOUR + S + S / 2},
         {"yesterday +0530", MIDNIGHT - DAY - 5 * HOUR - 30 * MINUTE},
     };
