@@ -42,6 +42,23 @@ void endpoint_from_sockaddr(struct endpoint *ret, const struct sockaddr_storage 
         from_ipv6(ret, (const struct sockaddr_in6 *)sa);
 }
 
+socklen_t endpoint_to_sockaddr(const struct endpoint *e, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)ret;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+
+    *ret = (struct sockaddr_storage){.ss_family = e->family};
+    if (e->family == AF_INET) {
+        in->sin_port = htons(e->port);
+        memcpy(&in->sin_addr, e->ip, sizeof(in->sin_addr));
+        return sizeof(*in);
+    }
+    in6->sin6_port = htons(e->port);
+    in6->sin6_scope_id = e->scope_id;
+    memcpy(&in6->sin6_addr, e->ip, sizeof(in6->sin6_addr));
+    return sizeof(*in6);
+}
+
 /* Like inet_ntop(3), but without sprintf(3): every event contains at least one address. */
 static char *put_ipv4(char *at, const uint8_t ip[static 4])
 {
@@ -116,15 +133,15 @@ static int strip_brackets(const char *host, struct addrinfo *hints, char ret[sta
     return 0;
 }
 
-int address_resolve(const char *host, uint16_t port, bool passive, struct addrinfo **ret)
+int address_resolve(const char *host, uint16_t port, int flags, struct addrinfo **ret)
 {
     struct addrinfo hints = {
         .ai_socktype = SOCK_STREAM,
-        .ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0),
+        .ai_flags = AI_NUMERICSERV | flags,
     };
     char node[HOST_MAX + 1];
     char service[sizeof("65535")];
-    bool any = passive && strcmp(host, "*") == 0;
+    bool any = (flags & AI_PASSIVE) && strcmp(host, "*") == 0;
     int r;
 
     r = strip_brackets(host, &hints, node);

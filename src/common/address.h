@@ -46,11 +46,14 @@ void endpoint_format(const struct endpoint *e, char ret[static ENDPOINT_TEXT_MAX
 /* True if both have the same host address. Ports are ignored; all AF_UNIX peers are equal. */
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
 
+/* Writes E, which is AF_INET or AF_INET6, as the kernel takes it. Returns the length. */
+socklen_t endpoint_to_sockaddr(const struct endpoint *e, struct sockaddr_storage *ret);
+
 /*
  * Resolves HOST to stream socket addresses: an IPv4 or IPv6 address (optionally in brackets), a
- * name, or with PASSIVE "*" for all addresses (the only result is then [::]; the caller clears
- * IPV6_V6ONLY). PASSIVE is for listening (AI_PASSIVE), otherwise for connecting. AI_ADDRCONFIG is
- * not used, so that hosts with only a loopback interface work. Returns 0 and *RET, to be freed with
- * freeaddrinfo(3), or an EAI_ code for gai_strerror(3).
+ * name, or with AI_PASSIVE "*" for all addresses (the only result is then [::]; the caller clears
+ * IPV6_V6ONLY). FLAGS are those of getaddrinfo(3): AI_PASSIVE for listening, AI_NUMERICHOST if names
+ * must not be looked up. AI_ADDRCONFIG is not used, so that hosts with only a loopback interface
+ * work. Returns 0 and *RET, to be freed with freeaddrinfo(3), or an EAI_ code for gai_strerror(3).
  */
-int address_resolve(const char *host, uint16_t port, bool passive, struct addrinfo **ret);
+int address_resolve(const char *host, uint16_t port, int flags, struct addrinfo **ret);

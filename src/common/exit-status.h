@@ -8,4 +8,3 @@
 #define EXIT_USAGE       2  /* wrong usage */
 #define EXIT_UNAVAILABLE 3  /* netd-client: no connection, or no journal to read */
 #define EXIT_CONFIG      78 /* netd: EX_CONFIG of sysexits(3); systemd does not restart */
-#define EXIT_LAYOUT      79 /* netd -t, run by netd: valid, but the table layout differs */

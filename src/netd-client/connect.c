@@ -149,7 +149,7 @@ int connect_to_netd(const struct options *options, int *ret)
     r = target_find(&target, options);
     if (r >= 0)
         return r;
-    r = address_resolve(target.host, target.port, false, &addresses);
+    r = address_resolve(target.host, target.port, 0, &addresses);
     if (r != 0)
         return client_fail(EXIT_UNAVAILABLE, "%s: %s", target.host,
                            r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* netd(8): options, configuration, run. */
 #include "common/escape.h"
+#include "common/exit-status.h"
 #include "common/names.h"
 #include "common/util.h"
-#include "netd/config/child.h"
 #include "netd/log.h"
-#include "netd/supervisor/handover.h"
+#include "netd/supervisor/checker.h"
+#include "netd/supervisor/reload.h"
 #include "netd/supervisor/supervisor.h"
-#include "netd/worker/listener.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +27,7 @@ static void netd_help(FILE *f)
                "  -p, --port=PORT      port to listen on, 0 for a free one\n"
                "  -o, --output=OUTPUT  auto, journal, text or export\n"
                "  -t, --check          check the configuration, print nothing when it is good\n"
+               "      --reload=PID     have that netd reload, and wait for the outcome\n"
                "  -V, --version        show the version\n"
                "  -h, --help           show this help\n"
                "\n"
@@ -46,12 +47,12 @@ static int netd_finish_output(void)
     return EXIT_FAILED;
 }
 
-static int netd_usage_error(const char *word, const char *what)
+static int netd_usage_error(const char *before, const char *word, const char *after)
 {
     char shown[80];
 
     escape_copy(shown, sizeof(shown), word, strlen(word));
-    log_error("'%s' %s, see --help", shown, what);
+    log_error("%s '%s'%s, see --help", before, shown, after);
     return EXIT_USAGE;
 }
 
@@ -61,12 +62,12 @@ static int netd_option_error(char **argv, int result)
     char letter[] = {'-', (char)optopt, '\0'};
 
     if (result == ':')
-        return netd_usage_error(argv[optind - 1], "needs a value");
+        return netd_usage_error("option", argv[optind - 1], " needs a value");
     if (optopt == 0)
-        return netd_usage_error(argv[optind - 1], "is not an option");
+        return netd_usage_error("unknown option", argv[optind - 1], "");
     if (strchr("tVh", optopt)) /* known, so it was a long one, with '=' */
-        return netd_usage_error(argv[optind - 1], "takes no value");
-    return netd_usage_error(letter, "is not an option");
+        return netd_usage_error("option", argv[optind - 1], " takes no value");
+    return netd_usage_error("unknown option", letter, "");
 }
 
 /* Whoever started us without 0, 1 or 2 gets no client's connection in their place. What is written
@@ -96,31 +97,31 @@ static uint64_t netd_raise_limit(void)
     return limit.rlim_cur;
 }
 
-/* "netd -t": also tells a reload whether this program understands the table of the one that asks.
- */
-static int netd_check(const struct config *config)
+static int netd_reload(const char *supervisor)
 {
-    char error[LISTENER_ERROR_MAX];
+    uint64_t pid;
 
-    if (listeners_check(&config->listeners[0], error) < 0) {
-        log_error("%s", error);
-        return EXIT_CONFIG;
-    }
-    return handover_layout_matches() ? EXIT_SUCCESS : EXIT_LAYOUT;
+    if (parse_u64(supervisor, INT32_MAX, &pid) < 0 || pid == 0)
+        return netd_usage_error("--reload:", supervisor, " is not a process ID");
+    return reload_request((pid_t)pid);
 }
 
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"host", required_argument, NULL, 'H'},
-        {"port", required_argument, NULL, 'p'},   {"output", required_argument, NULL, 'o'},
-        {"check", no_argument, NULL, 't'},        {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},         {0},
+        {"config", required_argument, NULL, 'c'},
+        {"host", required_argument, NULL, 'H'},
+        {"port", required_argument, NULL, 'p'},
+        {"output", required_argument, NULL, 'o'},
+        {"check", no_argument, NULL, 't'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {"reload", required_argument, NULL, 'r'},
+        {0},
     };
-    static char error[CONFIG_ERROR_MAX];
-    static struct config config;
     struct config_input input = {.env_host = getenv("SERVER_HOST"),
                                  .env_port = getenv("SERVER_PORT")};
+    const char *supervisor = NULL;
     bool check = false;
     int c, r;
 
@@ -147,6 +148,9 @@ int main(int argc, char **argv)
         case 't':
             check = true;
             break;
+        case 'r': /* has no short form */
+            supervisor = optarg;
+            break;
         case 'V':
             puts("netd " NETD_VERSION);
             return netd_finish_output();
@@ -158,20 +162,12 @@ int main(int argc, char **argv)
         }
     }
     if (optind < argc)
-        return netd_usage_error(argv[optind], "is no option");
+        return netd_usage_error("unexpected argument", argv[optind], "");
 
+    if (supervisor)
+        return netd_reload(supervisor);
     input.descriptors = netd_raise_limit();
-    r = config_load_apart(&config, &input, error);
-    if (r < 0) {
-        log_error("%s", error);
-        /* It was good when the reload began; the sessions shall not suffer. */
-        if (handover_is_due())
-            return supervisor_run(NULL, argv);
-        return r == -EBADMSG ? EXIT_USAGE : r == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
-    }
-    if (config.warning[0] && !(check && handover_is_check()))
-        log_warning("%s", config.warning);
     if (check)
-        return netd_check(&config);
-    return supervisor_run(&config, argv);
+        return checker_main(&input);
+    return supervisor_run(&input, argv);
 }

@@ -76,9 +76,11 @@ static void listen_somewhere(struct setup *s)
                      .receipt = true,
                      .sessions_max = CLIENTS_MAX},
     };
+    struct listener_endpoints endpoints;
     char error[LISTENER_ERROR_MAX];
 
-    if (listeners_configure(&s->table, &config, error) < 0) {
+    if (listener_resolve(&config, true, &endpoints, error) < 0 ||
+        listeners_configure(&s->table, &config, &endpoints, error) < 0) {
         fprintf(stderr, "%s\n", error);
         exit(EXIT_FAILURE);
     }

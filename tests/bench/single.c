@@ -17,6 +17,7 @@ int main(void)
     static struct config config;
     struct config_input input = {.file = "/etc/netd/netd.conf"};
     char config_error[CONFIG_ERROR_MAX] = "", listener_error[LISTENER_ERROR_MAX] = "";
+    struct listener_endpoints endpoints;
     struct table table;
     sigset_t signals;
 
@@ -25,7 +26,8 @@ int main(void)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     if (config_load(&config, &input, config_error) < 0 ||
         table_create(&table, config.listeners[0].settings.sessions_max + TABLE_LINGERING) < 0 ||
-        listeners_configure(&table, &config.listeners[0], listener_error) < 0) {
+        listener_resolve(&config.listeners[0], false, &endpoints, listener_error) < 0 ||
+        listeners_configure(&table, &config.listeners[0], &endpoints, listener_error) < 0) {
         fprintf(stderr, "%s%s\n", config_error, listener_error);
         return EXIT_FAILURE;
     }

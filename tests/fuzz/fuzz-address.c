@@ -99,7 +99,7 @@ static void try_address(struct input in)
         MUST(strcmp(text, "unix") == 0);
         return;
     }
-    MUST(address_resolve(address, e.port, false, &list) == 0);
+    MUST(address_resolve(address, e.port, 0, &list) == 0);
     memset(&sa, 0, sizeof(sa));
     memcpy(&sa, list->ai_addr, list->ai_addrlen);
     endpoint_from_sockaddr(&again, &sa, list->ai_addrlen);

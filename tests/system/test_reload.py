@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """systemctl reload: another configuration, another program, and all clients stay."""
 
+import contextlib
 import os
 import re
 import signal
+import socket
+import subprocess
+import threading
 import time
 
 import pytest
 
-from box import wait_for
+from box import SOURCE, wait_for
 from conftest import SOURCE_INSIDE
 from crowd import Crowd, Processes
 from daemon import CONFIG
@@ -16,6 +20,7 @@ from traffic import (finish, is_held, is_over, journald_stopped, lines, seeded, 
                      sessions_open)
 
 PROGRAM = "/usr/local/sbin/netd"
+SOCKET_ONLY = (SOURCE / "systemd/socket-only.conf").read_text(encoding="utf-8")
 
 
 def reloads(netd):
@@ -32,6 +37,12 @@ def reload(netd, config=None):
     wait_for(lambda: netd.show("SubState") == "running", "systemd to know")
 
 
+def environment_of(netd, pid):
+    """Without the numbers of a descriptor and of the process that asked for the reload."""
+    text = netd.box.run("cat", f"/proc/{pid}/environ").stdout
+    return re.sub(r"(?<=NETD_RELOAD=)\d+:\d+", "", text)
+
+
 # The configuration
 
 
@@ -42,7 +53,7 @@ def test_p4_300_clients_through_50_reloads(netd):
     with Crowd(netd, 300, pause=0.5) as crowd:
         reload(netd)
         descriptors = processes.descriptors()
-        environment = netd.box.run("cat", f"/proc/{pid}/environ").stdout
+        environment = environment_of(netd, pid)
         worker = processes.worker()
         for _ in range(50):
             netd.reload()
@@ -50,7 +61,7 @@ def test_p4_300_clients_through_50_reloads(netd):
         wait_for(lambda: netd.show("SubState") == "running", "systemd to know")
         # Nothing grows from one to the next.
         wait_for(lambda: processes.descriptors() == descriptors, "as many descriptors as before")
-        assert netd.box.run("cat", f"/proc/{pid}/environ").stdout == environment
+        assert environment_of(netd, pid) == environment
         assert netd.box.sh(f"pgrep -cP {pid}").strip() == "1"
         repeats, _ = crowd.settle()
     assert repeats == 0
@@ -166,10 +177,11 @@ def test_p4_a_bad_file_changes_nothing(netd, text, said):
 
 
 def test_p4_a_file_that_goes_bad_in_the_middle_of_a_reload(netd):
-    """Checked, and another one by the time it is read."""
+    """What was checked comes into force, and nothing is read again."""
     netd.start()
     processes = Processes(netd)
     worker = processes.worker()
+    netd.configure_file("max_record = 64;")
     with netd.connect() as client:
         client.sendall(b"one\n")
         session_of(netd, client)
@@ -179,9 +191,9 @@ def test_p4_a_file_that_goes_bad_in_the_middle_of_a_reload(netd):
         netd.box.path(CONFIG).write_text("port = 70000;", encoding="utf-8")
         os.kill(worker, signal.SIGCONT)
         processes.worker(other_than=worker)
-        wait_for(lambda: "reload failed, the old configuration stays" in netd.log(), "the refusal")
+        wait_for(lambda: reloads(netd) == 1, "the reload")
         assert finish(netd, client).bytes == 4
-    assert netd.send(b"two").bytes == 3
+    assert len(netd.events(netd.send(b"x" * 65).session, "data")) == 2
     assert netd.show("NRestarts") == "0"
 
 
@@ -292,6 +304,192 @@ def test_a_kill_in_the_middle_of_a_reload(netd):
             processes.worker(other_than=worker)
         assert crowd.settle()[0] == 0
     assert netd.show("NRestarts") == "0"
+
+
+# What cannot come into force
+
+
+def refused(netd, config, reason):
+    """A reload that fails for REASON, said in one line, and changes nothing; returns the line."""
+    pid = netd.pid
+    before = netd.log().count("reload failed")
+    netd.configure_file(config)
+    assert netd.reload(check=False).returncode != 0
+    lines_ = [line for line in netd.log().splitlines() if "reload failed" in line]
+    assert len(lines_) == before + 1 and reason in lines_[-1], lines_
+    assert netd.pid == pid and netd.show("ActiveState") == "active"
+    wait_for(lambda: netd.show("SubState") == "running", "systemd to know")
+    assert netd.send(b"still on 3000\n").records == 1
+    return lines_[-1]
+
+
+def test_p4_an_address_that_cannot_be_bound(netd):
+    """systemctl reload fails, and the old address stays."""
+    netd.start(config="port = 3000;")
+    with netd.connect() as client, netd.box.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 4000))
+        other.listen()
+        client.sendall(b"one\n")
+        refused(netd, "port = 4000;", "netd.conf:1: port: cannot listen on 127.0.0.1:4000: "
+                "Address already in use")
+        refused(netd, 'host = "192.0.2.7";', "netd.conf:1: host: cannot listen on 192.0.2.7:3000: "
+                "Cannot assign requested address")
+        line = refused(netd, "port = 514;", "netd.conf:1: port: cannot listen on 127.0.0.1:514: "
+                       "Permission denied; ")
+        assert "netd.socket" in line and "AmbientCapabilities=CAP_NET_BIND_SERVICE" in line
+        netd.configure_file("port = 3000;")
+        netd.reload()
+        assert finish(netd, client).bytes == 4
+    assert netd.show("NRestarts") == "0"
+
+
+def test_p4_reloads_that_wait_their_turn(netd):
+    """Each is told what became of its own."""
+    netd.start()
+    requests = [netd.box.popen("systemctl", "reload", "netd", stderr=subprocess.DEVNULL)
+                for _ in range(5)]
+    for _ in range(20):
+        os.kill(Processes(netd).supervisor, signal.SIGHUP)
+    for request in requests:
+        assert request.wait(60) == 0
+    netd.configure_file("port = 70000;")
+    requests = [netd.box.popen("systemctl", "reload", "netd", stderr=subprocess.DEVNULL)
+                for _ in range(5)]
+    for request in requests:
+        assert request.wait(60) != 0
+    assert netd.send(b"served\n").records == 1
+
+
+def test_whom_a_reload_can_be_asked_of(box):
+    """The signal would be the end of others, and of PID 1's other children."""
+    for pid in "1", str(os.getpid() + 1000000):
+        result = box.run("netd", f"--reload={pid}", check=False)
+        assert result.returncode == 1 and f"process {pid}" in result.stderr
+    assert box.run("netd", "--reload=x", check=False).returncode == 2
+
+
+def test_p2_the_supervisor_dies_during_a_reload(netd):
+    """Who waits for the outcome does not wait for ever."""
+    netd.start()
+    processes = Processes(netd)
+    os.kill(processes.worker(), signal.SIGSTOP)
+    with netd.box.popen("systemctl", "reload", "netd", stderr=subprocess.DEVNULL) as request:
+        wait_for(lambda: netd.show("SubState") == "reload", "the reload to begin")
+        os.kill(processes.supervisor, signal.SIGKILL)
+        assert request.wait(60) != 0
+
+
+# Names
+
+
+class Resolver(threading.Thread):
+    """The name server of a box: answers ANSWERS questions for an IPv4 address, 127.0.0.1, and
+    none after that."""
+
+    ADDRESS = "127.0.0.53"
+    CONFIGURATION = f"nameserver {ADDRESS}\noptions timeout:3 attempts:1\n"
+
+    def __init__(self, box, answers=0):
+        super().__init__(daemon=True)
+        self.box, self.answers, self.questions = box, answers, 0
+        self.socket = box.socket(kind=socket.SOCK_DGRAM)
+        self.socket.bind((self.ADDRESS, 53))
+
+    def run(self):
+        while True:
+            question, client = self.socket.recvfrom(512)
+            if not question:
+                return
+            kind = question[question.index(b"\0", 12) + 1:][:2]
+            if kind == b"\0\1":
+                self.questions += 1
+            if self.questions <= self.answers:
+                found = kind == b"\0\1"
+                reply = question[:2] + b"\x81\x80\0\1" + bytes([0, found]) + bytes(4) + question[12:]
+                if found:
+                    reply += b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x7f\0\0\1"
+                self.socket.sendto(reply, client)
+
+    def __enter__(self):
+        self.saved = self.box.sh("cat /etc/resolv.conf || true")
+        self.box.path("/etc/resolv.conf").write_text(self.CONFIGURATION, encoding="ascii")
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):  # not connected, but whoever waits there is woken
+            self.socket.shutdown(socket.SHUT_RD)
+        self.join()
+        self.socket.close()
+        self.box.path("/etc/resolv.conf").write_text(self.saved, encoding="ascii")
+
+
+NAMED = 'host = "netd-test.example";'
+
+
+def test_a_reload_whose_resolver_never_answers(netd):
+    """Clients are served meanwhile, by the same worker, the watchdog is fed, and then it fails."""
+    netd.start(dropin="[Service]\nWatchdogSec=1s\n")
+    processes = Processes(netd)
+    worker = processes.worker()
+    netd.configure_file(NAMED)
+    with Resolver(netd.box) as resolver, netd.connect() as client:
+        client.sendall(b"one\n")
+        with netd.box.popen("systemctl", "reload", "netd", stderr=subprocess.DEVNULL) as request:
+            wait_for(lambda: resolver.questions, "the question")
+            assert netd.send(b"served\n").records == 1
+            assert request.poll() is None
+            assert request.wait(60) != 0
+        assert processes.worker() == worker
+        assert finish(netd, client).bytes == 4
+    assert "netd.conf:1: host: cannot resolve 'netd-test.example'" in netd.log()
+    assert netd.show("NRestarts") == "0"
+
+
+def test_p3_a_stop_while_a_resolver_does_not_answer(netd):
+    """During a reload, and at a start."""
+    netd.start()
+    netd.configure_file(NAMED)
+    with Resolver(netd.box) as resolver, netd.connect() as client:
+        client.sendall(b"one\n")
+        session_of(netd, client)
+        os.kill(Processes(netd).supervisor, signal.SIGHUP)
+        wait_for(lambda: resolver.questions, "the question")
+        netd.box.run("systemctl", "stop", "netd")
+        assert netd.receipt(client).end == "shutdown"
+        assert netd.show("Result") == "success"
+        netd.box.run("systemctl", "start", "--no-block", "netd")
+        wait_for(lambda: resolver.questions > 1, "the question")
+        netd.box.run("systemctl", "stop", "netd")
+        assert netd.show("Result") == "success"
+    assert "cannot resolve" not in netd.log()
+
+
+def test_a_reload_resolves_once(netd):
+    """A resolver that answers the check and then goes silent holds nobody up."""
+    netd.start()
+    netd.configure_file(NAMED + "max_record = 64;")
+    with Resolver(netd.box, answers=1) as resolver, netd.connect() as client:
+        client.sendall(b"one\n")
+        netd.reload()
+        assert resolver.questions == 1
+        assert len(netd.events(netd.send(b"x" * 65).session, "data")) == 2
+        assert finish(netd, client).bytes == 4
+
+
+def test_passed_sockets_need_no_name(netd):
+    """Nothing is looked up where it would not be used, or could not."""
+    netd.start(config=NAMED, socket=True, dropin=SOCKET_ONLY)
+    with Resolver(netd.box) as resolver, netd.connect() as client:
+        client.sendall(b"one\n")
+        session_of(netd, client)
+        netd.configure_file(NAMED + "max_record = 64;")
+        netd.reload()
+        assert len(netd.events(netd.send(b"x" * 65).session, "data")) == 2
+        assert finish(netd, client).bytes == 4
+        assert resolver.questions == 0
+    assert "the configured netd-test.example port 3000 is not used" in netd.log()
 
 
 # The program

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -18,18 +19,27 @@
 
 #define NOBODY "/nowhere/netd"
 
-static struct table table;
+static struct handover handover;
 
 static int setup(void **state)
 {
+    struct check *check =
+        mmap(NULL, sizeof(*check), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
     (void)state;
-    return table_create(&table, 4);
+    assert_ptr_not_equal(check, MAP_FAILED);
+    check->layout = TABLE_LAYOUT;
+    check->size = sizeof(*check);
+    check->config.n_listeners = 77;
+    handover = (struct handover){.checker.check = check, .requester = 4711};
+    return table_create(&handover.table, 4);
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    table_deinit(&table);
+    (void)munmap(handover.checker.check, sizeof(*handover.checker.check));
+    table_deinit(&handover.table);
     return 0;
 }
 
@@ -49,7 +59,7 @@ static int exec_script(bool sessions, const char *script)
     pid_t pid = fork();
 
     if (pid == 0) {
-        (void)handover_exec(&table, sessions, "/bin/sh", argv);
+        (void)handover_exec(&handover, sessions, "/bin/sh", argv);
         _exit(99);
     }
     return status_of(pid);
@@ -57,11 +67,14 @@ static int exec_script(bool sessions, const char *script)
 
 static void the_table_goes_along(void **state)
 {
-    char script[128];
+    char script[256];
 
     (void)state;
-    snprintf(script, sizeof(script), "test \"$NETD_TABLE\" = %d:%d && test -z \"$LISTEN_FDS\"",
-             table.header_fd, table.regions_fd);
+    snprintf(script, sizeof(script),
+             "test \"$NETD_TABLE\" = %d:%d && test -z \"$LISTEN_FDS\" && "
+             "case $NETD_RELOAD in [0-9]*:4711) test -s /proc/self/fd/${NETD_RELOAD%%:*};; *) "
+             "false;; esac",
+             handover.table.header_fd, handover.table.regions_fd);
     assert_int_equal(exec_script(true, script), 0);
 }
 
@@ -70,8 +83,8 @@ static void passed_sockets_go_along(void **state)
 {
     (void)state;
     assert_int_equal(exec_script(false, "test -z \"$NETD_TABLE$LISTEN_FDS$LISTEN_PID\""), 0);
-    table.header->listeners[0].passed = 1;
-    table.header->listeners[1].passed = 1;
+    handover.table.header->listeners[0].passed = 1;
+    handover.table.header->listeners[1].passed = 1;
     assert_int_equal(exec_script(false, "test -z \"$NETD_TABLE\" && test \"$LISTEN_FDS\" = 2 && "
                                         "test \"$LISTEN_PID\" = $$"),
                      0);
@@ -82,80 +95,86 @@ static void a_program_that_is_gone_leaves_nothing_behind(void **state)
     char *argv[] = {"netd", NULL};
 
     (void)state;
-    table.header->listeners[0].passed = 1;
+    handover.table.header->listeners[0].passed = 1;
     for (int sessions = 0; sessions <= 1; sessions++) {
-        assert_int_equal(handover_exec(&table, sessions, NOBODY, argv), -ENOENT);
-        assert_false(handover_is_due());
+        assert_int_equal(handover_exec(&handover, sessions, NOBODY, argv), -ENOENT);
+        assert_null(getenv("NETD_TABLE"));
+        assert_null(getenv("NETD_RELOAD"));
         assert_null(getenv("LISTEN_FDS"));
         assert_null(getenv("LISTEN_PID"));
     }
 }
 
-/* "-t" first, then the options as they were; the table's layout, and nothing to notify. */
-static void the_new_program_checks(void **state)
-{
-    char path[] = "/tmp/netd-test-check.XXXXXX", script[256];
-    char *argv[] = {"netd", "-c", "file", NULL};
-    int fd = mkstemp(path);
-
-    (void)state;
-    assert_true(fd >= 0);
-    snprintf(script, sizeof(script),
-             "#!/bin/sh\ntest \"$*\" = '-t -c file' && test \"$NETD_LAYOUT\" = %d && "
-             "test -z \"$NOTIFY_SOCKET\" && test ! -e /proc/self/fd/%d && exit 7\n",
-             TABLE_LAYOUT, table.header_fd);
-    assert_int_equal(write(fd, script, strlen(script)), strlen(script));
-    assert_int_equal(fchmod(fd, 0700), 0);
-    close_fd(&fd);
-    assert_int_equal(setenv("NOTIFY_SOCKET", "/nowhere/notify", 1), 0);
-    assert_int_equal(status_of(handover_check(path, argv)), 7);
-    assert_string_equal(getenv("NOTIFY_SOCKET"), "/nowhere/notify");
-    (void)unsetenv("NOTIFY_SOCKET");
-    (void)unlink(path);
-    assert_int_equal(status_of(handover_check(path, argv)), EXIT_FAILURE);
-}
-
-static void layouts_are_compared(void **state)
-{
-    char text[16];
-
-    (void)state;
-    assert_true(handover_layout_matches());
-    snprintf(text, sizeof(text), "%d", TABLE_LAYOUT);
-    assert_int_equal(setenv("NETD_LAYOUT", text, 1), 0);
-    assert_true(handover_layout_matches());
-    assert_int_equal(setenv("NETD_LAYOUT", "1", 1), 0);
-    assert_false(handover_layout_matches());
-    (void)unsetenv("NETD_LAYOUT");
-}
-
 static void tables_are_received(void **state)
 {
-    struct table received;
+    struct handover received = {0};
     char text[64];
 
     (void)state;
     assert_int_equal(handover_receive(&received), 0);
-    snprintf(text, sizeof(text), "%d:%d", fcntl(table.header_fd, F_DUPFD_CLOEXEC, 3),
-             fcntl(table.regions_fd, F_DUPFD_CLOEXEC, 3));
+    assert_false(received.reload);
+    snprintf(text, sizeof(text), "%d:%d", fcntl(handover.table.header_fd, F_DUPFD_CLOEXEC, 3),
+             fcntl(handover.table.regions_fd, F_DUPFD_CLOEXEC, 3));
     assert_int_equal(setenv("NETD_TABLE", text, 1), 0);
-    assert_true(handover_is_due());
     assert_int_equal(handover_receive(&received), 1);
-    assert_int_equal(received.capacity, table.capacity);
-    assert_false(handover_is_due());
-    table_deinit(&received);
+    assert_true(received.reload);
+    assert_int_equal(received.table.capacity, handover.table.capacity);
+    assert_null(received.checker.check); /* nothing was found */
+    assert_null(getenv("NETD_TABLE"));
+    table_deinit(&received.table);
+}
+
+/* What a check found, and who waits for the outcome. */
+static void checks_are_received(void **state)
+{
+    struct handover received = {0};
+    char text[64];
+
+    (void)state;
+    snprintf(text, sizeof(text), "%d:4711", check_save(handover.checker.check));
+    assert_int_equal(setenv("NETD_RELOAD", text, 1), 0);
+    assert_int_equal(handover_receive(&received), 0);
+    assert_true(received.reload);
+    assert_int_equal(received.requester, 4711);
+    assert_non_null(received.checker.check);
+    assert_int_equal(received.checker.check->config.n_listeners, 77);
+    assert_null(getenv("NETD_RELOAD"));
+    checker_deinit(&received.checker);
+}
+
+/* Another program was installed since it was checked. */
+static void a_check_by_another_program_is_not_taken(void **state)
+{
+    struct handover received = {0};
+    char text[64];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        handover.checker.check->size = sizeof(struct check) - (i == 0);
+        handover.checker.check->layout = TABLE_LAYOUT + (i == 1);
+        handover.checker.check->status = i == 2;
+        snprintf(text, sizeof(text), "%d:4711", check_save(handover.checker.check));
+        assert_int_equal(setenv("NETD_RELOAD", text, 1), 0);
+        assert_int_equal(handover_receive(&received), 0);
+        assert_true(received.reload);
+        assert_null(received.checker.check);
+    }
 }
 
 static void what_is_no_table_is_refused(void **state)
 {
     static const char *const bad[] = {"", "x", "3", "3:", "-1:-1", "0:0"};
-    struct table received;
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct handover received = {0};
+
         assert_int_equal(setenv("NETD_TABLE", bad[i], 1), 0);
+        assert_int_equal(setenv("NETD_RELOAD", bad[i], 1), 0);
         assert_true(handover_receive(&received) < 0);
-        assert_false(handover_is_due());
+        assert_null(received.checker.check);
+        assert_null(getenv("NETD_TABLE"));
+        (void)unsetenv("NETD_RELOAD");
     }
 }
 
@@ -166,9 +185,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(passed_sockets_go_along, setup, teardown),
         cmocka_unit_test_setup_teardown(a_program_that_is_gone_leaves_nothing_behind, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(the_new_program_checks, setup, teardown),
-        cmocka_unit_test(layouts_are_compared),
         cmocka_unit_test_setup_teardown(tables_are_received, setup, teardown),
+        cmocka_unit_test_setup_teardown(checks_are_received, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_check_by_another_program_is_not_taken, setup, teardown),
         cmocka_unit_test(what_is_no_table_is_refused),
     };
 

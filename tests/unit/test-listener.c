@@ -67,6 +67,14 @@ static int get_option(int fd, int level, int option)
     return value;
 }
 
+static int configure(void)
+{
+    struct listener_endpoints endpoints;
+    int r = listener_resolve(&config, false, &endpoints, error);
+
+    return r < 0 ? r : listeners_configure(&table, &config, &endpoints, error);
+}
+
 /* Connects to IP and PORT; returns the descriptor. */
 static int connect_to(const char *ip, uint16_t port)
 {
@@ -113,7 +121,7 @@ static void listener_listens(void **state)
     int client, fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(open_listeners(), 1);
     assert_true(l->fd >= 0);
     assert_int_equal(l->requested.port, 0);
@@ -151,10 +159,10 @@ static void same_address_stays_open(void **state)
     int fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     fd = l->fd;
     config.settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(l->fd, fd);
     assert_int_equal(l->settings.max_record, 8192);
     assert_int_equal(open_listeners(), 1);
@@ -165,10 +173,10 @@ static void other_address_is_opened_before_the_old_one_goes(void **state)
     struct table_listener *all = table.header->listeners;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     snprintf(config.address.host, sizeof(config.address.host), "127.0.0.2");
     config.settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(open_listeners(), 2);
     assert_true(all[0].closing);
     assert_int_equal(all[0].settings.max_record, 4096); /* its clients keep theirs */
@@ -176,7 +184,7 @@ static void other_address_is_opened_before_the_old_one_goes(void **state)
     assert_int_equal(all[1].settings.max_record, 8192);
     /* Back again before anybody closed it: it is on its way out, a new one comes. */
     snprintf(config.address.host, sizeof(config.address.host), "127.0.0.1");
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(open_listeners(), 3);
     assert_true(all[0].closing && all[1].closing && !all[2].closing);
 }
@@ -190,12 +198,12 @@ static void every_address_and_one_share_the_port(void **state)
     int client, fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     config.address.port = all[0].bound.port;
     close_fd(&all[0].fd);
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     snprintf(config.address.host, sizeof(config.address.host), "*");
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(open_listeners(), 2);
     assert_true(all[0].closing);
     assert_int_equal(all[1].bound.port, config.address.port);
@@ -227,12 +235,12 @@ static void ipv6_alone_is_ipv6_alone(void **state)
     if (!have_ipv6())
         skip();
     snprintf(config.address.host, sizeof(config.address.host), "[::1]");
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(get_option(table.header->listeners[0].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
     assert_int_equal(table.header->listeners[0].bound.family, AF_INET6);
     /* For every address the kernel would have both. */
     snprintf(config.address.host, sizeof(config.address.host), "::");
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(get_option(table.header->listeners[1].fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
 }
 
@@ -246,7 +254,7 @@ static void a_mapped_address_is_ipv4(void **state)
     if (!have_ipv6())
         skip();
     snprintf(config.address.host, sizeof(config.address.host), "::ffff:127.0.0.1");
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(l->bound.family, AF_INET);
     client = connect_to("127.0.0.1", l->bound.port);
     fd = accept_at(l, &peer);
@@ -256,7 +264,7 @@ static void a_mapped_address_is_ipv4(void **state)
     close(fd);
     /* It is the one that is open. */
     fd = l->fd;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(l->fd, fd);
     assert_false(l->closing);
 }
@@ -264,40 +272,66 @@ static void a_mapped_address_is_ipv4(void **state)
 static void errors_name_the_thing(void **state)
 {
     struct table_listener taken, before;
+    struct listener_endpoints endpoints;
     char expected[LISTENER_ERROR_MAX];
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     taken = table.header->listeners[0];
     table.header->listeners[0] = (struct table_listener){.fd = -1}; /* somebody else's */
     before = table.header->listeners[0];
 
     config.address.port = taken.bound.port;
-    assert_int_equal(listeners_configure(&table, &config, error), -EADDRINUSE);
+    assert_int_equal(configure(), -EADDRINUSE);
     snprintf(expected, sizeof(expected), "cannot listen on 127.0.0.1:%u: Address already in use",
              taken.bound.port);
     assert_string_equal(error, expected);
     snprintf(config.origin.port, sizeof(config.origin.port), "SERVER_PORT");
     snprintf(config.origin.host, sizeof(config.origin.host), "netd.conf:7: host");
-    assert_int_equal(listeners_configure(&table, &config, error), -EADDRINUSE);
+    assert_int_equal(configure(), -EADDRINUSE);
     assert_non_null(strstr(error, "SERVER_PORT: cannot listen on 127.0.0.1:"));
 
     snprintf(config.address.host, sizeof(config.address.host),
              "192.0.2.1"); /* TEST-NET-1: nobody has it */
     config.address.port = 1;
-    assert_int_equal(listeners_configure(&table, &config, error), -EADDRNOTAVAIL);
+    assert_int_equal(configure(), -EADDRNOTAVAIL);
     assert_string_equal(error, "netd.conf:7: host: cannot listen on 192.0.2.1:1: "
                                "Cannot assign requested address");
     snprintf(config.address.host, sizeof(config.address.host), "[::1");
-    assert_int_equal(listeners_configure(&table, &config, error), -EINVAL);
+    assert_int_equal(configure(), -EINVAL);
     assert_non_null(strstr(error, "netd.conf:7: host: cannot resolve '[::1': "));
-    assert_int_equal(listeners_check(&config, error), -EINVAL);
     snprintf(config.address.host, sizeof(config.address.host), "192.0.2.1");
-    assert_int_equal(listeners_check(&config, error), 0); /* whether it is here is not asked */
+    /* Whether it is here is not asked. */
+    assert_int_equal(listener_resolve(&config, false, &endpoints, error), 0);
+    assert_int_equal(endpoints.count, 1);
 
     assert_int_equal(open_listeners(), 0);
     assert_memory_equal(&table.header->listeners[0], &before, sizeof(before));
     close_fd(&taken.fd);
+}
+
+/* A name that is not there for good, and one that nobody can tell of. */
+static void names_are_resolved(void **state)
+{
+    struct listener_endpoints endpoints = {.count = 99};
+
+    (void)state;
+    config.address.port = 4711;
+    snprintf(config.address.host, sizeof(config.address.host), "[::1]");
+    assert_int_equal(listener_resolve(&config, false, &endpoints, error), 0);
+    assert_int_equal(endpoints.count, 1);
+    assert_int_equal(endpoints.at[0].family, AF_INET6);
+    assert_int_equal(endpoints.at[0].port, 4711);
+    snprintf(config.address.host, sizeof(config.address.host), "*");
+    assert_int_equal(listener_resolve(&config, true, &endpoints, error), 0);
+    assert_int_equal(endpoints.count, 1);
+    snprintf(config.address.host, sizeof(config.address.host), "no-such-name.invalid");
+    assert_int_equal(listener_resolve(&config, true, &endpoints, error), 0);
+    assert_int_equal(endpoints.count, 0);
+    endpoints.count = 99;
+    assert_true(listener_resolve(&config, false, &endpoints, error) < 0);
+    assert_non_null(strstr(error, "cannot resolve 'no-such-name.invalid': "));
+    assert_int_equal(endpoints.count, 99);
 }
 
 /* A number is free when no socket and no session needs it. */
@@ -307,19 +341,19 @@ static void numbers_stay_while_sessions_name_them(void **state)
 
     (void)state;
     assert_int_equal(table_attach(&table), 0);
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     s = table_take(&table);
     assert_non_null(s);
     s->listener = 0;
     table_publish(s, SESSION_OPEN);
     close_fd(&table.header->listeners[0].fd);
     config.settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_true(table.header->listeners[1].fd >= 0);
     assert_int_equal(table.header->listeners[0].settings.max_record, 4096);
     table_free(&table, s);
     close_fd(&table.header->listeners[1].fd);
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_true(table.header->listeners[0].fd >= 0);
 }
 
@@ -328,10 +362,10 @@ static void numbers_come_to_an_end(void **state)
     (void)state;
     for (int i = 0; i < LISTENERS_MAX; i++) {
         snprintf(config.address.host, sizeof(config.address.host), "127.0.0.%d", i + 1);
-        assert_int_equal(listeners_configure(&table, &config, error), 0);
+        assert_int_equal(configure(), 0);
     }
     snprintf(config.address.host, sizeof(config.address.host), "127.0.1.1");
-    assert_int_equal(listeners_configure(&table, &config, error), -ENOSPC);
+    assert_int_equal(configure(), -ENOSPC);
     assert_non_null(strstr(error, "cannot listen on 127.0.1.1:0: No space left"));
     assert_false(table.header->listeners[LISTENERS_MAX - 1].closing);
 }
@@ -393,7 +427,7 @@ static void passed_sockets_are_adopted(void **state)
 
     /* The settings are for them, the address is not. */
     config.settings.max_record = 8192;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     assert_int_equal(open_listeners(), 2);
     assert_int_equal(all[0].settings.max_record, 8192);
     assert_false(all[0].closing || all[1].closing);
@@ -454,24 +488,34 @@ static void other_descriptors_are_refused(void **state)
     assert_string_equal(error, "LISTEN_FDS: 17 passed sockets are more than 16");
 }
 
+static bool matches(const struct table_listener *l, bool numeric)
+{
+    struct listener_endpoints endpoints;
+
+    assert_int_equal(listener_resolve(&config, numeric, &endpoints, error), 0);
+    return listener_matches(l, &config, &endpoints);
+}
+
 static void matching_is_by_address_and_port(void **state)
 {
     const struct table_listener *l = &table.header->listeners[0];
     uint16_t port;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     port = config.address.port = l->bound.port;
-    assert_true(listener_matches(l, &config));
+    assert_true(matches(l, true));
     config.address.port++;
-    assert_false(listener_matches(l, &config));
+    assert_false(matches(l, true));
     config.address.port = port;
     snprintf(config.address.host, sizeof(config.address.host), "127.0.0.2");
-    assert_false(listener_matches(l, &config));
+    assert_false(matches(l, true));
     snprintf(config.address.host, sizeof(config.address.host), "*");
-    assert_true(listener_matches(l, &config));
-    snprintf(config.address.host, sizeof(config.address.host), "[::1");
-    assert_false(listener_matches(l, &config));
+    assert_true(matches(l, true));
+    /* A name is looked up only where that is wanted. */
+    snprintf(config.address.host, sizeof(config.address.host), "localhost");
+    assert_false(matches(l, true));
+    assert_true(matches(l, false));
 }
 
 /* --- Accepting --- */
@@ -485,7 +529,7 @@ static void accept_errors_are_told_apart(void **state)
     int client, fd;
 
     (void)state;
-    assert_int_equal(listeners_configure(&table, &config, error), 0);
+    assert_int_equal(configure(), 0);
     client = connect_to("127.0.0.1", l->bound.port);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     limit = before;
@@ -518,6 +562,7 @@ int main(void)
         TEST(ipv6_alone_is_ipv6_alone),
         TEST(a_mapped_address_is_ipv4),
         TEST(errors_name_the_thing),
+        TEST(names_are_resolved),
         TEST(numbers_stay_while_sessions_name_them),
         TEST(numbers_come_to_an_end),
         TEST(passed_sockets_are_adopted),

@@ -47,6 +47,7 @@ static struct listener_config config;
 
 static int setup(void **state)
 {
+    struct listener_endpoints endpoints;
     char error[LISTENER_ERROR_MAX];
 
     (void)state;
@@ -63,7 +64,8 @@ static int setup(void **state)
     journald_init(&rig.journald);
     journald_open(&rig.journald);
     assert_int_equal(table_create(&rig.table, CLIENTS_MAX), 0);
-    assert_int_equal(listeners_configure(&rig.table, &config, error), 0);
+    assert_int_equal(listener_resolve(&config, true, &endpoints, error), 0);
+    assert_int_equal(listeners_configure(&rig.table, &config, &endpoints, error), 0);
     rig.table.header->settings.buffer_memory = CLIENTS_MAX * REGION_SIZE;
     assert_int_equal(table_attach(&rig.table), 0);
     rig.clients = calloc(1, sizeof(*rig.clients));

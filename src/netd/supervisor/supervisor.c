@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd/supervisor/supervisor.h"
 
+#include "common/exit-status.h"
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/supervisor/handover.h"
 #include "netd/supervisor/notify.h"
 #include "netd/supervisor/process.h"
+#include "netd/supervisor/reload.h"
 #include "netd/worker/listener.h"
 #include "netd/worker/worker.h"
 
@@ -13,6 +15,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
@@ -30,16 +33,14 @@ enum reload {
 };
 
 struct supervisor {
-    struct table table;
+    struct handover given; /* what the program before left, and the next one gets */
     enum output output;
     struct process worker;
     struct notify notify;
+    const struct config_input *input;
     char **argv;
     char program[PATH_MAX];
-    sigset_t signals;
     enum reload reload;
-    bool reload_again; /* a signal came in the middle of one */
-    pid_t checker;     /* 0: none */
     bool ready_said;
     bool stopping;
     uint64_t stop_deadline;
@@ -51,7 +52,7 @@ struct supervisor {
 /* Sends what was announced, the status, and that the supervisor is alive. */
 static void supervisor_notify(struct supervisor *s)
 {
-    const struct table_header *h = s->table.header;
+    const struct table_header *h = s->given.table.header;
     int blocked_errno = h->blocked_errno;
     const char *why = blocked_errno == 0        ? ""
                       : blocked_errno == EAGAIN ? "its queue is full"
@@ -70,22 +71,32 @@ static void supervisor_announce(struct supervisor *s, const char *state)
     supervisor_notify(s);
 }
 
+/* The outcome of a reload, for whoever asked. */
+static void supervisor_answer(struct supervisor *s, bool done)
+{
+    reload_answer(s->given.requester, done);
+    s->given.requester = 0;
+}
+
 static void supervisor_say_ready(struct supervisor *s)
 {
     char address[128];
 
-    if (s->ready_said || !s->table.header->ready)
+    if (s->ready_said || !s->given.table.header->ready)
         return;
     s->ready_said = true;
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        const struct table_listener *l = &s->table.header->listeners[i];
+        const struct table_listener *l = &s->given.table.header->listeners[i];
 
         if (l->fd < 0 || l->closing)
             continue;
         listener_format(l, address);
         log_info("listening on %s%s", address, l->passed ? " (passed by systemd)" : "");
     }
+    if (s->given.reload)
+        log_info("reloaded");
     supervisor_announce(s, "READY=1");
+    supervisor_answer(s, true);
 }
 
 static void supervisor_tick(struct supervisor *s, uint64_t now)
@@ -93,7 +104,7 @@ static void supervisor_tick(struct supervisor *s, uint64_t now)
     if (now - s->last_tick < TICK_USEC)
         return;
     s->last_tick = now;
-    process_watch(&s->worker, &s->table);
+    process_watch(&s->worker, &s->given.table);
     supervisor_notify(s);
 }
 
@@ -103,41 +114,48 @@ static void supervisor_reload_failed(struct supervisor *s, const char *why)
 {
     log_error("reload failed, the old configuration stays: %s", why);
     s->reload = RELOAD_NONE;
+    checker_deinit(&s->given.checker);
     supervisor_announce(s, "READY=1");
+    supervisor_answer(s, false);
 }
 
-static void supervisor_reload(struct supervisor *s)
+static bool supervisor_has_passed_sockets(const struct supervisor *s)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (s->given.table.header->listeners[i].passed)
+            return true;
+    return false;
+}
+
+static void supervisor_reload(struct supervisor *s, const siginfo_t *info)
 {
     char state[64];
-    pid_t pid;
+    int r;
 
     snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
              now_usec(CLOCK_MONOTONIC));
     supervisor_announce(s, state);
+    s->given.requester = reload_requester(info);
     s->reload = RELOAD_CHECKING;
-    pid = handover_check(s->program, s->argv);
-    if (pid < 0)
-        supervisor_reload_failed(s, strerror(-pid));
-    else
-        s->checker = pid;
+    r = checker_execute(&s->given.checker, s->program, s->argv, supervisor_has_passed_sockets(s));
+    if (r < 0)
+        supervisor_reload_failed(s, strerror(-r));
 }
 
 static void supervisor_checked(struct supervisor *s, int status)
 {
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILED;
+    const struct check *check = s->given.checker.check;
 
-    s->checker = 0;
-    if (s->stopping)
-        return;
-    if (code == 0) {
+    checker_ended(&s->given.checker, status);
+    if (check->status != EXIT_SUCCESS) {
+        supervisor_reload_failed(s, check->error);
+    } else if (check->layout == TABLE_LAYOUT) {
         s->reload = RELOAD_YIELDING;
-        process_command(&s->worker, &s->table, COMMAND_YIELD);
-    } else if (code == EXIT_LAYOUT) {
+        process_command(&s->worker, &s->given.table, COMMAND_YIELD);
+    } else {
         log_notice("the new program has another session table; ending all sessions");
         s->reload = RELOAD_ENDING;
-        process_command(&s->worker, &s->table, COMMAND_STOP);
-    } else {
-        supervisor_reload_failed(s, "the new configuration or program is not good");
+        process_command(&s->worker, &s->given.table, COMMAND_STOP);
     }
 }
 
@@ -147,26 +165,29 @@ static void supervisor_exec(struct supervisor *s)
 {
     int r;
 
-    __atomic_store_n(&s->table.header->command, COMMAND_RUN, __ATOMIC_RELEASE);
-    r = handover_exec(&s->table, s->reload == RELOAD_YIELDING, s->program, s->argv);
+    __atomic_store_n(&s->given.table.header->command, COMMAND_RUN, __ATOMIC_RELEASE);
+    r = handover_exec(&s->given, s->reload == RELOAD_YIELDING, s->program, s->argv);
     supervisor_reload_failed(s, strerror(-r));
-    process_start(&s->worker, &s->table, s->output);
+    process_start(&s->worker, &s->given.table, s->output);
 }
 
 /* --- Signals and children --- */
 
 static void supervisor_stop(struct supervisor *s)
 {
-    uint64_t timeout = s->table.header->settings.stop_timeout * USEC_PER_SEC + STOP_EXTRA_USEC;
+    uint64_t timeout =
+        s->given.table.header->settings.stop_timeout * USEC_PER_SEC + STOP_EXTRA_USEC;
     char state[64];
 
     if (s->stopping)
         return;
     s->stopping = true;
+    checker_deinit(&s->given.checker);
+    supervisor_answer(s, false);
     s->stop_deadline = now_usec(CLOCK_MONOTONIC) + timeout;
     snprintf(state, sizeof(state), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, timeout);
     supervisor_announce(s, state);
-    process_command(&s->worker, &s->table, COMMAND_STOP);
+    process_command(&s->worker, &s->given.table, COMMAND_STOP);
 }
 
 /* Returns -1, or the exit status. */
@@ -174,15 +195,15 @@ static int supervisor_worker_ended(struct supervisor *s, int status)
 {
     bool yielded = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_YIELDED;
     bool stopped = WIFEXITED(status) && WEXITSTATUS(status) <= EXIT_FAILED &&
-                   s->table.header->command == COMMAND_STOP;
+                   s->given.table.header->command == COMMAND_STOP;
 
     if (!yielded && !stopped)
-        return process_ended(&s->worker, &s->table, status) < 0 ? EXIT_FAILED : -1;
+        return process_ended(&s->worker, &s->given.table, status) < 0 ? EXIT_FAILED : -1;
     s->worker.pid = 0;
     if (!s->stopping)
         supervisor_exec(s);
     else if (yielded) /* the stop came a moment too late for this one */
-        process_start(&s->worker, &s->table, s->output);
+        process_start(&s->worker, &s->given.table, s->output);
     else
         return WEXITSTATUS(status);
     return -1;
@@ -195,7 +216,7 @@ static int supervisor_reap(struct supervisor *s)
     pid_t pid;
 
     while (r < 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid == s->checker)
+        if (pid == s->given.checker.pid)
             supervisor_checked(s, status);
         else if (pid == s->worker.pid)
             r = supervisor_worker_ended(s, status);
@@ -203,11 +224,32 @@ static int supervisor_reap(struct supervisor *s)
     return r;
 }
 
+/* The signals that are looked at now. What asks for a reload waits its turn, in the kernel and
+ * across the execution of the next program. */
+static sigset_t supervisor_signals(const struct supervisor *s)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGNAL_COMMAND);
+    if (s->ready_said && s->reload == RELOAD_NONE && !s->stopping) {
+        sigaddset(&signals, SIGHUP);
+        sigaddset(&signals, SIGNAL_RELOAD);
+    }
+    return signals;
+}
+
 /* Waits for a signal, or until something is due. */
 static void supervisor_wait(struct supervisor *s)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC), usec = TICK_USEC;
+    sigset_t signals = supervisor_signals(s);
     struct timespec timeout;
+    siginfo_t info;
+    int number;
 
     if (s->worker.pid == 0 && s->worker.restart_usec < now + usec)
         usec = s->worker.restart_usec > now ? s->worker.restart_usec - now : 0;
@@ -215,17 +257,12 @@ static void supervisor_wait(struct supervisor *s)
         .tv_sec = (time_t)(usec / USEC_PER_SEC),
         .tv_nsec = (long)(usec % USEC_PER_SEC * NSEC_PER_USEC),
     };
-    switch (sigtimedwait(&s->signals, NULL, &timeout)) {
-    case SIGTERM:
-    case SIGINT:
+    number = sigtimedwait(&signals, &info, &timeout);
+    if (number == SIGTERM || number == SIGINT)
         supervisor_stop(s);
-        break;
-    case SIGHUP:
-        s->reload_again = true;
-        break;
-    default: /* a child ended, the worker is ready, or time is up: looked at in any case */
-        break;
-    }
+    else if (number == SIGHUP || number == SIGNAL_RELOAD)
+        supervisor_reload(s, &info);
+    /* Else a child ended, the worker is ready, or time is up: looked at in any case. */
 }
 
 /* Serves until there is an exit status. */
@@ -240,12 +277,8 @@ static int supervisor_loop(struct supervisor *s)
         if (r >= 0)
             return r;
         now = now_usec(CLOCK_MONOTONIC);
-        process_start_if_due(&s->worker, &s->table, s->output, now);
+        process_start_if_due(&s->worker, &s->given.table, s->output, now);
         supervisor_say_ready(s);
-        if (s->reload_again && s->reload == RELOAD_NONE && s->ready_said && !s->stopping) {
-            s->reload_again = false;
-            supervisor_reload(s);
-        }
         if (s->stopping && now >= s->stop_deadline) {
             log_error("the worker did not stop in time");
             return EXIT_FAILED;
@@ -269,114 +302,189 @@ static uint32_t supervisor_capacity(const struct config *config)
 }
 
 /* Says once where netd listens instead of where the configuration has it. */
-static void supervisor_compare_passed(const struct table_header *h,
-                                      const struct listener_config *config)
+static void supervisor_compare_passed(const struct table_header *h, const struct check *check)
 {
+    const struct listener_address *configured = &check->config.listeners[0].address;
     char address[128];
 
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if (h->listeners[i].fd < 0 || listener_matches(&h->listeners[i], config))
+        const struct table_listener *l = &h->listeners[i];
+
+        if (l->fd < 0 || listener_matches(l, &check->config.listeners[0], &check->endpoints[0]))
             continue;
-        listener_format(&h->listeners[i], address);
+        listener_format(l, address);
         log_notice("systemd passed a socket for %s; the configured %s port %u is not used", address,
-                   config->address.host, config->address.port);
+                   configured->host, configured->port);
         return;
     }
 }
 
-/* A first start: sockets from systemd or from the configuration, an empty table. Returns 0 or the
- * exit status. */
-static int supervisor_begin(struct supervisor *s, const struct config *config)
+/* Reads the configuration, and resolves it unless there are PASSED sockets. Returns 0, or the exit
+ * status, or 0 while stopping. */
+static int supervisor_check(struct supervisor *s, int passed)
 {
-    char error[LISTENER_ERROR_MAX] = "";
-    int passed, r;
+    struct checker *c = &s->given.checker;
+    int r, status = 0;
 
-    passed = sd_listen_fds(1);
+    r = checker_start(c, s->input, passed > 0);
+    if (r < 0) {
+        log_error("cannot start the checker: %s", strerror(-r));
+        return EXIT_FAILED;
+    }
+    while (waitpid(c->pid, &status, WNOHANG) == 0) {
+        sigset_t signals = supervisor_signals(s);
+        int number = sigwaitinfo(&signals, NULL);
+
+        if (number == SIGTERM || number == SIGINT) {
+            s->stopping = true;
+            return 0;
+        }
+    }
+    checker_ended(c, status);
+    if (c->check->status != EXIT_SUCCESS)
+        log_error("%s", c->check->error);
+    return c->check->status;
+}
+
+/* What is wrong with a listener: systemd tries again what may pass. */
+static int supervisor_listener_status(int r)
+{
+    return r == -EINVAL || r == -EACCES || r == -EPERM || r == -EAFNOSUPPORT ? EXIT_CONFIG
+                                                                             : EXIT_FAILED;
+}
+
+/* Makes an empty table for what was checked, with its listeners. Returns 0 or the exit status. */
+static int supervisor_make_table(struct supervisor *s, int passed)
+{
+    const struct check *check = s->given.checker.check;
+    const struct config *config = &check->config;
+    struct table *t = &s->given.table;
+    char error[LISTENER_ERROR_MAX] = "";
+    int r;
+
+    r = table_create(t, supervisor_capacity(config));
+    if (r < 0) {
+        log_error("cannot make the session table: %s", strerror(-r));
+        return EXIT_FAILED;
+    }
+    if (passed > 0)
+        r = listeners_adopt(t, SD_LISTEN_FDS_START, passed, &config->listeners[0], error);
+    else
+        r = listeners_configure(t, &config->listeners[0], &check->endpoints[0], error);
+    if (r < 0) {
+        log_error("%s", error[0] ? error : strerror(-r));
+        return supervisor_listener_status(r);
+    }
+    if (passed > 0)
+        supervisor_compare_passed(t->header, check);
+    if (config->warning[0])
+        log_warning("%s", config->warning);
+    t->header->settings = config->service;
+    t->header->output = supervisor_decide_output(config->service.output);
+    return 0;
+}
+
+/* A start: sockets from systemd or from the configuration, an empty table. Returns 0 or the exit
+ * status, or 0 while stopping. */
+static int supervisor_begin(struct supervisor *s)
+{
+    int passed = sd_listen_fds(1), r = 0;
+
     if (passed < 0) {
         log_error("LISTEN_FDS: cannot take the passed sockets: %s", strerror(-passed));
         return EXIT_CONFIG;
     }
     /* What else the caller left open is not ours, and must not look like a client's connection. */
     (void)close_range((unsigned)(SD_LISTEN_FDS_START + passed), ~0U, 0);
-    r = table_create(&s->table, supervisor_capacity(config));
-    if (r < 0) {
-        log_error("cannot make the session table: %s", strerror(-r));
-        return EXIT_FAILED;
+    if (!s->given.checker.check)
+        r = supervisor_check(s, passed);
+    if (r == 0 && !s->stopping)
+        r = supervisor_make_table(s, passed);
+    return r;
+}
+
+/* Puts what was checked in force over what an earlier program left. Returns 0, or a negative errno
+ * with one line in ERROR and the old configuration in force. */
+static int supervisor_configure(struct supervisor *s, char error[static LISTENER_ERROR_MAX])
+{
+    const struct check *check = s->given.checker.check;
+    struct table_header *h;
+    int r;
+
+    if (!check) {
+        snprintf(error, LISTENER_ERROR_MAX, "%s: replaced during the reload", s->program);
+        return -EPROTONOSUPPORT;
     }
-    if (passed > 0)
-        r = listeners_adopt(&s->table, SD_LISTEN_FDS_START, passed, &config->listeners[0], error);
-    else
-        r = listeners_configure(&s->table, &config->listeners[0], error);
+    r = table_grow(&s->given.table, supervisor_capacity(&check->config));
     if (r < 0) {
-        log_error("%s", error[0] ? error : strerror(-r));
-        return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS ? EXIT_FAILED
-                                                                             : EXIT_CONFIG;
+        snprintf(error, LISTENER_ERROR_MAX, "cannot grow the session table: %s", strerror(-r));
+        return r;
     }
-    if (passed > 0)
-        supervisor_compare_passed(s->table.header, &config->listeners[0]);
-    s->table.header->settings = config->service;
-    s->table.header->output = supervisor_decide_output(config->service.output);
+    r = listeners_configure(&s->given.table, &check->config.listeners[0], &check->endpoints[0],
+                            error);
+    if (r < 0)
+        return r;
+    if (check->config.warning[0])
+        log_warning("%s", check->config.warning);
+    h = s->given.table.header;
+    /* "auto" was decided at the start: a journal that is away for a moment changes nothing. */
+    if (check->config.service.output != OUTPUT_AUTO || h->settings.output != OUTPUT_AUTO)
+        h->output = supervisor_decide_output(check->config.service.output);
+    h->settings = check->config.service;
     return 0;
 }
 
-/* A reload: puts CONFIG in force over what an earlier program left; where that cannot be done, or
- * there is none, the old one stays. */
-static void supervisor_resume(struct supervisor *s, const struct config *config)
+/* A reload, in the new program. */
+static void supervisor_resume(struct supervisor *s)
 {
-    struct table_header *h;
     char error[LISTENER_ERROR_MAX] = "";
-    int r;
 
-    if (!config) {
-        log_error("reload failed, the old configuration stays");
-        return;
+    if (supervisor_configure(s, error) < 0) {
+        log_error("reload failed, the old configuration stays: %s", error);
+        s->given.reload = false;
+        supervisor_answer(s, false);
     }
-    r = table_grow(&s->table, supervisor_capacity(config));
-    if (r >= 0)
-        r = listeners_configure(&s->table, &config->listeners[0], error);
-    if (r < 0) {
-        log_error("reload failed, the old configuration stays: %s",
-                  error[0] ? error : strerror(-r));
-        return;
-    }
-    h = s->table.header;
-    /* "auto" was decided at the start: a journal that is away for a moment changes nothing. */
-    if (config->service.output != OUTPUT_AUTO || h->settings.output != OUTPUT_AUTO)
-        h->output = supervisor_decide_output(config->service.output);
-    h->settings = config->service;
-    log_info("reloaded");
 }
 
-static void supervisor_block_signals(struct supervisor *s)
+static void supervisor_block_signals(void)
 {
-    sigemptyset(&s->signals);
-    sigaddset(&s->signals, SIGCHLD);
-    sigaddset(&s->signals, SIGTERM);
-    sigaddset(&s->signals, SIGINT);
-    sigaddset(&s->signals, SIGHUP);
-    sigaddset(&s->signals, SIGUSR1); /* SIGNAL_COMMAND */
-    (void)sigprocmask(SIG_BLOCK, &s->signals, NULL);
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGNAL_COMMAND);
+    sigaddset(&signals, SIGNAL_RELOAD);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN); /* an errno says it */
     (void)signal(SIGXFSZ, SIG_IGN);
     (void)signal(SIGCHLD, SIG_DFL);
 }
 
-int supervisor_run(const struct config *config, char **argv)
+int supervisor_run(const struct config_input *input, char **argv)
 {
-    struct supervisor s = {.argv = argv, .table = {.header_fd = -1, .regions_fd = -1}};
+    struct supervisor s = {
+        .given.table = {.header_fd = -1, .regions_fd = -1},
+        .input = input,
+        .argv = argv,
+    };
     int r;
 
-    supervisor_block_signals(&s);
+    supervisor_block_signals();
     handover_find_program(s.program);
-    r = handover_receive(&s.table);
+    r = handover_receive(&s.given);
     if (r > 0)
-        supervisor_resume(&s, config);
-    r = r < 0 ? EXIT_FAILED : r > 0 ? 0 : supervisor_begin(&s, config);
-    if (r == 0) {
-        s.output = s.table.header->output;
-        process_start(&s.worker, &s.table, s.output);
+        supervisor_resume(&s);
+    r = r < 0 ? EXIT_FAILED : r > 0 ? 0 : supervisor_begin(&s);
+    checker_deinit(&s.given.checker);
+    if (r == 0 && !s.stopping) {
+        s.output = s.given.table.header->output;
+        process_start(&s.worker, &s.given.table, s.output);
         r = supervisor_loop(&s);
     }
-    table_deinit(&s.table);
+    checker_deinit(&s.given.checker);
+    table_deinit(&s.given.table);
     return r;
 }

@@ -10,12 +10,6 @@
 
 #include "netd/config/config.h"
 
-/* Exit statuses of netd(8). */
-#define EXIT_FAILED 1
-#define EXIT_USAGE  2
-#define EXIT_CONFIG 78 /* EX_CONFIG of sysexits(3) */
-
-/* Runs netd until it is stopped. CONFIG may be NULL when a handover is due (handover.h): then the
- * one in the table stays. ARGV is main's, for a reload. Returns the exit status; every error was
- * said. */
-int supervisor_run(const struct config *config, char **argv);
+/* Runs netd until it is stopped. INPUT says where the configuration is; ARGV is main's, for a
+ * reload. Returns the exit status; every error was said. */
+int supervisor_run(const struct config_input *input, char **argv);

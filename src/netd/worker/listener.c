@@ -23,6 +23,11 @@
 #define KEEPALIVE_PROBES       6
 #define DEAD_MSEC              ((KEEPALIVE_IDLE_SEC + KEEPALIVE_INTERVAL_SEC * KEEPALIVE_PROBES) * 1000)
 
+/* What to do about EACCES. */
+#define PRIVILEGED_PORT_HINT                                    \
+    "for a port below 1024 use netd.socket, or a drop-in with " \
+    "AmbientCapabilities=CAP_NET_BIND_SERVICE, see netd(8)"
+
 static void listener_set(int fd, int level, int option, int value)
 {
     (void)setsockopt(fd, level, option, &value, sizeof(value));
@@ -74,6 +79,35 @@ static int listener_describe(struct table_listener *l, int fd)
     return 0;
 }
 
+/* --- Resolving --- */
+
+int listener_resolve(const struct listener_config *config, bool numeric,
+                     struct listener_endpoints *ret, char error[static LISTENER_ERROR_MAX])
+{
+    struct listener_endpoints found = {0};
+    struct addrinfo *list = NULL;
+    int r;
+
+    r = address_resolve(config->address.host, config->address.port,
+                        AI_PASSIVE | (numeric ? AI_NUMERICHOST : 0), &list);
+    if (r != 0 && numeric)
+        r = 0;
+    if (r != 0) {
+        snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", config->origin.host,
+                 config->origin.host[0] ? ": " : "", config->address.host, gai_strerror(r));
+        return r == EAI_NONAME || r == EAI_NODATA || r == EAI_ADDRFAMILY ? -EINVAL : -EAGAIN;
+    }
+    for (const struct addrinfo *ai = list; ai && found.count < ENDPOINTS_MAX; ai = ai->ai_next) {
+        struct sockaddr_storage sa = {0};
+
+        memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
+        endpoint_from_sockaddr(&found.at[found.count++], &sa, ai->ai_addrlen);
+    }
+    freeaddrinfo(list);
+    *ret = found;
+    return 0;
+}
+
 /* --- Binding --- */
 
 static bool listener_same_endpoint(const struct endpoint *a, const struct endpoint *b)
@@ -81,30 +115,24 @@ static bool listener_same_endpoint(const struct endpoint *a, const struct endpoi
     return a->port == b->port && endpoint_same_address(a, b);
 }
 
-/* IPv4 in the clothes of IPv6, which a socket for IPv6 alone is not for: ipv6(7). */
-static bool listener_address_is_mapped(const struct addrinfo *ai)
-{
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)ai->ai_addr;
-
-    return IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
-}
-
 /* One attempt. Returns the descriptor or a negative errno. */
-static int listener_try(const struct addrinfo *ai, bool any, bool share)
+static int listener_try(const struct endpoint *wanted, bool any, bool share)
 {
     CLEANUP(close_fd) int fd = -1;
+    struct sockaddr_storage sa;
+    socklen_t length = endpoint_to_sockaddr(wanted, &sa);
     int r;
 
     /* Without close-on-exec: a reload hands it over. */
-    fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    fd = socket(wanted->family, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     listener_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (share)
         listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (ai->ai_family == AF_INET6)
-        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any && !listener_address_is_mapped(ai));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+    if (wanted->family == AF_INET6)
+        listener_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !any);
+    if (bind(fd, (struct sockaddr *)&sa, length) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
         return -errno;
     listener_set(fd, SOL_SOCKET, SO_REUSEPORT, 0);
     listener_set_options(fd);
@@ -123,22 +151,17 @@ static void listeners_share(const struct table *t, uint16_t port, int on)
     }
 }
 
-/* Binds AI. Where one of our own listeners stands in the way (127.0.0.1 becomes *), both have the
- * port for a moment, so that no client finds it closed. */
-static int listener_bind(const struct table *t, const struct addrinfo *ai, bool any)
+/* Binds WANTED. Where one of our own listeners stands in the way (127.0.0.1 becomes *), both have
+ * the port for a moment, so that no client finds it closed. */
+static int listener_bind(const struct table *t, const struct endpoint *wanted, bool any)
 {
-    struct endpoint wanted;
-    struct sockaddr_storage sa = {0};
-    int fd;
+    int fd = listener_try(wanted, any, false);
 
-    fd = listener_try(ai, any, false);
     if (fd != -EADDRINUSE)
         return fd;
-    memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
-    endpoint_from_sockaddr(&wanted, &sa, ai->ai_addrlen);
-    listeners_share(t, wanted.port, 1);
-    fd = listener_try(ai, any, true);
-    listeners_share(t, wanted.port, 0);
+    listeners_share(t, wanted->port, 1);
+    fd = listener_try(wanted, any, true);
+    listeners_share(t, wanted->port, 0);
     return fd;
 }
 
@@ -168,22 +191,20 @@ static int listeners_find(const struct table *t, const struct endpoint *requeste
     return -1;
 }
 
-/* Has the listener for AI, open already or bound now. Returns its number or a negative errno. */
-static int listeners_get_or_bind(struct table *t, const struct addrinfo *ai, bool any)
+/* Gets the listener for WANTED, open already or bound now. Returns its number or a negative errno.
+ */
+static int listeners_get_or_bind(struct table *t, const struct endpoint *wanted, bool any)
 {
-    struct table_listener l = {0};
-    struct sockaddr_storage sa = {0};
+    struct table_listener l = {.requested = *wanted};
     int fd, n, r;
 
-    memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
-    endpoint_from_sockaddr(&l.requested, &sa, ai->ai_addrlen);
-    n = listeners_find(t, &l.requested);
+    n = listeners_find(t, wanted);
     if (n >= 0)
         return n;
     n = listeners_free_number(t);
     if (n < 0)
         return -ENOSPC;
-    fd = listener_bind(t, ai, any);
+    fd = listener_bind(t, wanted, any);
     if (fd < 0)
         return fd;
     r = listener_describe(&l, fd);
@@ -195,69 +216,41 @@ static int listeners_get_or_bind(struct table *t, const struct addrinfo *ai, boo
     return n;
 }
 
-/* Where a setting was said, as the beginning of a line, or nothing for the built-in default. */
-static void listener_error(char error[static LISTENER_ERROR_MAX], const char *origin,
-                           const char *what, const char *host, uint16_t port, const char *why)
+/* Where a setting was written, as the beginning of a line, or nothing for the built-in default. */
+static void listener_error(char error[static LISTENER_ERROR_MAX],
+                           const struct listener_config *config, int number)
 {
-    bool colon = strchr(host, ':') && host[0] != '[';
+    const struct listener_address *a = &config->address;
+    bool at_host = number == -EADDRNOTAVAIL || number == -EAFNOSUPPORT;
+    const char *origin = at_host ? config->origin.host : config->origin.port;
+    bool colon = strchr(a->host, ':') && a->host[0] != '[';
 
-    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot %s %s%s%s:%u: %s", origin,
-             origin[0] ? ": " : "", what, colon ? "[" : "", host, colon ? "]" : "", port, why);
+    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot listen on %s%s%s:%u: %s%s", origin,
+             origin[0] ? ": " : "", colon ? "[" : "", a->host, colon ? "]" : "", a->port,
+             strerror(-number),
+             number == -EACCES && a->port < IPPORT_RESERVED ? "; " PRIVILEGED_PORT_HINT : "");
 }
 
-static int listeners_resolve(const struct listener_config *config, struct addrinfo **ret,
-                             char error[static LISTENER_ERROR_MAX])
-{
-    int r;
-
-    r = address_resolve(config->address.host, config->address.port, true, ret);
-    if (r == 0)
-        return 0;
-    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot resolve '%s': %s", config->origin.host,
-             config->origin.host[0] ? ": " : "", config->address.host, gai_strerror(r));
-    return -EINVAL;
-}
-
-int listeners_check(const struct listener_config *config, char error[static LISTENER_ERROR_MAX])
-{
-    struct addrinfo *list = NULL;
-    int r;
-
-    r = listeners_resolve(config, &list, error);
-    if (r == 0)
-        freeaddrinfo(list);
-    return r;
-}
-
-/* Has all of CONFIG's listeners, with a bit in *WANTED for each. */
-static int listeners_bind(struct table *t, const struct listener_config *config, uint32_t *wanted,
+/* Gets all of CONFIG's listeners, with a bit in *WANTED for each. */
+static int listeners_bind(struct table *t, const struct listener_config *config,
+                          const struct listener_endpoints *endpoints, uint32_t *wanted,
                           char error[static LISTENER_ERROR_MAX])
 {
-    bool any = strcmp(config->address.host, "*") == 0, at_host;
-    struct addrinfo *list = NULL;
+    bool any = strcmp(config->address.host, "*") == 0;
     int r, first_error = 0;
 
-    r = listeners_resolve(config, &list, error);
-    if (r < 0)
-        return r;
-    for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-        r = listeners_get_or_bind(t, ai, any);
+    for (uint32_t i = 0; i < endpoints->count; i++) {
+        r = listeners_get_or_bind(t, &endpoints->at[i], any);
         if (r >= 0)
             *wanted |= 1u << r;
         else if (first_error == 0)
             first_error = r;
     }
-    freeaddrinfo(list);
     if (*wanted == 0 && any && first_error == -EAFNOSUPPORT) {
         /* A machine without IPv6: every address is every IPv4 address. */
-        struct sockaddr_in every = {.sin_family = AF_INET, .sin_port = htons(config->address.port)};
-        struct addrinfo ai = {
-            .ai_family = AF_INET,
-            .ai_addr = (struct sockaddr *)&every,
-            .ai_addrlen = sizeof(every),
-        };
+        struct endpoint every = {.family = AF_INET, .port = config->address.port};
 
-        r = listeners_get_or_bind(t, &ai, false);
+        r = listeners_get_or_bind(t, &every, false);
         if (r >= 0)
             *wanted |= 1u << r;
         else
@@ -265,13 +258,12 @@ static int listeners_bind(struct table *t, const struct listener_config *config,
     }
     if (*wanted != 0)
         return 0;
-    at_host = first_error == -EADDRNOTAVAIL || first_error == -EAFNOSUPPORT;
-    listener_error(error, at_host ? config->origin.host : config->origin.port, "listen on",
-                   config->address.host, config->address.port, strerror(-first_error));
+    listener_error(error, config, first_error);
     return first_error;
 }
 
 int listeners_configure(struct table *t, const struct listener_config *config,
+                        const struct listener_endpoints *endpoints,
                         char error[static LISTENER_ERROR_MAX])
 {
     struct table_listener *all = t->header->listeners;
@@ -283,7 +275,7 @@ int listeners_configure(struct table *t, const struct listener_config *config,
         passed |= (uint32_t)(all[i].fd >= 0 && all[i].passed) << i;
     }
     if (passed == 0) {
-        r = listeners_bind(t, config, &wanted, error);
+        r = listeners_bind(t, config, endpoints, &wanted, error);
         if (r < 0)
             return r;
     }
@@ -329,23 +321,18 @@ int listeners_adopt(struct table *t, int first, int count, const struct listener
     return 0;
 }
 
-bool listener_matches(const struct table_listener *l, const struct listener_config *config)
+bool listener_matches(const struct table_listener *l, const struct listener_config *config,
+                      const struct listener_endpoints *endpoints)
 {
-    bool any = strcmp(config->address.host, "*") == 0, found = false;
-    struct addrinfo *list = NULL;
+    bool any = strcmp(config->address.host, "*") == 0;
 
-    if (address_resolve(config->address.host, config->address.port, true, &list) != 0)
-        return false;
-    for (const struct addrinfo *ai = list; ai && !found; ai = ai->ai_next) {
-        struct sockaddr_storage sa = {0};
-        struct endpoint e;
+    for (uint32_t i = 0; i < endpoints->count; i++) {
+        const struct endpoint *e = &endpoints->at[i];
 
-        memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
-        endpoint_from_sockaddr(&e, &sa, ai->ai_addrlen);
-        found = listener_same_endpoint(&l->bound, &e) || (any && l->bound.port == e.port);
+        if (any ? l->bound.port == e->port : listener_same_endpoint(&l->bound, e))
+            return true;
     }
-    freeaddrinfo(list);
-    return found;
+    return false;
 }
 
 /* --- Accepting --- */

@@ -11,14 +11,32 @@
 /* Room for one line about a listener that cannot be had. */
 #define LISTENER_ERROR_MAX (PATH_MAX + 512)
 
+/* Addresses that one name may have; of more, the first. */
+#define ENDPOINTS_MAX 16
+
+/* Where one listener of the configuration listens: its name resolved. */
+struct listener_endpoints {
+    uint32_t count;
+    struct endpoint at[ENDPOINTS_MAX]; /* AF_INET or AF_INET6 */
+};
+
 /*
- * Makes the table's own listeners those that CONFIG names, binding new ones before it closes old
- * ones; one whose address stays gets the new settings. Passed ones only get the settings.
+ * Resolves the address of CONFIG, which may take as long as a resolver likes; with NUMERIC nothing
+ * is looked up, and a name has no endpoints. Returns 0, or with one line in ERROR -EINVAL where the
+ * name does not exist, or -EAGAIN where that is not known for the moment.
+ */
+int listener_resolve(const struct listener_config *config, bool numeric,
+                     struct listener_endpoints *ret, char error[static LISTENER_ERROR_MAX]);
+
+/*
+ * Makes the table's own listeners those of CONFIG, at ENDPOINTS, binding new ones before it closes
+ * old ones; one whose address stays gets the new settings. Passed ones only get the settings.
  * Connections that wait at a closed listener are lost, so the caller accepts them first. Returns 0,
- * or a negative errno with one line in ERROR and everything as it was. Where a name has several
- * addresses one that can be bound is enough.
+ * or a negative errno with one line in ERROR and everything as it was. Of several endpoints one
+ * that can be bound is enough.
  */
 int listeners_configure(struct table *t, const struct listener_config *config,
+                        const struct listener_endpoints *endpoints,
                         char error[static LISTENER_ERROR_MAX]);
 
 /*
@@ -28,11 +46,9 @@ int listeners_configure(struct table *t, const struct listener_config *config,
 int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
                     char error[static LISTENER_ERROR_MAX]);
 
-/* Checks that what CONFIG names can be resolved. Returns 0, or -EINVAL with one line in ERROR. */
-int listeners_check(const struct listener_config *config, char error[static LISTENER_ERROR_MAX]);
-
-/* True when L is where CONFIG would have had netd listen. */
-bool listener_matches(const struct table_listener *l, const struct listener_config *config);
+/* True when L is where CONFIG, at ENDPOINTS, would have had netd listen. */
+bool listener_matches(const struct table_listener *l, const struct listener_config *config,
+                      const struct listener_endpoints *endpoints);
 
 /* Writes the address of L as people write it. */
 void listener_format(const struct table_listener *l, char ret[static 128]);
