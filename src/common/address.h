@@ -46,7 +46,7 @@ void endpoint_format(const struct endpoint *e, char ret[static ENDPOINT_TEXT_MAX
 /* True if both have the same host address. Ports are ignored; all AF_UNIX peers are equal. */
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
 
-/* Writes E, which is AF_INET or AF_INET6, as the kernel takes it. Returns the length. */
+/* Converts E, which is AF_INET or AF_INET6, to a socket address. Returns its length. */
 socklen_t endpoint_to_sockaddr(const struct endpoint *e, struct sockaddr_storage *ret);
 
 /*

@@ -258,13 +258,46 @@ def test_however_often_it_dies_it_comes_back(netd):
     assert netd.send(b"\n").records == 1
 
 
-def test_a_port_in_use_is_not_tried_again(netd):
+def comes_up(netd):
+    wait_for(lambda: netd.show("ActiveState") == "active", "netd to be up")
+
+
+def test_a_port_in_use_is_tried_again(netd):
     netd.stop()
     with netd.box.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 3000))
         other.listen()
-        assert "127.0.0.1:3000: Address already in use" in failed_start(netd, 78)
+        netd.start(check=False, dropin=FAST_RESTART)
+        wait_for(lambda: int(netd.show("NRestarts")) > 1, "systemd to try again")
+        assert "cannot listen on 127.0.0.1:3000: Address already in use" in netd.log()
+        assert netd.show("ExecMainStatus") in ("0", "1")  # it runs just now, or did
+    comes_up(netd)
+    assert netd.send(b"\n").records == 1
+
+
+def test_an_address_that_comes_late_is_tried_again(netd):
+    netd.start(config='host = "192.0.2.7";', check=False, dropin=FAST_RESTART)
+    wait_for(lambda: int(netd.show("NRestarts")) > 1, "systemd to try again")
+    assert "cannot listen on 192.0.2.7:3000: Cannot assign requested address" in netd.log()
+    netd.box.run("ip", "address", "add", "192.0.2.7/32", "dev", "lo")
+    try:
+        comes_up(netd)
+        assert netd.send(b"\n", host="192.0.2.7").records == 1
+    finally:
+        netd.box.run("ip", "address", "del", "192.0.2.7/32", "dev", "lo")
+
+
+def test_a_name_that_does_not_resolve_for_the_moment_is_tried_again(netd):
+    netd.start(config='host = "netd-test.example";', check=False, dropin=FAST_RESTART)
+    wait_for(lambda: int(netd.show("NRestarts")) > 1, "systemd to try again")
+    assert "cannot resolve 'netd-test.example'" in netd.log()
+    netd.box.sh("echo 127.0.0.7 netd-test.example >>/etc/hosts")
+    try:
+        comes_up(netd)
+        assert netd.send(b"\n", host="127.0.0.7").records == 1
+    finally:
+        netd.box.sh("sed -i /netd-test/d /etc/hosts")
 
 
 def test_p5_the_watchdog_ends_a_supervisor_that_hangs(netd):
