@@ -105,34 +105,39 @@ class Files:
 
     def create(self):
         done = self.directory / "created"
-        if done.exists():
+        packages = " ".join([*build_packages(), *TOOL_PACKAGES.split()])
+        if done.exists() and done.read_text(encoding="ascii") in ("", packages):
             return
+        if (self.directory / "box.pid").exists():
+            raise RuntimeError(f"{self.directory} has other packages than tests need now: end its "
+                               "container and remove it")
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         self._run("mmdebstrap", "--variant=minbase", "--aptopt=Acquire::Retries \"3\"",
                   "--include=" + BASE_PACKAGES.replace(" ", ","), self.release, self.base, mirror())
-        self.copy(self.box)
+        self.copy(self.base, self.box)
         inside = [*NSPAWN, "--quiet", "--pipe", "--resolv-conf=copy-host", "-D", self.box,
                   f"--machine=netd-{os.getpid()}-{self.release}",
                   "--setenv=DEBIAN_FRONTEND=noninteractive"]
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "update")
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "install", "-y",
-                  "--no-install-recommends", *build_packages(), *TOOL_PACKAGES.split())
+                  "--no-install-recommends", *packages.split())
         # Kept across reboots, and not bound by the size of a tmpfs.
         (self.box / "var/log/journal").mkdir(exist_ok=True)
         self.packages.mkdir()
         for package in (self.box / "var/cache/apt/archives").glob("*.deb"):
             package.rename(self.packages / package.name)
         self._run("sh", "-c", "dpkg-scanpackages --multiversion . >Packages", cwd=self.packages)
-        done.touch()
+        done.write_text(packages, encoding="ascii")
 
-    def copy(self, target):
-        self._run("cp", "-a", "--reflink=auto", self.base, target)
+    def copy(self, source, target):
+        shutil.rmtree(target, ignore_errors=True)
+        self._run("cp", "-a", "--reflink=auto", source, target)
+        return target
 
     def pristine(self, target):
         """A copy of base, to be booted, whose apt has only the packages repository."""
-        shutil.rmtree(target, ignore_errors=True)
-        self.copy(target)
+        self.copy(self.base, target)
         shutil.copytree(self.packages, target / "var/packages")
         sources = target / "etc/apt/sources.list"
         sources.write_text("deb [trusted=yes] file:/var/packages ./\n", encoding="ascii")

@@ -24,7 +24,9 @@ takes the fixture `netd` (daemon.py) and gets run on both releases:
 - A test that leaves something else changed (journald's settings, files) puts it back itself.
 - On failure the report has netd's journal since the test's beginning.
 - `pristine` makes another container that has never seen a compiler, see test_install.py.
-- What cannot run fails. Nothing is skipped.
+- What cannot run fails, and what hangs too. Nothing is skipped.
+- What walks through every place or call takes part of them, with the fixture `sample`, and all with
+  --long. Each run takes another part; NETD_TEST_SAMPLE=N takes one again.
 
 Run all of it with `make check`, or, as root, some of it:
 
@@ -35,6 +37,9 @@ Making the containers takes a minute or two, so keep them while you work on some
     export NETD_TEST_KEEP=/var/tmp/my-netd-test    # end: kill -9 $(cat $NETD_TEST_KEEP/*/box.pid)
 
 Later runs then use them as they are, and build and install what has changed in the tree.
+
+make test keeps their file systems alone, in NETD_TEST_FILES, and boots a copy: no container stays
+behind, and each run begins with the same.
 """
 
 import collections
@@ -42,6 +47,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -52,6 +58,13 @@ from box import RELEASES, SOURCE, Box, Files, copy_source, temporary_directory
 from daemon import Netd
 
 SOURCE_INSIDE = "/usr/src/netd"
+
+# Seconds for a test, but with --long. The longest takes a minute on an idle machine.
+TIME_LIMIT = 900
+
+Sample = collections.namedtuple("Sample", "every first")
+SAMPLE_EVERY = 4
+SAMPLE_FIRST = int(os.environ.get("NETD_TEST_SAMPLE", random.randrange(SAMPLE_EVERY)))
 
 # For --sanitize. What a process finds stops it, and stands in a file here.
 REPORTS = "/var/netd-sanitizer"
@@ -81,14 +94,28 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "long" in item.fixturenames:
-            item.add_marker("long")
+        for name in ("long", "sample"):
+            if name in item.fixturenames:
+                item.add_marker(name)
 
 
 def pytest_generate_tests(metafunc):
     if "release" in metafunc.fixturenames:
         releases = metafunc.config.getoption("--release") or RELEASES
         metafunc.parametrize("release", releases, scope="session")
+
+
+def time_is_up(*_):
+    raise AssertionError(f"still running after {TIME_LIMIT} seconds")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    if not item.config.getoption("--long"):
+        signal.signal(signal.SIGALRM, time_is_up)
+        signal.alarm(TIME_LIMIT)
+    yield
+    signal.alarm(0)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -114,22 +141,28 @@ def rows_of(name):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """How many tests of which rows passed; and which of them would take longer with --long."""
-    passed, shortened = collections.Counter(), set()
+    """How many tests of which rows passed; which of them would take longer with --long, and which
+    took a sample."""
+    passed, shortened, sampled = collections.Counter(), set(), 0
     for report in terminalreporter.stats.get("passed", []):
+        sampled += "sample" in report.keywords
         for row in rows_of(report.nodeid.rpartition("::")[2]):
             passed[row] += 1
             if "long" in report.keywords:
                 shortened.add(row)
     if not passed:
         return
-    extent = "in full" if config.getoption("--long") else "shortened"
+    full = config.getoption("--long")
     terminalreporter.write_line(
         f"fault matrix: {len(passed)} of {len(ROWS)} rows, {sum(passed.values())} tests passed: "
         + " ".join(f"{row}:{passed[row]}" for row in ROWS if row in passed))
     terminalreporter.write_line(
-        f"fault matrix: {len(shortened)} rows {extent}: "
+        f"fault matrix: {len(shortened)} rows {'in full' if full else 'shortened'}: "
         + " ".join(row for row in ROWS if row in shortened))
+    if sampled and not full:
+        terminalreporter.write_line(
+            f"every place, every call: {sampled} tests sampled 1 in {SAMPLE_EVERY} "
+            f"(NETD_TEST_SAMPLE={SAMPLE_FIRST}); all in make check-long")
 
 
 def install(box, sanitize=False):
@@ -207,8 +240,8 @@ def or_give_up():
 @pytest.fixture(scope="session")
 def files(request):
     """Release to its file systems, made at the same time."""
-    keep = os.environ.get("NETD_TEST_KEEP")
-    top = pathlib.Path(keep) if keep else temporary_directory()
+    keep = os.environ.get("NETD_TEST_KEEP") or os.environ.get("NETD_TEST_FILES")
+    top = pathlib.Path(keep).resolve() if keep else temporary_directory()
     releases = request.config.getoption("--release") or RELEASES
     made = {release: Files(top / release, release) for release in releases}
     try:
@@ -224,7 +257,10 @@ def files(request):
 def boxes(files, request):
     """Release to its booted box with netd installed."""
     keep = bool(os.environ.get("NETD_TEST_KEEP"))
-    made = {release: Box(release, f.box) for release, f in files.items()}
+    roots = {release: f.box for release, f in files.items()}
+    if "NETD_TEST_FILES" in os.environ:
+        roots = {release: f.copy(f.box, f.directory / "run") for release, f in files.items()}
+    made = {release: Box(release, root) for release, root in roots.items()}
     try:
         with or_give_up(), concurrent.futures.ThreadPoolExecutor() as pool:
             for box in made.values():
@@ -239,6 +275,9 @@ def boxes(files, request):
         if not keep:
             for box in made.values():
                 box.kill()
+        if "NETD_TEST_FILES" in os.environ:
+            for root in roots.values():
+                shutil.rmtree(root)
 
 
 @pytest.fixture
@@ -251,6 +290,13 @@ def box(boxes, release):
 def long(request):
     """True when tests that need minutes shall have them."""
     return request.config.getoption("--long")
+
+
+@pytest.fixture
+def sample(long):
+    """Which of all places or calls to try: one in .every, beginning with number .first. All in the
+    long run."""
+    return Sample(1, 0) if long else Sample(SAMPLE_EVERY, SAMPLE_FIRST % SAMPLE_EVERY)
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ call may have, and for each call once more with all of its kind failing from the
 Counted apart, each by its name: what libraries do when a call of their own fails. Where
 that is a crash in a process that may have one, all of the above holds nevertheless.
 
-Nothing is sampled. Runs as root in namespaces of its own, in the file system --root, with programs
-from `make inject`:
+Nothing is left out but by --sample: then one in EVERY of a life's calls of each kind with each error,
+and at least one, beginning with number FIRST. Runs as root in namespaces of its own, in the file
+system --root, with programs from `make inject`:
 
     inject.py [--root /] [--programs build/inject] [--mode once|good] [--life NAME] [--jobs N]
+              [--sample EVERY:FIRST]
     inject.py --life journal --fault 2:17:0:once     shows one of them
 """
 
@@ -761,10 +763,14 @@ def calls_of(name, arguments):
     return {(process, call): what for process, its in middle.items() for call, what in its.items()}
 
 
-def faults_of(calls, mode):
+def faults_of(calls, mode, every, first):
+    alike = collections.defaultdict(list)
     for (process, call), (name, errors, good) in sorted(calls.items()):
         for error in range(errors if mode == "once" else good):
-            yield name, Fault(process, call, error, mode)
+            alike[name, error].append(Fault(process, call, error, mode))
+    for (name, _), faults in alike.items():
+        for fault in faults[first % min(every, len(faults))::every]:
+            yield name, fault
 
 
 def work(arguments, number, jobs, results):
@@ -810,7 +816,7 @@ def run_all(arguments, names, modes):
         print(f"{name}: {sum(kinds.values())} calls of {len(kinds)} kinds: "
               + ", ".join(f"{kind} {n}" for kind, n in kinds.most_common()), flush=True)
         for mode in modes:
-            for call, fault in faults_of(calls[name], mode):
+            for call, fault in faults_of(calls[name], mode, *arguments.sample):
                 jobs.put((name, call, fault))
                 total += 1
     workers = []
@@ -837,6 +843,9 @@ def run_all(arguments, names, modes):
         print(f"{n} times: {kind}")
     unreached = sum(counter["unreached"] for counter in outcomes.values())
     print(f"{total} lives, {wrong} wrong, {unreached} that never came to their call")
+    every, first = arguments.sample
+    if every > 1:
+        print(f"sampled 1 in {every}, beginning with number {first}")
     return 1 if wrong or unreached > total * UNREACHED_MAX else 0
 
 
@@ -862,6 +871,8 @@ def main():
     parser.add_argument("--mode", choices=("once", "good"))
     parser.add_argument("--life", choices=LIVES)
     parser.add_argument("--fault")
+    parser.add_argument("--sample", metavar="EVERY:FIRST", default=(1, 0),
+                        type=lambda text: tuple(map(int, text.split(":"))))
     parser.add_argument("--jobs", type=int, default=4 * (os.cpu_count() or 1))
     arguments = parser.parse_args()
     if arguments.fault:

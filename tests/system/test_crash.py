@@ -14,11 +14,13 @@ import pytest
 
 import journal
 from box import wait_for
-from conftest import SOURCE_INSIDE
+from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
 from traffic import ByHand, ended, file_inside, is_over, port_of, reset, seeded, session_of
 
 # Every place
+
+ALL = Sample(1, 0)
 
 
 class Death:
@@ -96,11 +98,11 @@ SHORT = b"one\r\ntwo"
 LONG = (b"a" * 7899 + b"\n") * 4 + b"b" * 2000 + b"\nrest"
 
 
-def places(death, client, *before):
-    """Has a worker die at each place of its life, each time with a new client. Yields place and
-    result, the place being None where nobody died there. Workers do not always come to the places
-    BEFORE: then it is tried again."""
-    stops = changes = missed = 0
+def places(death, client, sample, *before):
+    """Has a worker die at each place of its life that is behind one of SAMPLE's system calls, each
+    time with a new client. Yields place and result, the place being None where nobody died there.
+    Workers do not always come to the places BEFORE: then it is tried again."""
+    stops, changes, missed = sample.first, 0, 0
     while missed < 50:
         place = stops, changes
         result, died, reached = death.die(client, *before, place)
@@ -112,16 +114,20 @@ def places(death, client, *before):
             yield None, result
             return
         yield (place if died > len(before) else None), result
-        stops, changes = (stops, changes + 1) if died > len(before) else (stops + 1, 0)
+        if died > len(before):
+            changes += 1
+        else:
+            stops, changes = stops + sample.every, 0
 
 
-def every_place(death, client, *before):
+def every_place(death, client, sample, *before):
     """Returns the clients' results."""
-    found = list(places(death, client, *before))
+    found = list(places(death, client, sample, *before))
     met = [place for place, _ in found if place]
-    print(f"{len(met)} places, {met[-1][0]} stops at system calls")
+    print(f"{len(met)} places, {met[-1][0]} stops at system calls, {sample}")
     changes_least = 0 if before else 30  # little is left to do behind a late death
-    assert met[-1][0] > 50 and len(met) > met[-1][0] + changes_least
+    assert met[-1][0] > 50
+    assert len(met) * sample.every > met[-1][0] + changes_least
     return [result for _, result in found]
 
 
@@ -137,19 +143,19 @@ def start(netd, limits):
 
 
 @pytest.mark.parametrize("data", [SHORT, LONG], ids=["short", "long"])
-def test_p1_death_at_every_place_of_a_sessions_life(netd, death, data):
+def test_p1_death_at_every_place_of_a_sessions_life(netd, death, sample, data):
     start(netd, "max = 16;")
-    check_answers(netd, data, every_place(death(), speaker(netd, data)))
+    check_answers(netd, data, every_place(death(), speaker(netd, data), sample))
 
 
-def test_p1_death_at_every_place_of_a_recovery(netd, death, long):
+def test_p1_death_at_every_place_of_a_recovery(netd, death, sample, long):
     """A worker dies, and the one after it at each place of its own life."""
     start(netd, "max = 16;")
     d = death()
     client = speaker(netd, SHORT)
     for place in some_places(d, client, long):
         print(f"after a death at {place}")
-        check_answers(netd, SHORT, every_place(d, client, place))
+        check_answers(netd, SHORT, every_place(d, client, sample, place))
 
 
 def some_places(death, client, long):
@@ -159,7 +165,7 @@ def some_places(death, client, long):
         return all(death.die(client, place)[1] == 1 for _ in range(5))
 
     if long:
-        met = [place for place, _ in places(death, client) if place and place[1] > 0]
+        met = [place for place, _ in places(death, client, ALL) if place and place[1] > 0]
         return [place for place in met if each_comes_to(place)]
     rnd = seeded("recovery")
     while True:
@@ -168,11 +174,11 @@ def some_places(death, client, long):
             return [place]
 
 
-def test_p1_death_at_every_place_of_a_refusal(netd, death):
+def test_p1_death_at_every_place_of_a_refusal(netd, death, sample):
     start(netd, "max = 16; max_per_address = 1;")
     with netd.connect() as first:
         wait_for(lambda: netd.events(event="connect"), "the first client to be in")
-        results = every_place(death(), speaker(netd, b"let me in\n"))
+        results = every_place(death(), speaker(netd, b"let me in\n"), sample)
         assert {answer for _, answer in results} == {b"netd error=address-limit\n"}
         refused = [e.number("NETD_PEER_PORT") for e in netd.events(event="refused")]
         assert sorted(refused) == sorted(port for port, _ in results)
@@ -180,7 +186,7 @@ def test_p1_death_at_every_place_of_a_refusal(netd, death):
         assert first.send(b"still in") == 8
 
 
-def test_p1_death_at_every_place_of_a_reset(netd, death):
+def test_p1_death_at_every_place_of_a_reset(netd, death, sample):
     """What came before the reset is logged."""
     start(netd, "max = 16;")
 
@@ -189,7 +195,7 @@ def test_p1_death_at_every_place_of_a_reset(netd, death):
         ends = [one() for one in begin]
         return lambda: [end() for end in ends]
 
-    results = every_place(death(), client)
+    results = every_place(death(), client, sample)
     events = sessions(netd)
     behind = [answer for _, (_, answer) in results]
     for answer in behind:
@@ -223,7 +229,7 @@ def test_p1_death_at_every_place_with_standard_output(netd, death, kind, long):
     with Foreground(netd, "-o", "export", kind=kind) as foreground:
         d = death(foreground.pid)
         client = speaker(netd, TORN, port=4000)
-        results = every_place(d, client) if long else some_deaths(d, client, 25)
+        results = every_place(d, client, ALL) if long else some_deaths(d, client, 25)
         d.end()
         assert foreground.stop() == 0
     said = foreground.outlet.everything()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""P7: every system call and every allocation fails, see inject.py. Once each; with --long also for
-good."""
+"""P7: every system call and every allocation fails, see inject.py. A sample of them, once each; with
+--long all of them, and also for good."""
 
 import pathlib
 import subprocess
@@ -12,11 +12,12 @@ from conftest import SOURCE_INSIDE
 INJECT = pathlib.Path(__file__).with_name("inject.py")
 
 
-def test_p7_every_call_fails(box, long, capsys):
+def test_p7_every_call_fails(box, long, sample, capsys):
     box.run("make", "-C", SOURCE_INSIDE, "-j2", "inject", timeout=600)
     mode = [] if long else ["--mode", "once"]
     command = [sys.executable, "-B", INJECT, "--root", box.root,
-               "--programs", f"{SOURCE_INSIDE}/build/inject", *mode]
+               "--programs", f"{SOURCE_INSIDE}/build/inject",
+               "--sample", f"{sample.every}:{sample.first}", *mode]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                             cwd=SOURCE, check=False)
     assert result.returncode == 0, result.stdout[-20000:] + result.stderr

@@ -14,6 +14,11 @@ def make(box, *words, **options):
     return box.run("make", "-C", TREE, *words, timeout=300, **options).stdout
 
 
+def install(box, *words, **options):
+    """Installs what is built. With other variables than the last time it would be built anew."""
+    return make(box, "-o", "all", "install", *words, **options)
+
+
 def files(box, directory):
     return set(box.sh(f"cd {directory} && find . -type f").split())
 
@@ -50,20 +55,20 @@ EXPECTED = {
 
 
 def test_install_puts_every_file_in_its_place(box, directory):
-    make(box, "install", f"DESTDIR={directory}", "PREFIX=/usr")
+    install(box, f"DESTDIR={directory}", "PREFIX=/usr")
     found = dict(line.split() for line in
                  box.sh(f"cd {directory} && find . -type f -printf '%p %m\\n'").splitlines())
     assert found == EXPECTED
 
 
 def test_the_umask_does_not_reach_what_is_installed(box, directory):
-    box.sh(f"umask 077; make -s -C {TREE} install DESTDIR={directory} PREFIX=/usr")
+    box.sh(f"umask 077; make -s -C {TREE} -o all install DESTDIR={directory} PREFIX=/usr")
     assert not box.sh(f"find {directory}/* ! -perm -o=r").strip()
 
 
 def test_unit_files_and_manual_pages_name_the_chosen_paths(box, directory):
-    make(box, "install", f"DESTDIR={directory}", "PREFIX=/opt/netd", "SYSCONFDIR=/opt/etc",
-         "UNITDIR=/opt/units")
+    install(box, f"DESTDIR={directory}", "PREFIX=/opt/netd", "SYSCONFDIR=/opt/etc",
+            "UNITDIR=/opt/units")
     unit = box.sh(f"cat {directory}/opt/units/netd.service")
     assert "ExecStart=/opt/netd/sbin/netd\n" in unit
     assert "ExecReload=/opt/netd/sbin/netd --reload $MAINPID\n" in unit
@@ -88,9 +93,9 @@ def test_the_program_reads_the_chosen_sysconfdir(box, directory):
 
 def test_a_changed_configuration_survives_install_and_uninstall(box, directory):
     words = (f"DESTDIR={directory}", "PREFIX=/usr")
-    make(box, "install", *words)
+    install(box, *words)
     box.sh(f"echo 'port = 4000;' >>{directory}/etc/netd/netd.conf")
-    make(box, "install", *words)
+    install(box, *words)
     assert box.sh(f"tail -n1 {directory}/etc/netd/netd.conf") == "port = 4000;\n"
     make(box, "uninstall", *words)
     assert files(box, directory) == {"./etc/netd/netd.conf"}
@@ -98,7 +103,7 @@ def test_a_changed_configuration_survives_install_and_uninstall(box, directory):
 
 def test_uninstall_removes_what_install_put_there(box, directory):
     words = (f"DESTDIR={directory}", "PREFIX=/usr")
-    make(box, "install", *words)
+    install(box, *words)
     box.sh(f"touch {directory}/usr/sbin/other")
     make(box, "uninstall", *words)
     assert files(box, directory) == {"./usr/sbin/other"}
@@ -115,11 +120,13 @@ def test_systemd_hears_of_it_only_without_destdir(box, directory):
         done
     """)
     path = {"PATH": f"{directory}/bin:/usr/sbin:/usr/bin"}
-    for target in "install", "uninstall":
-        make(box, target, f"DESTDIR={directory}/root", env=path)
+    words = (f"DESTDIR={directory}/root",)
+    install(box, *words, env=path)
+    make(box, "uninstall", *words, env=path)
     assert files(box, directory) & {"./calls"} == set()
-    for target in "install", "uninstall":
-        make(box, target, f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", env=path)
+    words = (f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc")
+    install(box, *words, env=path)
+    make(box, "uninstall", *words, env=path)
     calls = box.sh(f"cat {directory}/calls").replace(f"{directory}/bin/", "").splitlines()
     assert calls == ["systemctl daemon-reload", "journalctl --update-catalog",
                      "systemctl -q disable netd.service netd.socket netd@.service netd@.socket",
@@ -131,7 +138,7 @@ def test_a_new_install_replaces_the_running_program_safely(netd):
     """The file is a new one: writing into the old one would fail, or crash what runs."""
     netd.start()
     before = netd.box.sh("stat -c %i /usr/local/sbin/netd")
-    make(netd.box, "install")
+    install(netd.box)
     assert netd.box.sh("stat -c %i /usr/local/sbin/netd") != before
     assert netd.send(b"still here\n").records == 1
 
@@ -151,7 +158,7 @@ def test_uninstall_stops_what_runs(netd):
         assert "netd" not in netd.box.run("journalctl", "--list-catalog").stdout
     finally:
         netd.box.run("systemctl", "stop", "netd@1.socket", "netd@1.service", check=False)
-        make(netd.box, "install")
+        install(netd.box)
 
 
 @pytest.mark.parametrize("target", ["install", "uninstall"])
@@ -170,17 +177,16 @@ def test_an_ordinary_user_is_told_what_to_do(box, directory, target):
     assert len(result.stderr.splitlines()) == 2  # the other is make's own
     assert files(box, "/usr/local") == before
     box.sh(f"chmod 777 {directory}")
-    build = f"BUILD={directory}/build"
     for where in (f"DESTDIR={directory}/root",), (f"PREFIX={directory}/local",
                                                   f"SYSCONFDIR={directory}/etc"):
-        result = as_nobody("-j2", target, build, *where)
+        result = as_nobody("-o", "all", target, *where)
         assert result.returncode == 0 and result.stderr == "", result
 
 
 def test_the_reference_is_there_beside_a_changed_configuration(box, directory):
     words = (f"DESTDIR={directory}", "PREFIX=/usr")
     box.sh(f"mkdir -p {directory}/etc/netd && echo 'port = 4000;' >{directory}/etc/netd/netd.conf")
-    make(box, "install", *words)
+    install(box, *words)
     assert box.sh(f"cat {directory}/etc/netd/netd.conf") == "port = 4000;\n"
     box.sh(f"cmp {TREE}/etc/netd.conf {directory}/usr/share/doc/netd/netd.conf")
 
@@ -188,7 +194,7 @@ def test_the_reference_is_there_beside_a_changed_configuration(box, directory):
 def test_fish_finds_its_completion(box, directory):
     """fish 3.6 of Debian 12 looks in /usr/share and /etc/fish, and not below /usr/local."""
     for prefix in "/usr", "/usr/local":
-        make(box, "install", f"DESTDIR={directory}{prefix}", f"PREFIX={prefix}")
+        install(box, f"DESTDIR={directory}{prefix}", f"PREFIX={prefix}")
         found = box.sh(f"cd {directory}{prefix} && find . -name netd-client.fish").split()
         assert found[0] in ("./usr/share/fish/vendor_completions.d/netd-client.fish",
                             "./etc/fish/completions/netd-client.fish") and len(found) == 1
@@ -198,7 +204,7 @@ def test_a_packages_prefix_works(netd):
     """PREFIX=/usr in earnest, sandbox and reload included."""
     make(netd.box, "uninstall")
     try:
-        make(netd.box, "install", "PREFIX=/usr")
+        install(netd.box, "PREFIX=/usr")
         netd.start()
         assert netd.box.sh(f"readlink /proc/{netd.pid}/exe") == "/usr/sbin/netd\n"
         netd.reload()
@@ -206,7 +212,7 @@ def test_a_packages_prefix_works(netd):
         assert netd.received(session) == b"packaged\n"
     finally:
         make(netd.box, "uninstall", "PREFIX=/usr")
-        make(netd.box, "install")
+        install(netd.box)
 
 
 def test_a_packagers_flags_are_added(box, directory):
