@@ -2,6 +2,7 @@
 #
 #   make                    builds build/netd and build/netd-client
 #   make install            PREFIX, SYSCONFDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
+#   make test               unit tests, and one release's contract tests in a container (root)
 #   make unit               builds and runs the unit tests
 #   make valgrind           unit tests, and a session of both programs, under valgrind
 #   make fuzz               runs each fuzzer for SECONDS (60); needs clang and its compiler-rt
@@ -10,7 +11,7 @@
 #   make soak               MINUTES (30) of clients and faults, then every byte compared (root)
 #   make lint               format, static analysers, man pages, scripts
 #   make check              everything, on Debian 12 and 13 (root; installs what it needs)
-#   make check-long         the same, with what takes hours
+#   make check-long         the same without samples, and with what takes hours
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
 #   make quickstart         from a bare Debian to the first events in the journal (root)
@@ -107,12 +108,21 @@ $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" >$@
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/src $(BUILD)/tests -name '*.d' 2>/dev/null)
 
 unit: $(UNIT_TESTS)
 	$(Q)status=0; for t in $(UNIT_TESTS); do \
 	    echo "  TEST   $$t"; $$t || status=1; \
 	done; exit $$status
+
+# What to run between commits. The container's file system is kept, in build/container.
+RELEASE ?= bookworm
+test:
+	$(Q)mkdir -p build/container && tests/packages.sh build/packages.log dpkg-dev git libcmocka-dev \
+	    mmdebstrap python3-pytest systemd-container
+	$(Q)$(MAKE) --no-print-directory WERROR=1 unit
+	$(Q)NETD_TEST_FILES=build/container flock build/container/lock /usr/bin/python3 -B -m pytest \
+	    --release $(RELEASE) tests/system/test_contract_*.py
 
 BENCH_TOOLS := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 
@@ -170,7 +180,8 @@ inject:
 # It runs before the sanitizer does; and the watcher need not be watched.
 $(BUILD)/tests/inject/alloc.o $(BUILD)/inject: override SANITIZE =
 
-# All of it, and one session of both programs.
+# All of it, and one session of both programs. Of random rounds, which take fifty times as long, some.
+PERCENT ?= 10
 valgrind:
 	$(Q)mkdir -p build && tests/packages.sh build/packages.log libcmocka-dev valgrind
 	$(Q)$(MAKE) --no-print-directory BUILD=build/valgrind HARDENING= valgrind-run
@@ -178,7 +189,7 @@ valgrind:
 # Without _FORTIFY_SOURCE: valgrind takes its memmove() for its memcpy(), which is the same code.
 valgrind-run: all $(UNIT_TESTS) $(BUILD)/tests/valgrind/fork.so
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST   $$t"; \
-	    NETD_TEST_PERCENT=10 valgrind --quiet --error-exitcode=99 --leak-check=full \
+	    NETD_TEST_PERCENT=$(PERCENT) valgrind --quiet --error-exitcode=99 --leak-check=full \
 	    --suppressions=tests/valgrind/libconfig.supp $$t; done
 	$(Q)tests/valgrind/session.sh $(BUILD)
 
@@ -316,7 +327,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall writable unit inject valgrind valgrind-run soak coverage \
+.PHONY: all install uninstall writable unit test inject valgrind valgrind-run soak coverage \
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
 	quickstart bench bench-tools instructions packages clean FORCE

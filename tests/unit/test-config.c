@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "libconfig-leaks.h"
+#include "random.h"
 
 /* Where a test writes its files. */
 static char directory[64];
@@ -1093,13 +1094,14 @@ static bool check_any(const char *text, size_t length)
 static void any_input_gives_a_result_or_an_error(void **state)
 {
     char text[1024];
-    size_t good = 0;
+    const int rounds = random_rounds(2000);
+    int good = 0;
 
     (void)state;
     seed = 0x6e657464;
     write_text("more", "priority = \"info\";");
     assert_true(check_any(valid, sizeof(valid) - 1));
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < rounds; i++) {
         size_t length = sizeof(valid) - 1;
 
         memcpy(text, valid, length);
@@ -1108,15 +1110,15 @@ static void any_input_gives_a_result_or_an_error(void **state)
         good += check_any(text, length);
     }
     /* Neither too tame nor too wild. */
-    assert_true(good > 50 && good < 1500);
-    for (int i = 0; i < 300; i++) {
+    assert_true(good > rounds / 40 && good < rounds * 3 / 4);
+    for (int i = 0; i < rounds / 6; i++) {
         size_t length = below(64);
 
         for (size_t n = 0; n < length; n++)
             text[n] = (char)below(256);
         check_any(text, length);
     }
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < rounds / 2; i++) {
         size_t length = 0;
 
         for (size_t n = below(12); n < 12; n++) {

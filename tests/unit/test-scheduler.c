@@ -438,7 +438,7 @@ static void check_shares(size_t count, size_t length)
 
     for (size_t i = 0; i < count; i++)
         client_comes(i);
-    for (size_t i = 0; i < 10 * count; i++) {
+    for (size_t i = count * (size_t)(1 + random_rounds(9)); i > 0; i--) {
         clients_send_what_fits(count, length);
         scheduler_find_ready(rig.clients);
         scheduler_run(rig.clients);
