@@ -712,9 +712,7 @@ LIVES = {
     "export": export_life,
     "passed": passed_life,
     "send": send_life,
-    # 2: where stat(2) says that there is no such place.
-    "sessions": reading_life("sessions", "--json", "--since", "2000-01-01 Asia/Tokyo",
-                             statuses=(0, 1, 2, 3)),
+    "sessions": reading_life("sessions", "--json", "--since", "2000-01-01 UTC"),
     "show": reading_life("show", SESSION),
     "follow": reading_life("follow", "--json", "-n", "10", SESSION),
     "follow-all": follow_life,
