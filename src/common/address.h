@@ -52,8 +52,9 @@ socklen_t endpoint_to_sockaddr(const struct endpoint *e, struct sockaddr_storage
 /*
  * Resolves HOST to stream socket addresses: an IPv4 or IPv6 address (optionally in brackets), a
  * name, or with AI_PASSIVE "*" for all addresses (the only result is then [::]; the caller clears
- * IPV6_V6ONLY). FLAGS are those of getaddrinfo(3): AI_PASSIVE for listening, AI_NUMERICHOST if names
- * must not be looked up. AI_ADDRCONFIG is not used, so that hosts with only a loopback interface
- * work. Returns 0 and *RET, to be freed with freeaddrinfo(3), or an EAI_ code for gai_strerror(3).
+ * IPV6_V6ONLY). FLAGS are those of getaddrinfo(3): AI_PASSIVE for listening, AI_NUMERICHOST if
+ * names must not be looked up. AI_ADDRCONFIG is not used, so that hosts with only a loopback
+ * interface work. Returns 0 and *RET, to be freed with freeaddrinfo(3), or an EAI_ code for
+ * gai_strerror(3).
  */
 int address_resolve(const char *host, uint16_t port, int flags, struct addrinfo **ret);

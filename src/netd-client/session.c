@@ -20,7 +20,7 @@ static bool value_is_id(const struct value *value, sd_id128_t id)
     return value_is(value, sd_id128_to_string(id, text));
 }
 
-/* The journal is complete for other boots. */
+/* Nothing is logged any more for an earlier boot. */
 static bool event_is_of_this_boot(const struct event *event)
 {
     sd_id128_t id;
