@@ -194,7 +194,7 @@ GOOD = "s = socket.socket(); s.bind(('127.0.0.1', 3777)); s.listen(); os.dup2(s.
 
 
 def test_p11_listen_fds_that_make_no_sense(box):
-    for count in "0", "-1", "x", "99999999999", "1000000", "17", "1x":
+    for count in "0", "-1", "x", "99999999999", "1000000", "65", "1x":
         assert "LISTEN_FDS" in activate(box, GOOD, environment=f"os.environ['LISTEN_FDS']='{count}'")
 
 

@@ -96,6 +96,21 @@ def test_another_port_framing_and_limits(netd):
     assert netd.received(session) == b"a" * 200 + b"\nthree\nfour"
 
 
+def test_sessions_of_many_earlier_addresses(netd):
+    """However many there are, another address can follow."""
+    netd.start(config="port = 3000;")
+    clients = []
+    for port in range(3000, 3020):
+        clients.append(netd.connect(port))
+        clients[-1].sendall(b"one\n")
+        session_of(netd, clients[-1])
+        netd.configure_file(f"port = {port + 1};")
+        netd.reload()
+    for client in clients:
+        assert finish(netd, client).bytes == 4
+        client.close()
+
+
 def test_each_listener_has_its_own_idle_timeout(netd):
     """One that never ends its sessions does not keep another's alive, whatever was adopted first."""
     netd.start(config="port = 3000;")

@@ -357,17 +357,61 @@ static void numbers_stay_while_sessions_name_them(void **state)
     assert_true(table.header->listeners[0].fd >= 0);
 }
 
+/* A session at the open listener, which then closes. */
+static struct session *session_of_open_listener(void)
+{
+    struct session *s = table_take(&table);
+    struct table_listener *all = table.header->listeners;
+
+    assert_non_null(s);
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+        if (all[i].fd >= 0) {
+            s->listener = i;
+            close_fd(&all[i].fd);
+        }
+    table_publish(s, SESSION_OPEN);
+    return s;
+}
+
+static int setup_many(void **state)
+{
+    int r = setup(state);
+
+    table_deinit(&table);
+    return r < 0 ? r : table_create(&table, 4 * LISTENERS_MAX);
+}
+
+/* Sessions of ever other addresses: the settings they share need one number. */
+static void closed_listeners_share_a_number(void **state)
+{
+    struct session *s;
+
+    (void)state;
+    assert_int_equal(table_attach(&table), 0);
+    for (int i = 0; i < 3 * LISTENERS_MAX; i++) {
+        config.settings.max_record = 4096 + (uint32_t)i % 3;
+        assert_int_equal(configure(), 0);
+        s = session_of_open_listener();
+        assert_int_equal(table.header->listeners[s->listener].settings.max_record, 4096 + i % 3);
+    }
+    for (uint32_t i = 0; i < table.header->used; i++) {
+        s = &table.sessions[i];
+        assert_int_equal(table.header->listeners[s->listener].settings.max_record, 4096 + i % 3);
+    }
+}
+
 static void numbers_come_to_an_end(void **state)
 {
     (void)state;
+    assert_int_equal(table_attach(&table), 0);
     for (int i = 0; i < LISTENERS_MAX; i++) {
-        snprintf(config.address.host, sizeof(config.address.host), "127.0.0.%d", i + 1);
+        config.settings.max_record = 4096 + (uint32_t)i;
         assert_int_equal(configure(), 0);
+        (void)session_of_open_listener();
     }
-    snprintf(config.address.host, sizeof(config.address.host), "127.0.1.1");
     assert_int_equal(configure(), -ENOSPC);
-    assert_non_null(strstr(error, "cannot listen on 127.0.1.1:0: No space left"));
-    assert_false(table.header->listeners[LISTENERS_MAX - 1].closing);
+    assert_string_equal(error, "cannot listen on 127.0.0.1:0: sessions use the settings of too "
+                               "many earlier listeners");
 }
 
 /* --- Passed by systemd --- */
@@ -484,8 +528,9 @@ static void other_descriptors_are_refused(void **state)
         assert_string_equal(error, expected);
         close(PASSED + 1);
     }
-    assert_int_equal(listeners_adopt(&table, PASSED, LISTENERS_MAX + 1, &config, error), -EINVAL);
-    assert_string_equal(error, "LISTEN_FDS: 17 passed sockets are more than 16");
+    assert_int_equal(listeners_adopt(&table, PASSED, CONFIG_LISTENERS_MAX + 1, &config, error),
+                     -EINVAL);
+    assert_string_equal(error, "LISTEN_FDS: 65 passed sockets are more than 64");
 }
 
 static bool matches(const struct table_listener *l, bool numeric)
@@ -564,7 +609,8 @@ int main(void)
         TEST(errors_name_the_thing),
         TEST(names_are_resolved),
         TEST(numbers_stay_while_sessions_name_them),
-        TEST(numbers_come_to_an_end),
+        cmocka_unit_test_setup_teardown(closed_listeners_share_a_number, setup_many, teardown),
+        cmocka_unit_test_setup_teardown(numbers_come_to_an_end, setup_many, teardown),
         TEST(passed_sockets_are_adopted),
         TEST(paths_may_be_as_long_as_they_can),
         TEST(other_descriptors_are_refused),

@@ -13,8 +13,6 @@
 
 #include <limits.h>
 
-#define CONFIG_LISTENERS_MAX 64
-
 /* Size of the text that says where a value was set; of a longer one the end is kept. */
 #define CONFIG_ORIGIN_MAX 512
 

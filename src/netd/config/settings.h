@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CONFIG_LISTENERS_MAX 64
+
 #define SESSIONS_MAX_HIGH  1000000
 #define BUFFER_MEMORY_LOW  UINT64_C(65536)
 #define BUFFER_MEMORY_HIGH (UINT64_C(1) << 40)

@@ -22,7 +22,8 @@
     UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
                                   */
 
-#define LISTENERS_MAX 16
+/* Those of the configuration, and as many that it gave up but sessions still name. */
+#define LISTENERS_MAX (2 * CONFIG_LISTENERS_MAX)
 #define NO_LISTENER   UINT32_MAX
 
 /* Ended and refused sessions whose clients still have their answer to read, above sessions.max. */

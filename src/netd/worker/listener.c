@@ -23,11 +23,6 @@
 #define KEEPALIVE_PROBES       6
 #define DEAD_MSEC              ((KEEPALIVE_IDLE_SEC + KEEPALIVE_INTERVAL_SEC * KEEPALIVE_PROBES) * 1000)
 
-/* What to do about EACCES. */
-#define PRIVILEGED_PORT_HINT                                    \
-    "for a port below 1024 use netd.socket, or a drop-in with " \
-    "AmbientCapabilities=CAP_NET_BIND_SERVICE, see netd(8)"
-
 static void listener_set(int fd, int level, int option, int value)
 {
     (void)setsockopt(fd, level, option, &value, sizeof(value));
@@ -165,6 +160,24 @@ static int listener_bind(const struct table *t, const struct endpoint *wanted, b
     return fd;
 }
 
+/* Has sessions of closed listeners that are alike name one of them. There is no worker. */
+static void listeners_merge_closed(struct table *t)
+{
+    const struct table_listener *all = t->header->listeners;
+    uint32_t same[LISTENERS_MAX];
+
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
+        same[i] = i;
+        for (uint32_t j = 0; j < i && same[i] == i; j++)
+            if (all[i].fd < 0 && all[j].fd < 0 && strcmp(all[i].path, all[j].path) == 0 &&
+                memcmp(&all[i].settings, &all[j].settings, sizeof(all[i].settings)) == 0)
+                same[i] = j;
+    }
+    for (uint32_t i = 0; i < t->header->used; i++)
+        if (t->sessions[i].listener < LISTENERS_MAX)
+            t->sessions[i].listener = same[t->sessions[i].listener];
+}
+
 /* A listener's number that neither an open socket nor a session needs, or -1. */
 static int listeners_free_number(const struct table *t)
 {
@@ -202,6 +215,10 @@ static int listeners_get_or_bind(struct table *t, const struct endpoint *wanted,
     if (n >= 0)
         return n;
     n = listeners_free_number(t);
+    if (n < 0) {
+        listeners_merge_closed(t);
+        n = listeners_free_number(t);
+    }
     if (n < 0)
         return -ENOSPC;
     fd = listener_bind(t, wanted, any);
@@ -216,7 +233,18 @@ static int listeners_get_or_bind(struct table *t, const struct endpoint *wanted,
     return n;
 }
 
-/* Where a setting was written, as the beginning of a line, or nothing for the built-in default. */
+/* The reason why there is no listener, in words. */
+static const char *listener_reason(int number, uint16_t port)
+{
+    if (number == -ENOSPC)
+        return "sessions use the settings of too many earlier listeners";
+    if (number == -EACCES && port < IPPORT_RESERVED)
+        return "Permission denied; for a port below 1024 use netd.socket, or a drop-in with "
+               "AmbientCapabilities=CAP_NET_BIND_SERVICE, see netd(8)";
+    return strerror(-number);
+}
+
+/* Names where the setting was written, where that is not the built-in default. */
 static void listener_error(char error[static LISTENER_ERROR_MAX],
                            const struct listener_config *config, int number)
 {
@@ -225,38 +253,37 @@ static void listener_error(char error[static LISTENER_ERROR_MAX],
     const char *origin = at_host ? config->origin.host : config->origin.port;
     bool colon = strchr(a->host, ':') && a->host[0] != '[';
 
-    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot listen on %s%s%s:%u: %s%s", origin,
+    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot listen on %s%s%s:%u: %s", origin,
              origin[0] ? ": " : "", colon ? "[" : "", a->host, colon ? "]" : "", a->port,
-             strerror(-number),
-             number == -EACCES && a->port < IPPORT_RESERVED ? "; " PRIVILEGED_PORT_HINT : "");
+             listener_reason(number, a->port));
 }
 
-/* Gets all of CONFIG's listeners, with a bit in *WANTED for each. */
+/* Gets all of CONFIG's listeners, and marks their numbers in WANTED. */
 static int listeners_bind(struct table *t, const struct listener_config *config,
-                          const struct listener_endpoints *endpoints, uint32_t *wanted,
-                          char error[static LISTENER_ERROR_MAX])
+                          const struct listener_endpoints *endpoints,
+                          bool wanted[static LISTENERS_MAX], char error[static LISTENER_ERROR_MAX])
 {
-    bool any = strcmp(config->address.host, "*") == 0;
+    bool any = strcmp(config->address.host, "*") == 0, found = false;
     int r, first_error = 0;
 
     for (uint32_t i = 0; i < endpoints->count; i++) {
         r = listeners_get_or_bind(t, &endpoints->at[i], any);
         if (r >= 0)
-            *wanted |= 1u << r;
+            wanted[r] = found = true;
         else if (first_error == 0)
             first_error = r;
     }
-    if (*wanted == 0 && any && first_error == -EAFNOSUPPORT) {
+    if (!found && any && first_error == -EAFNOSUPPORT) {
         /* A machine without IPv6: every address is every IPv4 address. */
         struct endpoint every = {.family = AF_INET, .port = config->address.port};
 
         r = listeners_get_or_bind(t, &every, false);
         if (r >= 0)
-            *wanted |= 1u << r;
+            wanted[r] = found = true;
         else
             first_error = r;
     }
-    if (*wanted != 0)
+    if (found)
         return 0;
     listener_error(error, config, first_error);
     return first_error;
@@ -267,22 +294,21 @@ int listeners_configure(struct table *t, const struct listener_config *config,
                         char error[static LISTENER_ERROR_MAX])
 {
     struct table_listener *all = t->header->listeners;
-    uint32_t wanted = 0, open = 0, passed = 0;
+    bool wanted[LISTENERS_MAX] = {false}, passed = false;
     int r;
 
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        open |= (uint32_t)(all[i].fd >= 0) << i;
-        passed |= (uint32_t)(all[i].fd >= 0 && all[i].passed) << i;
-    }
-    if (passed == 0) {
-        r = listeners_bind(t, config, endpoints, &wanted, error);
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (all[i].fd >= 0 && all[i].passed)
+            wanted[i] = passed = true;
+    if (!passed) {
+        r = listeners_bind(t, config, endpoints, wanted, error);
         if (r < 0)
             return r;
     }
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if ((wanted | passed) & 1u << i)
+        if (wanted[i])
             all[i].settings = config->settings;
-        else if (open & 1u << i)
+        else if (all[i].fd >= 0)
             all[i].closing = true;
     }
     return 0;
@@ -293,9 +319,9 @@ int listeners_configure(struct table *t, const struct listener_config *config,
 int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
                     char error[static LISTENER_ERROR_MAX])
 {
-    if (count > LISTENERS_MAX) {
+    if (count > CONFIG_LISTENERS_MAX) {
         snprintf(error, LISTENER_ERROR_MAX, "LISTEN_FDS: %d passed sockets are more than %d", count,
-                 LISTENERS_MAX);
+                 CONFIG_LISTENERS_MAX);
         return -EINVAL;
     }
     for (int i = 0; i < count; i++) {
