@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -16,7 +17,7 @@ import journal
 from box import wait_for
 from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
-from traffic import ByHand, ended, file_inside, is_over, port_of, reset, seeded, session_of
+from traffic import ByHand, ended, file_inside, is_over, is_read, port_of, reset, seeded, session_of
 
 # Every place
 
@@ -314,6 +315,28 @@ def test_p1_standard_output_is_nobodys_client(box, output):
     assert b"unix" not in said
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_p1_memory_that_may_not_be_locked(box, locked):
+    """As for an unprivileged user in a container: one line says what that means."""
+    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    limit = () if locked else ("prlimit", "--memlock=0")
+    warning = b"netd: cannot lock the session table in memory: Operation not permitted; a worker " \
+              b"that is killed while memory is swapped out may lose or repeat a record\n"
+    with ByHand(box, "-o", "text", "-p", "0", program=(*limit, *user, "netd")) as program:
+        if not locked:
+            assert program.process.stderr.readline() == warning
+        port = int(program.ready().rpartition(":")[2])
+        worker = f"pgrep -P $(cat {program.PID})"
+        killed = box.sh(worker).strip()
+        box.sh(f"kill -KILL {killed}")
+        assert b"worker died" in program.process.stderr.readline()
+        with box.connect(port) as client:
+            client.sendall(b"one\n")
+            client.shutdown(socket.SHUT_WR)
+            assert b"end=eof" in client.recv(4096)
+        assert program.stop().count(b" data one\n") == 1  # and not another word was said
+
+
 def test_p1_a_kill_while_clients_have_all_descriptors(netd):
     """Not even one is left to look at what the dead worker had."""
     netd.start(dropin="[Service]\nLimitNOFILE=60\n")
@@ -408,6 +431,37 @@ def test_p6_a_poison_record_ends_its_session_only(netd, poisoned):
         assert crowd.settle()[0] == 0
     assert netd.log().count("worker died of signal 6") == 2
     assert processes.supervisor == Processes(netd).supervisor
+
+
+def dumped(pid):
+    """What a core file of PID would have: the bytes of each mapping that is not excepted."""
+    mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )",
+                        pathlib.Path(f"/proc/{pid}/smaps").read_text(encoding="ascii"), flags=re.M)
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        for mapping in mappings[1:]:
+            first, last, mode = re.match(r"(\w+)-(\w+) (....)", mapping).groups()
+            if mode[0] == "r" and not re.search(r"^VmFlags:.* dd( |$)", mapping, re.M) \
+                    and "[v" not in mapping.split("\n")[0]:  # vdso and its data
+                memory.seek(int(first, 16))
+                yield mapping.split("\n")[0], memory.read(int(last, 16) - int(first, 16))
+
+
+@pytest.mark.parametrize("output", ["journal", "export"])
+def test_p6_clients_bytes_are_in_no_core_file(netd, output):
+    secret = seeded("secret").randbytes(100).hex().encode()
+    with Foreground(netd, "-o", output) as foreground:
+        pids = foreground.supervisor, foreground.processes.worker()
+        with netd.connect(port=4000) as client, netd.connect(port=4000) as ending:
+            ending.sendall(b"\xff" + secret + b"\n")
+            for i in range(60):  # escaped or not, and larger than a datagram
+                client.sendall(b"%d " % i + secret * (i % 7 // 6 * 300) + b"\xff" * (i % 4) + secret
+                               + b"\n")
+            ending.shutdown(socket.SHUT_WR)
+            assert netd.receipt(ending).end == "eof"
+            client.sendall(b"unfinished " + secret)
+            wait_for(lambda: is_read(netd, client), "the last bytes to be read")
+            found = [name for pid in pids for name, content in dumped(pid) if secret in content]
+        assert found == []
 
 
 def test_p2_the_supervisor_is_killed(netd):

@@ -25,6 +25,7 @@ static int sink_map_arena(struct arena *arena)
 
     if (p == MAP_FAILED)
         return -errno;
+    (void)madvise(p, EVENT_ARENA_SIZE, MADV_DONTDUMP); /* as the regions, see table_attach() */
     *arena = (struct arena){.base = p, .size = EVENT_ARENA_SIZE};
     return 0;
 }

@@ -8,8 +8,9 @@
  * "done", and one can be told from the other. A system call changes the kernel's side with no store
  * of ours in the same instant, so the calls that cannot be done twice are those by which the kernel
  * itself stores the result here before it returns: recvmmsg(2) and sendmmsg(2) fill in msg_len. A
- * process that is being killed still finishes that store; the memory is locked (table_attach()), so
- * that there is nothing to wait for.
+ * process that is being killed still finishes that store; the memory is locked (table_lock()), so
+ * that there is nothing to wait for. Where it may not be locked, and the page is in swap, the store
+ * fails, and the call counts as one that was not made; netd says that once, when it starts.
  *
  *   what is done               the store that makes it true      the next worker otherwise
  *   -------------------------  --------------------------------  ---------------------------------

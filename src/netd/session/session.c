@@ -485,14 +485,12 @@ bool session_is_acknowledged(const struct session *s)
 bool session_drain(struct session *s)
 {
     static char discard[DRAIN_BYTES];
+    ssize_t n = 1;
 
-    for (int i = 0; i < DRAIN_READS; i++) {
-        ssize_t n = recv(s->fd, discard, sizeof(discard), MSG_DONTWAIT);
-
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-            return true;
-        if (n < 0)
-            return false;
+    for (int i = 0; i < DRAIN_READS && n > 0; i++) {
+        n = recv(s->fd, discard, sizeof(discard), MSG_DONTWAIT);
+        if (n > 0)
+            explicit_bzero(discard, (size_t)n); /* what clients send has no place in a core file */
     }
-    return false;
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }

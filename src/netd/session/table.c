@@ -141,6 +141,11 @@ void table_deinit(struct table *t)
 
 /* --- The worker's part --- */
 
+int table_lock(const struct table *t)
+{
+    return mlock(t->header, offsetof(struct table_header, output)) < 0 ? -errno : 0;
+}
+
 int table_attach(struct table *t)
 {
     size_t size = t->header->capacity * REGION_SIZE;
@@ -160,9 +165,7 @@ int table_attach(struct table *t)
     for (size_t i = 0; i < LISTS; i++)
         t->lists[i] = (struct table_list){.first = NO_SESSION, .last = NO_SESSION};
     t->free = NO_SESSION;
-    /* Best effort: where the kernel writes results must be there when a worker is killed just then,
-     * and not have to be fetched from swap by a process that may not wait any more. */
-    (void)mlock(t->header, offsetof(struct table_header, output));
+    (void)table_lock(t); /* the supervisor says where it cannot be done */
     return 0;
 }
 

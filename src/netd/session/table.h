@@ -127,6 +127,13 @@ int table_grow(struct table *t, uint32_t capacity);
 /* Unmaps and closes; NULL-safe for what was not made. */
 void table_deinit(struct table *t);
 
+/*
+ * Locks in memory what the kernel writes results to: it must be there when a worker is killed just
+ * then, and not have to be fetched from swap by a process that may not wait any more. Of the
+ * calling process, and not inherited, see mlock(2). Returns 0 or a negative errno.
+ */
+int table_lock(const struct table *t);
+
 /* Maps the regions and allocates the worker's own part. Returns 0 or a negative errno. */
 int table_attach(struct table *t);
 

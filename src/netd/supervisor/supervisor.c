@@ -367,6 +367,12 @@ static int supervisor_make_table(struct supervisor *s, int passed)
         log_error("cannot make the session table: %s", strerror(-r));
         return EXIT_FAILED;
     }
+    r = table_lock(t);
+    if (r < 0)
+        log_warning(
+            "cannot lock the session table in memory: %s; a worker that is killed while memory "
+            "is swapped out may lose or repeat a record",
+            strerror(-r));
     if (passed > 0)
         r = listeners_adopt(t, SD_LISTEN_FDS_START, passed, &config->listeners[0], error);
     else
