@@ -23,8 +23,9 @@
                                   */
 
 /* Those of the configuration, and as many that it gave up but sessions still name. */
-#define LISTENERS_MAX (2 * CONFIG_LISTENERS_MAX)
-#define NO_LISTENER   UINT32_MAX
+#define LISTENERS_MAX 128
+_Static_assert(LISTENERS_MAX == 2 * CONFIG_LISTENERS_MAX, "listeners have no room");
+#define NO_LISTENER UINT32_MAX
 
 /* Ended and refused sessions whose clients still have their answer to read, above sessions.max. */
 #define TABLE_LINGERING 256

@@ -160,6 +160,16 @@ static int listener_bind(const struct table *t, const struct endpoint *wanted, b
     return fd;
 }
 
+/* True where the sessions of both closed listeners go by the same. Bytes between members may differ
+ * by chance: then these two share nothing. */
+static bool listener_is_alike(const struct table_listener *a, const struct table_listener *b)
+{
+    const void *x = &a->settings, *y = &b->settings;
+
+    return a->fd < 0 && b->fd < 0 && strcmp(a->path, b->path) == 0 &&
+           memcmp(x, y, sizeof(a->settings)) == 0;
+}
+
 /* Has sessions of closed listeners that are alike name one of them. There is no worker. */
 static void listeners_merge_closed(struct table *t)
 {
@@ -169,8 +179,7 @@ static void listeners_merge_closed(struct table *t)
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
         same[i] = i;
         for (uint32_t j = 0; j < i && same[i] == i; j++)
-            if (all[i].fd < 0 && all[j].fd < 0 && strcmp(all[i].path, all[j].path) == 0 &&
-                memcmp(&all[i].settings, &all[j].settings, sizeof(all[i].settings)) == 0)
+            if (listener_is_alike(&all[i], &all[j]))
                 same[i] = j;
     }
     for (uint32_t i = 0; i < t->header->used; i++)
