@@ -67,7 +67,8 @@ struct table_header {
     uint32_t command;   /* enum table_command */
     uint32_t ready;     /* the worker has adopted everything */
     uint32_t crashed;   /* the last worker ended by its own fault */
-    uint64_t heartbeat; /* goes up while the worker's loop turns */
+    uint64_t ping;      /* goes up when the supervisor asks whether the worker's loop turns */
+    uint64_t heartbeat; /* the last one that was answered */
 
     /* For STATUS=. */
     uint32_t open;         /* sessions going on */

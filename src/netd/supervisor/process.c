@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* Ticks without a heartbeat after which the worker counts as hanging, and ticks it gets to leave a
+/* Ticks without an answer after which the worker counts as hanging, and ticks it gets to leave a
  * core. Ticks and not time: a suspended machine must not look like a hanging worker. */
 #define HANG_TICKS  10
 #define ABORT_TICKS 2
@@ -76,13 +76,16 @@ void process_command(const struct process *w, struct table *table, enum table_co
         (void)kill(w->pid, SIGNAL_COMMAND);
 }
 
-void process_watch(struct process *w, const struct table *table)
+void process_watch(struct process *w, struct table *table)
 {
     uint64_t heartbeat = __atomic_load_n(&table->header->heartbeat, __ATOMIC_ACQUIRE);
 
-    if (w->pid == 0 || heartbeat != w->heartbeat) {
-        w->heartbeat = heartbeat;
+    if (w->pid == 0)
+        return;
+    if (heartbeat == table->header->ping) {
         w->silent_ticks = 0;
+        __atomic_store_n(&table->header->ping, heartbeat + 1, __ATOMIC_RELEASE);
+        (void)kill(w->pid, SIGNAL_COMMAND);
         return;
     }
     w->silent_ticks++;

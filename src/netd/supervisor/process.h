@@ -14,8 +14,7 @@ struct process {
     pid_t pid; /* 0: none */
     uint64_t since_usec, restart_usec;
     unsigned crash_streak; /* workers in a row that died as soon as they began */
-    uint64_t heartbeat;    /* last seen */
-    unsigned silent_ticks; /* since it changed */
+    unsigned silent_ticks; /* since it was asked and did not answer */
 };
 
 /* Starts a worker over TABLE, which shares the caller's descriptors; where that cannot be done
@@ -28,8 +27,9 @@ void process_start_if_due(struct process *w, struct table *table, enum output ou
 /* Writes COMMAND in the table, and has the worker look at it. */
 void process_command(const struct process *w, struct table *table, enum table_command command);
 
-/* To be called once a second: ends a worker whose heart does not beat any more. */
-void process_watch(struct process *w, const struct table *table);
+/* To be called once a second: asks the worker whether its loop turns, and ends one that does not
+ * answer any more. */
+void process_watch(struct process *w, struct table *table);
 
 /*
  * Takes note that the worker ended with STATUS (waitpid(2)) without having been told to, and

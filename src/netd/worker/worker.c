@@ -17,9 +17,6 @@
 /* Connections accepted in one round. */
 #define ROUND_ACCEPTS 32
 
-/* The heart beats, and what has to happen sometime happens. */
-#define TICK_USEC USEC_PER_SEC
-
 /* After accept(2) ran out of descriptors or memory. */
 #define ACCEPT_PAUSE_USEC (200 * USEC_PER_MSEC)
 
@@ -29,9 +26,8 @@ struct worker {
     sd_event_source *client_source;
     sd_event_source *run_source;   /* on while sessions have work left */
     sd_event_source *retry_source; /* armed while the journal has no room */
-    sd_event_source *tick_source;
-    sd_event_source *due_source; /* armed for what is due next */
-    uint64_t due;                /* when, CLOCK_MONOTONIC; UINT64_MAX: it is off */
+    sd_event_source *due_source;   /* armed for what is due next */
+    uint64_t due;                  /* when, CLOCK_MONOTONIC; UINT64_MAX: it is off */
     sd_event_source *pause_source;
     sd_event_source *listener_sources[LISTENERS_MAX];
     bool accepting_paused;
@@ -93,12 +89,21 @@ static void worker_arm_due(struct worker *w)
     (void)sd_event_source_set_enabled(w->due_source, SD_EVENT_ONESHOT);
 }
 
+/* The supervisor asks with SIGNAL_COMMAND whether the loop still turns. */
+static void worker_answer_ping(struct worker *w)
+{
+    struct table_header *h = worker_header(w);
+
+    __atomic_store_n(&h->heartbeat, __atomic_load_n(&h->ping, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+}
+
 /* Turns the sources on or off by what is true now; every handler ends with it. */
 static void worker_update(struct worker *w)
 {
     struct scheduler *sched = &w->scheduler;
     bool room = !scheduler_is_blocked(sched);
 
+    worker_answer_ping(w);
     if (sched->failed) {
         log_error("standard output: %s", strerror(sched->failed));
         (void)sd_event_exit(w->event, WORKER_OUTPUT_GONE);
@@ -276,17 +281,6 @@ static int worker_on_due(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-static int worker_on_tick(sd_event_source *source, uint64_t usec, void *userdata)
-{
-    struct worker *w = userdata;
-
-    __atomic_add_fetch(&worker_header(w)->heartbeat, 1, __ATOMIC_RELEASE);
-    (void)worker_on_command(NULL, NULL, w); /* the signal is only there to be quicker */
-    (void)worker_on_due(NULL, usec, w);
-    worker_arm_timer(source, TICK_USEC);
-    return 0;
-}
-
 /* --- The loop --- */
 
 static int worker_add_timer(struct worker *w, sd_event_source **ret,
@@ -367,8 +361,6 @@ static int worker_add_sources(struct worker *w)
     if (r >= 0)
         r = worker_add_timer(w, &w->retry_source, worker_on_retry);
     if (r >= 0)
-        r = worker_add_timer(w, &w->tick_source, worker_on_tick);
-    if (r >= 0)
         r = worker_add_timer(w, &w->due_source, worker_on_due);
     if (r >= 0)
         r = worker_add_timer(w, &w->pause_source, worker_on_pause_over);
@@ -377,8 +369,6 @@ static int worker_add_sources(struct worker *w)
                             worker_on_clients, w);
     if (r >= 0)
         r = sd_event_add_defer(w->event, &w->run_source, worker_on_run, w);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(w->tick_source, SD_EVENT_ONESHOT);
     return r;
 }
 
@@ -389,7 +379,6 @@ static void worker_deinit(struct worker *w)
     sd_event_source_unref(w->client_source);
     sd_event_source_unref(w->run_source);
     sd_event_source_unref(w->retry_source);
-    sd_event_source_unref(w->tick_source);
     sd_event_source_unref(w->due_source);
     sd_event_source_unref(w->pause_source);
     sd_event_unref(w->event);
