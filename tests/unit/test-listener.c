@@ -16,10 +16,23 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <syslog.h>
 
 #include <cmocka.h>
+
+/* True: sockets are of a family that netd does not know. */
+static bool foreign_family;
+
+int getsockname(int fd, struct sockaddr *restrict sa, socklen_t *restrict length)
+{
+    int r = (int)syscall(SYS_getsockname, fd, sa, length);
+
+    if (r == 0 && foreign_family)
+        sa->sa_family = AF_VSOCK;
+    return r;
+}
 
 /* Sockets are passed from here on: above what the test has open, in a row. */
 #define PASSED 100
@@ -491,6 +504,18 @@ static void paths_may_be_as_long_as_they_can(void **state)
     assert_string_equal(table.header->listeners[0].path, path);
 }
 
+/* Their clients would have no address to be named by. */
+static void other_families_are_refused(void **state)
+{
+    (void)state;
+    pass_tcp(0);
+    foreign_family = true;
+    assert_int_equal(listeners_adopt(&table, PASSED, 1, &config, error), -EINVAL);
+    foreign_family = false;
+    assert_non_null(strstr(error, " is not a listening TCP or unix stream socket"));
+    close(PASSED);
+}
+
 static void other_descriptors_are_refused(void **state)
 {
     char path[64], expected[128];
@@ -499,7 +524,7 @@ static void other_descriptors_are_refused(void **state)
     (void)state;
     snprintf(path, sizeof(path), "@netd-test-refused-%d", (int)getpid());
     snprintf(expected, sizeof(expected),
-             "LISTEN_FDS: descriptor %d is not a listening stream socket", PASSED + 1);
+             "LISTEN_FDS: descriptor %d is not a listening TCP or unix stream socket", PASSED + 1);
     for (int i = 0; i < 6; i++) {
         pass_tcp(0);
         switch (i) {
@@ -614,6 +639,7 @@ int main(void)
         TEST(passed_sockets_are_adopted),
         TEST(paths_may_be_as_long_as_they_can),
         TEST(other_descriptors_are_refused),
+        TEST(other_families_are_refused),
         TEST(matching_is_by_address_and_port),
         TEST(accept_errors_are_told_apart),
     };

@@ -59,6 +59,8 @@ static int listener_describe(struct table_listener *l, int fd)
 
     if (getsockname(fd, (struct sockaddr *)&sa, &length) < 0)
         return -errno;
+    if (sa.ss_family != AF_INET && sa.ss_family != AF_INET6 && sa.ss_family != AF_UNIX)
+        return -EAFNOSUPPORT; /* AF_VSOCK: its clients could not be named */
     endpoint_from_sockaddr(&l->bound, &sa, length);
     if (sa.ss_family == AF_UNIX && length > offsetof(struct sockaddr_un, sun_path)) {
         path = length - offsetof(struct sockaddr_un, sun_path);
@@ -342,7 +344,7 @@ int listeners_adopt(struct table *t, int first, int count, const struct listener
             r = listener_describe(&l, fd) < 0 ? -EINVAL : r;
         if (r <= 0) {
             snprintf(error, LISTENER_ERROR_MAX,
-                     "LISTEN_FDS: descriptor %d is not a listening stream socket", fd);
+                     "LISTEN_FDS: descriptor %d is not a listening TCP or unix stream socket", fd);
             return -EINVAL;
         }
         /* sd_listen_fds(3) set close-on-exec, but a reload hands it over; accept(2) must not block.

@@ -41,7 +41,8 @@ int listeners_configure(struct table *t, const struct listener_config *config,
 
 /*
  * Adopts the COUNT sockets from descriptor FIRST on, which the service manager passed. Returns 0,
- * or a negative errno with one line in ERROR where one of them is not a listening stream socket.
+ * or a negative errno with one line in ERROR where one of them is not a listening TCP or unix
+ * stream socket.
  */
 int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
                     char error[static LISTENER_ERROR_MAX]);
