@@ -111,7 +111,8 @@ def test_p8_no_descriptors_left(netd):
             assert finish(netd, client).records == 1
     assert processes(netd) == before
     served(netd)
-    assert len(re.findall("^cannot accept", netd.log(), re.M)) == 1
+    assert len(re.findall("^out of file descriptors or memory; pausing accept$", netd.log(),
+                          re.M)) == 1
 
 
 @pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"])
@@ -124,7 +125,19 @@ def test_p8_errors_of_accept(netd, error):
                 with client:
                     client.sendall(b"x\n")
                     assert finish(netd, client).records == 1
-        assert len(re.findall("^cannot accept", netd.log(), re.M)) == 1
+        assert len(re.findall("^out of file descriptors or memory; pausing accept$", netd.log(),
+                          re.M)) == 1
+
+
+def test_p8_other_errors_of_accept_are_named(netd):
+    netd.start()
+    with unharmed(netd):
+        with injected(netd, "accept4:error=EINVAL:when=1..3"):
+            with netd.connect(timeout=60) as client:
+                client.sendall(b"x\n")
+                assert finish(netd, client).records == 1
+    assert netd.log().count(
+        "cannot accept at 127.0.0.1:3000: Invalid argument; pausing accept") == 1
 
 
 def test_p9_too_little_memory_to_start(netd):

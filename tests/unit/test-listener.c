@@ -620,6 +620,61 @@ static void accept_errors_are_told_apart(void **state)
     assert_int_equal(listener_accept(&bad, &call, &peer), -ENOTSOCK);
 }
 
+/* Connects without waiting. Returns the descriptor, or -1 where nobody answered. */
+static int connect_soon(uint16_t port)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == EINPROGRESS) {
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+        if (poll(&p, 1, 100) == 1)
+            return fd;
+        close_fd(&fd);
+    }
+    return fd;
+}
+
+/* A handshake that has begun still completes: without that its client would see a reset. */
+static void new_connections_are_dropped(void **state)
+{
+    static const char *const hosts[] = {"127.0.0.1", "*"};
+    struct table_listener *l = &table.header->listeners[0];
+    struct endpoint peer;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+        int complete, half, fd, on = 1;
+
+        snprintf(config.address.host, sizeof(config.address.host), "%s", hosts[i]);
+        assert_int_equal(configure(), 0);
+        /* The last segment of a handshake is then ignored until there are bytes: tcp(7). */
+        assert_int_equal(setsockopt(l->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &on, sizeof(on)), 0);
+        complete = connect_to("127.0.0.1", l->bound.port);
+        half = connect_to("127.0.0.1", l->bound.port);
+        assert_int_equal(send(complete, "x", 1, 0), 1);
+        l->closing = true;
+        listener_drop_new(l);
+        fd = accept_at(l, &peer);
+        assert_true(fd >= 0);
+        close(fd);
+        assert_int_equal(connect_soon(l->bound.port), -1);
+        assert_int_equal(listener_accept(l, &call, &peer), -EAGAIN);
+        assert_int_equal(send(half, "one", 3, 0), 3);
+        fd = accept_at(l, &peer);
+        assert_true(fd >= 0);
+        assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+        assert_int_equal(send(half, "two", 3, 0), 3);
+        assert_int_equal(recv(fd, error, 6, MSG_WAITALL), 6);
+        close(fd);
+        close(complete);
+        close(half);
+        close_fd(&l->fd);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -642,6 +697,7 @@ int main(void)
         TEST(other_families_are_refused),
         TEST(matching_is_by_address_and_port),
         TEST(accept_errors_are_told_apart),
+        TEST(new_connections_are_dropped),
     };
 
     alarm(300); /* what hangs, fails */

@@ -121,7 +121,7 @@ int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most)
         admission_admit(sched, listener, fd, &peer);
     }
     admission_accepting(sched, NO_LISTENER);
-    return fd < 0 && fd != -EAGAIN && fd != -ECONNABORTED ? -EMFILE : 0;
+    return fd < 0 && fd != -EAGAIN && fd != -ECONNABORTED ? fd : 0;
 }
 
 /* --- Adoption --- */

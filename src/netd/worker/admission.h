@@ -13,8 +13,8 @@
 void admission_adopt(struct scheduler *sched, int unclaimed);
 
 /*
- * Accepts up to MOST connections of listener number LISTENER, who wait for a turn then. Returns 0,
- * or -EMFILE when descriptors (but for those that netd needs itself) or memory ran out and the loop
- * should leave the listener alone for a while.
+ * Accepts up to MOST connections of listener number LISTENER, which wait for a turn then. Returns
+ * 0, or a negative errno when the loop should leave the listener alone for a while: -EMFILE where
+ * descriptors (but for those that netd needs itself) or memory ran out.
  */
 int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most);

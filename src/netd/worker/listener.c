@@ -374,6 +374,18 @@ bool listener_matches(const struct table_listener *l, const struct listener_conf
 
 /* --- Accepting --- */
 
+/* 0 is any. */
+static void listener_set_min_ttl(int fd, int ttl)
+{
+    listener_set(fd, IPPROTO_IP, IP_MINTTL, ttl);
+    listener_set(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl);
+}
+
+void listener_drop_new(const struct table_listener *l)
+{
+    listener_set_min_ttl(l->fd, 255);
+}
+
 int listener_accept(const struct table_listener *l, struct table_accept *call,
                     struct endpoint *peer)
 {
@@ -382,6 +394,8 @@ int listener_accept(const struct table_listener *l, struct table_accept *call,
     call->length = sizeof(call->peer);
     fd = accept4(l->fd, (struct sockaddr *)&call->peer, &call->length, SOCK_NONBLOCK);
     if (fd >= 0) {
+        if (l->closing)
+            listener_set_min_ttl(fd, 0); /* it is inherited */
         endpoint_from_sockaddr(peer, &call->peer, call->length);
         return fd;
     }

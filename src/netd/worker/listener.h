@@ -55,11 +55,22 @@ bool listener_matches(const struct table_listener *l, const struct listener_conf
 void listener_format(const struct table_listener *l, char ret[static 128]);
 
 /*
+ * Has the kernel ignore connections that begin from now on at L, a TCP socket that is to be closed,
+ * while those that it has answered still complete and can be accepted; so that close() resets none
+ * that was established. It is done with the least time to live of packets to the listening socket
+ * itself (IP_MINTTL, ip(7)): a packet has 255 at the start at most, and one that completes a
+ * connection is not asked for it. A filter would do the same and is for root. A client that is
+ * ignored asks again after a second (RFC 6298), by when L may be closed.
+ */
+void listener_drop_new(const struct table_listener *l);
+
+/*
  * Accepts one connection, non-blocking and without close-on-exec (a reload hands it over). CALL is
  * where the kernel writes the peer's address, for unclaimed_collect(). Returns its descriptor, or
- * -EAGAIN        none is waiting -ECONNABORTED  one was there and went away, or the network under
- * it did: try the next -EMFILE        descriptors or memory ran out: the listener stays readable,
- * so wait a while or another negative errno that is an error of our own.
+ *   -EAGAIN        none is waiting
+ *   -ECONNABORTED  one was there and went away, or the network under it did: try the next
+ *   -EMFILE        out of descriptors or memory: the listener stays readable, so wait a while
+ * or another negative errno: an error of our own.
  */
 int listener_accept(const struct table_listener *l, struct table_accept *call,
                     struct endpoint *peer);

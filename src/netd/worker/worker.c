@@ -5,6 +5,7 @@
 #include "netd/log.h"
 #include "netd/session/recovery.h"
 #include "netd/worker/admission.h"
+#include "netd/worker/listener.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,6 +17,9 @@
 
 /* Connections accepted in one round. */
 #define ROUND_ACCEPTS 32
+
+/* How long a listener that was given up stays open for handshakes that have begun. */
+#define RETIRE_USEC (500 * USEC_PER_MSEC)
 
 /* After accept(2) ran out of descriptors or memory. */
 #define ACCEPT_PAUSE_USEC (200 * USEC_PER_MSEC)
@@ -31,9 +35,11 @@ struct worker {
     sd_event_source *pause_source;
     sd_event_source *listener_sources[LISTENERS_MAX];
     bool accepting_paused;
+    int accept_errno; /* why it was paused last, which has been said; 0: never */
     bool yielding;
     bool adopted;           /* the table is recovered, and its sessions go on */
     int unclaimed;          /* a connection to adopt, or NO_UNCLAIMED */
+    uint64_t retire_due;    /* when listeners that were given up may be closed; UINT64_MAX: now */
     uint64_t stop_deadline; /* 0: no stop */
 };
 
@@ -78,7 +84,7 @@ static bool worker_has_stopped(const struct worker *w)
  * costs a system call, and it then only expires for nothing. */
 static void worker_arm_due(struct worker *w)
 {
-    uint64_t due = scheduler_next_due(&w->scheduler);
+    uint64_t due = min_u64(scheduler_next_due(&w->scheduler), w->retire_due);
 
     if (w->stop_deadline > 0)
         due = min_u64(due, w->stop_deadline);
@@ -137,13 +143,17 @@ static int worker_on_clients(sd_event_source *source, int fd, uint32_t revents, 
 
 /* --- New connections --- */
 
-static void worker_pause_accepting(struct worker *w)
+static void worker_pause_accepting(struct worker *w, uint32_t listener, int error)
 {
-    static bool said;
+    char address[128];
 
-    if (!said)
-        log_warning("cannot accept for want of descriptors or memory; waiting");
-    said = true;
+    if (error != w->accept_errno && error == EMFILE) {
+        log_warning("out of file descriptors or memory; pausing accept");
+    } else if (error != w->accept_errno) {
+        listener_format(&worker_header(w)->listeners[listener], address);
+        log_error("cannot accept at %s: %s; pausing accept", address, strerror(error));
+    }
+    w->accept_errno = error;
     w->accepting_paused = true;
     worker_arm_timer(w->pause_source, ACCEPT_PAUSE_USEC);
 }
@@ -165,11 +175,12 @@ static void worker_retire_listener(struct worker *w, uint32_t number)
 {
     struct table_listener *l = &worker_header(w)->listeners[number];
     struct pollfd waiting = {.fd = l->fd, .events = POLLIN};
+    bool close_it = l->closing && w->retire_due == UINT64_MAX;
 
-    if ((!l->closing && !w->scheduler.stopping) || poll(&waiting, 1, 0) != 0)
+    if ((!close_it && !w->scheduler.stopping) || poll(&waiting, 1, 0) != 0)
         return;
     w->listener_sources[number] = sd_event_source_disable_unref(w->listener_sources[number]);
-    if (!l->closing)
+    if (!close_it)
         return;
     /* Before it is closed: what stands in the table as a listener is one. */
     __atomic_store_n(&l->fd, -1, __ATOMIC_RELEASE);
@@ -178,9 +189,27 @@ static void worker_retire_listener(struct worker *w, uint32_t number)
 
 static void worker_accept(struct worker *w, uint32_t number)
 {
-    if (admission_accept(&w->scheduler, number, ROUND_ACCEPTS) < 0)
-        worker_pause_accepting(w);
+    int r = admission_accept(&w->scheduler, number, ROUND_ACCEPTS);
+
+    if (r < 0)
+        worker_pause_accepting(w, number, -r);
     worker_retire_listener(w, number);
+}
+
+static void worker_accept_all(struct worker *w)
+{
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+        if (w->listener_sources[i] && !w->accepting_paused)
+            worker_accept(w, i);
+}
+
+/* No handshake is left at the listeners that were given up: who waits there now is the last. */
+static void worker_end_retirement(struct worker *w)
+{
+    w->retire_due = UINT64_MAX;
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+        if (w->listener_sources[i])
+            worker_accept(w, i);
 }
 
 static int worker_on_listener(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -206,9 +235,7 @@ static int worker_on_run(sd_event_source *source, void *userdata)
     struct worker *w = userdata;
 
     (void)source;
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
-        if (w->listener_sources[i] && !w->accepting_paused)
-            worker_accept(w, i);
+    worker_accept_all(w);
     scheduler_find_ready(&w->scheduler);
     scheduler_run(&w->scheduler);
     worker_update(w);
@@ -274,6 +301,8 @@ static int worker_on_due(sd_event_source *source, uint64_t usec, void *userdata)
     (void)source;
     (void)usec;
     w->due = UINT64_MAX;
+    if (now >= w->retire_due)
+        worker_end_retirement(w);
     scheduler_tick(&w->scheduler, now);
     if (w->stop_deadline > 0 && now >= w->stop_deadline)
         worker_abandon(w);
@@ -305,13 +334,14 @@ static int worker_add_listeners(struct worker *w)
 
         if (l->fd < 0)
             continue;
-        worker_retire_listener(w, i); /* who waits there is accepted like everybody else before */
-        if (l->fd < 0)
-            continue;
         r = sd_event_add_io(w->event, &w->listener_sources[i], l->fd, EPOLLIN, worker_on_listener,
                             w);
         if (r < 0)
             return r;
+        if (l->closing) {
+            listener_drop_new(l);
+            w->retire_due = now_usec(CLOCK_MONOTONIC) + RETIRE_USEC;
+        }
     }
     return 0;
 }
@@ -405,6 +435,7 @@ int worker_run(struct table *table, enum output output, const char *journal_path
         .scheduler.epoll = -1,
         .due = UINT64_MAX,
         .unclaimed = unclaimed,
+        .retire_due = UINT64_MAX,
     };
     int r;
 
