@@ -13,9 +13,6 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#define STRINGIFY_(x) #x
-#define STRINGIFY(x)  STRINGIFY_(x)
-
 #define LINES_LIMIT   1000000000
 #define TIMEOUT_LIMIT 31536000 /* seconds: a year */
 
@@ -65,30 +62,30 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
     for (size_t i = 0; i < count; i++)
         fprintf(stream, "  %-8s %-14s %s\n", commands[i].name, commands[i].arguments,
                 commands[i].help);
-    fputs("\nSESSION is a session ID or any unique prefix of one.\n\n"
-          "General options:\n"
-          "  -H, --host HOST        address of netd (SERVER_HOST, " DEFAULT_HOST ")\n"
-          "  -p, --port PORT        port of netd (SERVER_PORT, " STRINGIFY(
-              DEFAULT_PORT) ")\n"
-                            "  -T, --timeout SECONDS  give up without progress (0: never)\n"
-                            "  -q, --quiet            print less\n"
-                            "  -v, --verbose          print more\n"
-                            "  -h, --help             show this help\n"
-                            "  -V, --version          show the version\n\n"
-                            "Options of all commands but send, where they apply:\n"
-                            "  -D, --directory DIR    read the journal files in DIR\n"
-                            "      --namespace NS     read the journal namespace NS\n"
-                            "      --json             print one JSON object per line\n"
-                            "      --utc              show times in UTC\n"
-                            "      --no-pager         do not use a pager\n\n"
-                            "Options of sessions:\n"
-                            "      --open             only open sessions\n"
-                            "      --peer ADDRESS     only sessions of this client address\n"
-                            "  -S, --since TIME       only those that began at or after TIME\n"
-                            "  -U, --until TIME       only those that began at or before TIME\n"
-                            "  -n, --lines N          only the last N; follow: start with the "
-                            "last N events\n\n"
-                            "See netd-client(1).\n",
+    fprintf(stream,
+            "\nSESSION is a session ID or any unique prefix of one.\n\n"
+            "General options:\n"
+            "  -H, --host HOST        address of netd (SERVER_HOST, %s)\n"
+            "  -p, --port PORT        port of netd (SERVER_PORT, %d)\n",
+            DEFAULT_HOST, DEFAULT_PORT);
+    fputs("  -T, --timeout SECONDS  give up after SECONDS without progress (0: never)\n"
+          "  -q, --quiet            print less\n"
+          "  -v, --verbose          print more\n"
+          "  -h, --help             show this help\n"
+          "  -V, --version          show the version\n\n"
+          "Options of all commands but send, where they apply:\n"
+          "  -D, --directory DIR    read the journal files in DIR\n"
+          "      --namespace NS     read the journal namespace NS\n"
+          "      --json             print one JSON object per line\n"
+          "      --utc              show times in UTC\n"
+          "      --no-pager         do not use a pager\n\n"
+          "Options of sessions:\n"
+          "      --open             only open sessions\n"
+          "      --peer ADDRESS     only sessions of this client address\n"
+          "  -S, --since TIME       only those that began at or after TIME\n"
+          "  -U, --until TIME       only those that began at or before TIME\n"
+          "  -n, --lines N          only the last N; follow: start with the last N events\n\n"
+          "See netd-client(1).\n",
           stream);
 }
 
