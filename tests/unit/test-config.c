@@ -79,8 +79,10 @@ static int load(struct config *ret, const struct config_input *input)
     before = *ret;
     memset(error, 0x5a, sizeof(error));
     r = config_load(ret, input, error);
-    if (r == 0)
+    if (r == 0) {
+        assert_string_equal(error, "");
         return 0;
+    }
     assert_true(r == -EINVAL || r == -EBADMSG);
     assert_memory_equal(ret, &before, sizeof(before));
     assert_true(memchr(error, '\0', sizeof(error)) != NULL);

@@ -466,7 +466,9 @@ int config_load(struct config *ret, const struct config_input *input,
         snprintf(error, CONFIG_ERROR_MAX, "out of memory");
     if (result == 0 && input->descriptors > 0)
         config_check_descriptors(&r.config, input->descriptors);
-    if (result == 0)
+    if (result == 0) {
         *ret = r.config;
+        error[0] = '\0'; /* the default file may be missing */
+    }
     return result;
 }

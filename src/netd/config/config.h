@@ -70,9 +70,9 @@ int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...) PR
  *   --output: invalid output 'xml'; expected one of auto, journal, text, export
  * -EINVAL is an error in the configuration or the environment, or a file that cannot be read (exit
  * status 78); -EBADMSG one in an option (exit status 2; reported before any other); -ENOMEM means
- * out of memory. A value must be valid even where it is overridden. *RET is untouched on failure.
- * Control characters in quoted input are escaped, and long input is truncated. No name is resolved
- * here.
+ * out of memory. A value must be valid even where it is overridden. *RET is untouched on failure,
+ * ERROR is empty on success. Control characters in quoted input are escaped, and long input is
+ * truncated. No name is resolved here.
  *
  * libconfig exits or crashes when it runs out of memory, and version 1.5 leaks on syntax errors. So
  * netd calls this in a child that exits afterwards; RET and ERROR may be in shared memory.
