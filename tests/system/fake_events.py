@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Journal files with netd's events in them, made without netd.
+"""Journal files with events of netd, made without netd.
 
-What netd would write, and what it never would: entries missing, repeated, out of a foreign boot.
+Also with what netd never logs: missing and repeated events, or events of another boot.
 Entries are written in the Journal Export Format, which systemd-journal-remote makes a file of; so
 trusted fields can be chosen too.
 """
@@ -26,14 +26,14 @@ def session_id(number):
 
 
 def escape(data):
-    """MESSAGE for DATA, or None where it can stand there as it is. (ASCII only: enough here.)"""
+    """MESSAGE for DATA, or None if it is the same. Handles only ASCII."""
     clean = all(0x20 <= b < 0x7F or b == 9 for b in data)
     return None if clean else b"".join(
         bytes([b]) if 0x20 <= b < 0x7F or b == 9 else b"\\x%02x" % b for b in data)
 
 
 class Journal:
-    """Entries in their order; write() makes a journal file of them."""
+    """A list of entries; write() makes a journal file of it."""
 
     def __init__(self, start=START, step=1000, **fields):
         self.entries, self.time, self.step = [], start, step

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""netd-client's reading commands, on journal files made for the purpose and on netd's own."""
+"""The commands of netd-client that read the journal: made-up journal files and those of netd."""
 
 import contextlib
 import fcntl
@@ -25,7 +25,7 @@ SECOND = 1_000_000
 
 @pytest.fixture
 def directory(box):
-    """A directory for journal files in the box, gone after the test."""
+    """A temporary directory for journal files in the box."""
     path = "/var/tmp/journals"
     box.run("rm", "-rf", path)
     yield path
@@ -37,7 +37,7 @@ def client(box, *arguments, **options):
 
 
 def lines(result, status=0):
-    """The lines of a result without complaints."""
+    """The lines of the output of a command that printed no errors."""
     assert (result.returncode, result.stderr) == (status, ""), result
     return result.stdout.splitlines()
 
@@ -47,7 +47,7 @@ def objects(result, status=0):
 
 
 def sent(netd, data, **options):
-    """Sends DATA; when journald has stored all of the session, returns its id."""
+    """Sends DATA, and returns the session ID once journald has stored the session."""
     receipt = netd.send(data, **options)
     netd.box.run("journalctl", "--sync")
     return receipt.session
@@ -64,7 +64,7 @@ def cat(box, *arguments):
 
 
 def on_terminal(box, *arguments, columns=80, env=None, program=("netd-client",)):
-    """What PROGRAM writes to a terminal of that width."""
+    """The output of PROGRAM on a terminal with that many COLUMNS."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(theirs, "wb") as terminal:
@@ -72,7 +72,7 @@ def on_terminal(box, *arguments, columns=80, env=None, program=("netd-client",))
                        env={"TERM": "xterm", "SYSTEMD_COLORS": "", **(env or {})}) as process:
             terminal.close()
             shown = b""
-            with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
+            with contextlib.suppress(OSError):  # EIO: the other side was closed
                 while piece := os.read(ours, 65536):
                     shown += piece
             process.wait(30)
@@ -144,7 +144,7 @@ def times_in_words():
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 def test_times_are_those_of_journalctl(box, directory, zone):
-    """Where journalctl understands the word: Debian 12's does not know every offset."""
+    """If journalctl accepts the timestamp: on Debian 12 it does not accept all offsets."""
     now = time.time_ns() // 1000
     journal = Journal()
     for i in range(-4 * 48, 3 * 48):
@@ -164,7 +164,7 @@ def test_times_are_those_of_journalctl(box, directory, zone):
             if before is not None:
                 ours = lines(client(box, "sessions", "-q", "-D", directory, option, word,
                                     env={"TZ": zone}))
-                # Time goes on between the commands.
+                # Time passes between the commands.
                 assert ours == before or ours == theirs(option, word), (option, word)
                 compared += 1
     assert compared >= 40
@@ -178,7 +178,7 @@ def test_times_are_those_of_journalctl(box, directory, zone):
     ("fe80::", []),
 ])
 def test_link_local_peers(box, directory, address, expected):
-    """Interfaces are those of netd's machine."""
+    """The interfaces are those of the host of netd."""
     journal = Journal()
     journal.session(A, [], peer="[fe80::1%eth0]:4711")
     journal.session(B, [], peer="[fe80::1%eth1]:4711")
@@ -274,7 +274,7 @@ def test_connect_events_that_were_rotated_away(box, directory):
     b, a, _ = objects(client(box, "sessions", "-D", directory, "--json"))
     assert (b["begin"], b["begin_logged"], b["state"]) == (None, False, "unknown")
     assert (a["begin"], a["begin_logged"]) == (START - 58 * SECOND, False)
-    # Neither can be placed: one began at an unknown time, one before what was asked for.
+    # The start of one is unknown, that of the other before --since.
     assert lines(client(box, "sessions", "-q", "-D", directory, "--since", f"@{START // SECOND}")
                  ) == [C]
 
@@ -289,12 +289,12 @@ def test_open_abandoned_and_unknown(netd):
             "_SYSTEMD_INVOCATION_ID": netd.show("InvocationID")}
     rows = [
         ("open", {}),
-        ("open", {"_PID": "4194000"}),  # a worker that was replaced since
+        ("open", {"_PID": "4194000"}),  # another worker has been started since
         ("abandoned", {"_SYSTEMD_INVOCATION_ID": "0" * 32}),
         ("abandoned", {"_SYSTEMD_UNIT": "gone.service"}),
         ("abandoned", {"_BOOT_ID": BOOT}),
         ("unknown", {"_MACHINE_ID": "1" * 32}),
-        # started by hand, in somebody's login
+        # started in a login session
         ("open", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "systemd"}),
         ("abandoned", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "1", "_COMM": "netd"}),
         ("abandoned", {"_SYSTEMD_UNIT": "session-1.scope", "_PID": "4194000"}),
@@ -343,7 +343,7 @@ def test_a_killed_netd_abandons_its_sessions(netd):
         assert err == f"netd-client: session {session}: no end: more may be missing\n"
 
 
-# --- How it looks ---
+# --- Output ---
 
 
 @pytest.mark.parametrize("columns, titles", [
@@ -410,7 +410,7 @@ def test_the_pager(box, directory):
 
 
 def test_the_default_pager(box, directory):
-    """Where only PAGER, or nothing, says which."""
+    """PAGER, or less, more or cat."""
     three_sessions().write(box, f"{directory}/a.journal")
     unset = ["env", "-u", "SYSTEMD_PAGER", "-u", "PAGER"]
     command = ["show", A, "-D", directory]
@@ -424,7 +424,7 @@ def test_the_default_pager(box, directory):
 
 
 def test_the_width_of_a_terminal(box, directory):
-    """COLUMNS, what the terminal says, or 80."""
+    """COLUMNS, the width of the terminal, or 80."""
     three_sessions().write(box, f"{directory}/a.journal")
     command = ["sessions", "-D", directory]
     narrow = on_terminal(box, *command, columns=60)
@@ -450,7 +450,7 @@ def test_no_control_byte_reaches_a_terminal(netd):
 
 
 def test_forged_values_are_escaped_everywhere(box, directory):
-    """Whoever may log can write NETD fields, too."""
+    """Any process that may log can write NETD fields."""
     evil = "\x1b[31m\nx"
     journal = Journal()
     journal.connect(A, peer=f"{evil}:1", NETD_LOCAL=evil)
@@ -495,7 +495,7 @@ def test_show(box, directory):
 
 
 def failed_session():
-    """One that has every field there is."""
+    """A session with all fields."""
     journal = Journal(step=SECOND)
     journal.connect(A)
     journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="0")
@@ -519,13 +519,13 @@ def test_show_as_json(box, directory):
 
 
 def test_the_record_from_json(box, directory):
-    """As the manual says: `.data // .message`."""
+    """`.data // .message`, as in the manual."""
     assert ".data // .message" in (SOURCE / "man/netd-client.1").read_text(encoding="utf-8")
     records = [b"plain", b"gr\xc3\xbc\xc3\x9f", b"\x1b[31m\xff", b"", b"\\x1b"]
     journal = Journal()
     journal.connect(A)
     journal.data(A, records[0])
-    journal.data(A, MESSAGE=records[1])  # it is valid UTF-8
+    journal.data(A, MESSAGE=records[1])  # valid UTF-8
     for record in records[2:]:
         journal.data(A, record)
     journal.write(box, f"{directory}/a.journal")
@@ -535,7 +535,7 @@ def test_the_record_from_json(box, directory):
 
 
 def test_numbers_are_exact(box, directory):
-    """As far as NETD fields can hold: whoever may log can write any."""
+    """Up to 2^64 - 1; any process that may log can write such numbers."""
     most = 2**64 - 1
     for number in 2**53 + 1, 2**63 - 1, 2**63, most:
         journal = Journal()
@@ -563,7 +563,7 @@ def json_keys(value):
     return set().union(*map(json_keys, value)) if isinstance(value, list) else set()
 
 
-def test_the_manual_has_the_keys_of_json(box, directory):
+def test_the_manual_lists_the_keys_of_json(box, directory):
     failed_session().write(box, f"{directory}/a.journal")
     keys = json_keys([objects(client(box, *command, "--json", "-D", directory))
                       for command in (["sessions"], ["show", A], ["follow", A], ["verify"])])
@@ -575,7 +575,7 @@ def test_the_manual_has_the_keys_of_json(box, directory):
     assert ({word for words in named for word in words} - {",", "Va"}) | verdicts == keys
 
 
-# --- Which session ---
+# --- Session arguments ---
 
 
 def test_a_unique_prefix_names_a_session(box, directory):
@@ -599,7 +599,7 @@ def test_verify_continues_after_an_unknown_session(box, directory):
 
 @contextlib.contextmanager
 def journald_stopped(box):
-    """What is logged waits in journald's socket."""
+    """Entries stay in the socket of journald."""
     box.run("systemctl", "kill", "-s", "STOP", "systemd-journald.service")
     try:
         yield
@@ -608,7 +608,7 @@ def journald_stopped(box):
 
 
 def waits_for_the_journal(box, *command):
-    """The process of COMMAND, which watches the journal, or is over."""
+    """Starts COMMAND, and returns its process when it waits for the journal or has exited."""
     process = box.popen("netd-client", *command, stdout=-1, stderr=-1, text=True)
     watching = "ls -l /proc/$(pgrep -x netd-client)/fd 2>&1 | grep -c inotify || true"
     wait_for(lambda: process.poll() is not None or box.sh(watching) != "0\n",
@@ -618,7 +618,7 @@ def waits_for_the_journal(box, *command):
 
 @pytest.mark.parametrize("command", ["show", "cat", "follow", "verify"])
 def test_a_session_that_is_not_stored_yet(netd, command):
-    """Right after its receipt, say."""
+    """Such as directly after the receipt."""
     netd.start()
     with journald_stopped(netd.box):
         session = netd.send(b"hello\n").session
@@ -674,7 +674,7 @@ def test_round_trip(netd, size, kind):
 
 
 def test_large_pieces(netd):
-    """Larger than libsystemd's data threshold, and compressed in the journal."""
+    """Above the data threshold of sd_journal_set_data_threshold(3), and compressed."""
     netd.start(config="max_record = 131072;")
     for data in b"x" * 300_000 + b"\n", b"\0" * 300_000:
         assert cat(netd.box, sent(netd, data)) == (data, 0, "")
@@ -694,7 +694,7 @@ def test_cat_into_a_closed_pipe(box, directory):
 
 
 def damaged():
-    """Sessions with something wrong, and the word for each."""
+    """Sessions with missing or repeated events, and the verdict on each."""
     def whole(j, s):
         return j.session(s, [b"one", b"two"])
 
@@ -705,7 +705,7 @@ def damaged():
         return b"two\n"
 
     def gap_at_the_end(j, s):
-        """The cut record's last piece, which is empty."""
+        """The last piece of a split record, which is empty."""
         j.connect(s)
         j.data(s, b"piece", "continued")
         j.disconnect(s, 1, 5)
@@ -750,7 +750,7 @@ def damaged():
         return b"same\nsame\n"
 
     def resent_for_nothing_without_an_end(j, s):
-        """Nothing but the offset tells it from a repeat."""
+        """Only the offset distinguishes it from a repeat."""
         j.connect(s)
         j.data(s, b"same")
         j.data(s, b"same", NETD_RESENT="5")
@@ -803,7 +803,7 @@ def damaged():
 
 def test_verify_and_cat_on_damaged_sessions(box, directory):
     machine = box.run("cat", "/etc/machine-id").stdout.strip()
-    journal = Journal(_MACHINE_ID=machine)  # of a boot that is over
+    journal = Journal(_MACHINE_ID=machine)  # of another boot
     data = [make(journal, session_id(n)) for n, (make, _) in enumerate(damaged())]
     journal.write(box, f"{directory}/a.journal")
     for n, (make, word) in enumerate(damaged()):
@@ -838,7 +838,7 @@ def test_verify_skips_sessions_of_other_hosts(box, directory):
     assert client(box, "verify", "-D", directory, A).stdout.split()[1] == "no-end"
 
 
-def test_words_of_a_gap(box, directory):
+def test_output_for_a_gap(box, directory):
     journal = Journal()
     journal.connect(A)
     journal.data(A, b"two")
@@ -861,13 +861,13 @@ def test_verify_reports_a_rate_limit(netd):
     assert receipt.records == 5000
     netd.box.run("journalctl", "--sync")
     result = client(netd.box, "verify", receipt.session)
-    assert result.returncode == 1  # the disconnect event falls victim to the limit, too
+    assert result.returncode == 1  # the disconnect event exceeds the limit, too
     assert result.stdout.split()[1] in ("gap", "no-end", "open")
 
 
 def test_a_gap_caused_by_journald(netd):
-    """Entries that never got into the journal: the disconnect event comes under a fresh limit."""
-    # The connect event as well: a test before may have used the limit of this unit up.
+    """Dropped data events: the disconnect event is logged in the next interval of the limit."""
+    # Resets the limit, which another test may have reached: the connect event must be logged.
     netd.box.run("systemctl", "restart", "systemd-journald.service")
     netd.start(dropin="[Service]\nLogRateLimitIntervalSec=2s\nLogRateLimitBurst=50\n")
     with netd.connect() as s:
@@ -891,7 +891,7 @@ def test_a_gap_caused_by_journald(netd):
 
 
 def test_crashes_while_sending(netd):
-    """Workers killed under load: the session is exact, whatever was repeated."""
+    """Workers killed under load: the session is complete, without repeats."""
     netd.start()
     data = b"".join(b"line %d\n" % (n % 7) for n in range(100_000))
     with netd.connect(timeout=120) as s:
@@ -919,7 +919,7 @@ def test_crashes_while_sending(netd):
 
 @contextlib.contextmanager
 def following(box, *arguments):
-    """The lines of follow, one at a time."""
+    """The running command."""
     with box.popen("netd-client", "follow", *arguments, stdout=-1, text=True) as process:
         try:
             yield process
@@ -996,7 +996,7 @@ def test_follow_ends_when_its_output_is_closed(box, directory):
         assert process.wait(30) == 0
 
 
-# --- Where the journal is ---
+# --- Journal files and namespaces ---
 
 
 def test_namespaces(netd):
@@ -1049,7 +1049,7 @@ def test_no_journal(box):
 
 
 def test_follow_cannot_write(box, directory):
-    """It ends by itself, though the journal could go on."""
+    """It exits, although more entries may follow."""
     journal = three_sessions()
     journal.edge("refused", session_id(4), NETD_REASON="session-limit")
     journal.write(box, f"{directory}/a.journal")
@@ -1070,7 +1070,7 @@ def this_boot(box):
     return box.run("cat", "/proc/sys/kernel/random/boot_id").stdout.strip().replace("-", "")
 
 
-def test_a_running_session_has_a_duration(box, directory):
+def test_duration_of_an_open_session(box, directory):
     journal = Journal(_BOOT_ID=this_boot(box), _PID="1", _COMM="systemd")
     began = int(time.time()) - 49 * 3600
     journal.connect(A, time=began * SECOND, __MONOTONIC_TIMESTAMP="1")
@@ -1079,8 +1079,8 @@ def test_a_running_session_has_a_duration(box, directory):
     assert row[3:5] == ["2d", "1h"] and row[-1] == "open"
 
 
-def test_a_netd_of_a_user(box, directory):
-    """A user's service manager keeps its units' starts elsewhere."""
+def test_netd_as_a_user_service(box, directory):
+    """A user manager keeps the invocation IDs of its units in another directory."""
     units = "/run/user/4242/systemd/units"
     journal = Journal(_BOOT_ID=this_boot(box), _SYSTEMD_UNIT="user@4242.service",
                       _SYSTEMD_USER_UNIT="netd.service", _SYSTEMD_OWNER_UID="4242",
@@ -1163,6 +1163,6 @@ def test_wrong_usage(box, arguments, line):
 
 
 def test_stream_of_pieces():
-    """What the tests themselves rely on."""
+    """A helper of these tests."""
     assert stream([(b"a", None), (b"b", "crlf"), (b"c", "continued"), (b"d", "none")]) == (
         b"a\nb\r\ncd")

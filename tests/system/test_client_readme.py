@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the README shows of netd-client is what netd-client writes, but for ids, times and ports."""
+"""The README shows the actual output of netd-client, except for IDs, times and ports."""
 
 import re
 
@@ -10,7 +10,7 @@ BINARY = b"tab\there\r\n\x1b[31mred\nhalf"
 
 
 def blocks():
-    """The README's commands and what it shows below each: (command, lines)."""
+    """The commands in the README and their output: (command, lines)."""
     found = []
     for line in (SOURCE / "README.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("    $ "):
@@ -23,7 +23,7 @@ def blocks():
 
 
 def normal(line):
-    """LINE without what differs from run to run."""
+    """LINE with placeholders for what differs between runs."""
     line = re.sub(r"\b([0-9a-f]{32}|[0-9a-f]{8})\b", "ID", line)
     line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?", "TIME", line)
     line = re.sub(r"(127\.0\.0\.1):\d+", r"\1:PORT", line)
@@ -32,7 +32,7 @@ def normal(line):
 
 
 def check(command, output):
-    """Every line that the README shows below COMMAND is in OUTPUT, in that order."""
+    """Asserts that OUTPUT contains the lines in the README below COMMAND, in that order."""
     (shown,) = [lines for c, lines in blocks() if c == command]
     written = [normal(line) for line in output.splitlines()]
     for line in shown:
@@ -42,8 +42,8 @@ def check(command, output):
         del written[:written.index(normal(line)) + 1]
 
 
-def test_what_netd_itself_had_to_say(netd):
-    """All of it, and no event."""
+def test_messages_of_netd_itself(netd):
+    """All messages, but no events."""
     readme = (SOURCE / "README.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^\| what netd itself had to say \| `(.+)` \|$", readme, re.M)
     netd.start()

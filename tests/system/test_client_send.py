@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""netd-client send: what it sends, and what it says when that was not logged."""
+"""netd-client send: what it sends, and its errors."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from box import wait_for
 
-PORT = 4190  # of servers that are not netd
+PORT = 4190  # of test servers
 ID = "ab" * 16
 
 
@@ -22,7 +22,7 @@ def receipt(size, records=1, end="eof"):
 
 
 def drain(peer):
-    """Reads to the end of what the client sends; returns how many bytes that were."""
+    """Reads until the client has sent everything. Returns the number of bytes."""
     size = 0
     while piece := peer.recv(1 << 20):
         size += len(piece)
@@ -35,7 +35,7 @@ def reset(peer):
 
 @contextlib.contextmanager
 def server(box, talk, port=PORT, host="127.0.0.1"):
-    """Accepts one client after the other, and calls TALK with each."""
+    """Accepts clients one after the other, and calls TALK for each."""
     listener = box.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
@@ -64,12 +64,12 @@ def client(box, *arguments, **options):
 
 
 def failed(result, status, line):
-    """RESULT is an error: nothing on standard output, one line on standard error."""
+    """Asserts an error: no output, and one LINE on standard error."""
     assert (result.returncode, result.stdout) == (status, ""), result
     assert result.stderr == f"netd-client: {line}\n"
 
 
-# --- What is sent ---
+# --- Input ---
 
 
 @pytest.mark.parametrize("arguments, text, sent", [
@@ -114,13 +114,13 @@ def test_a_message_with_a_newline_is_refused(box):
 
 def test_a_gigabyte_in_constant_memory(box):
     with server(box, lambda peer: peer.sendall(receipt(drain(peer)))):
-        # 64 MiB of address space, most of it libraries.
+        # 64 MiB of address space, mostly libraries.
         session = box.sh(f"ulimit -v 65536; head -c 1G /dev/zero | netd-client -p {PORT} send",
                          timeout=300)
     assert session == f"{ID}\n"
 
 
-# --- Where to ---
+# --- Host and port ---
 
 
 def test_precedence(box):
@@ -135,7 +135,7 @@ def test_precedence(box):
         assert client(box, "send", "env", env=good).returncode == 0
         bad = {"SERVER_HOST": "::1", "SERVER_PORT": "1"}
         assert client(box, "-H", "127.0.0.1", "-p", PORT, "send", "x", env=bad).returncode == 0
-        # An option says it, so nobody looks at the variable.
+        # The options override the variables, which are not even checked.
         bad = {"SERVER_HOST": "", "SERVER_PORT": "80x"}
         assert client(box, "-H", "127.0.0.1", "-p", PORT, "send", "x", env=bad).returncode == 0
     assert sizes == [4, 2, 2]
@@ -182,7 +182,7 @@ def test_connection_refused(box):
 
 
 def test_connecting_honours_the_timeout(box):
-    """A listener whose queue is full answers nothing."""
+    """A listener with a full backlog does not respond."""
     with box.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.1", PORT))
         listener.listen(0)
@@ -272,7 +272,7 @@ def test_help_and_version(box):
     assert re.fullmatch(r"netd-client \d+\.\d+\.\d+\n", client(box, "-V").stdout)
 
 
-# --- What was not logged ---
+# --- Missing receipts ---
 
 
 def talk_refuse(peer):
@@ -346,7 +346,7 @@ def test_reset_while_sending(box):
 
 
 def test_ended_while_waiting_for_input(box):
-    """An idle timeout, say: netd has logged all that came, and the input is not over."""
+    """For example by an idle timeout, before the end of the input."""
     def talk(peer):
         size = len(peer.recv(100))
         peer.sendall(receipt(size, end="idle"))
@@ -371,7 +371,7 @@ def test_success_does_not_depend_on_the_reason(box):
 
 @pytest.mark.parametrize("size", [6, 1 << 24])
 def test_no_progress(box, size):
-    """Neither for the receipt nor for the data does the client wait for ever."""
+    """The timeout applies to sending and to the receipt."""
     over = threading.Event()
     with server(box, lambda peer: over.wait(60)):
         result = client(box, "-p", PORT, "-T", "1", "send", input="x" * size)
@@ -413,7 +413,7 @@ def test_standard_output_that_fails(box):
 
 
 def test_progress_on_a_terminal(box):
-    """A line once it takes over a second, gone at the end."""
+    """Shown after a second, and erased at the end."""
     seen = threading.Event()
 
     def talk(peer):
@@ -430,7 +430,7 @@ def test_progress_on_a_terminal(box):
                 shown += os.read(ours, 1000)
             seen.set()
             assert c.communicate(timeout=30)[0] == f"{ID}\n".encode()
-            with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
+            with contextlib.suppress(OSError):  # EIO: the other side was closed
                 while piece := os.read(ours, 1000):
                     shown += piece
     os.close(ours)
@@ -443,7 +443,7 @@ HINT = "netd-client: reading from the terminal; end with Ctrl-D\n"
 
 @contextlib.contextmanager
 def typing(box, *arguments, **options):
-    """The process of a client that reads from a terminal, and the keyboard of that."""
+    """A client that reads from a terminal, and the other side of the terminal."""
     ours, theirs = pty.openpty()
     with server(box, lambda peer: peer.sendall(receipt(drain(peer)))), os.fdopen(theirs) as terminal:
         options = {"stdout": -1, "stderr": -1} | options
@@ -480,6 +480,6 @@ def test_no_progress_line_while_typing(box):
         os.write(terminal, b"hello\n")
         while b"hello\r\n" not in shown:
             shown += os.read(terminal, 1000)
-        assert not select.select([terminal], [], [], 2)[0]  # it would be there after a second
+        assert not select.select([terminal], [], [], 2)[0]  # it is drawn after a second
         os.write(terminal, b"\x04")
         assert process.communicate(timeout=30)[0] == f"{ID}\n".encode()

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-static void room_doubles_and_elements_stay(void **state)
+static void growth(void **state)
 {
     size_t room = 0, moves = 0;
     unsigned *items = NULL;
@@ -26,13 +26,13 @@ static void room_doubles_and_elements_stay(void **state)
     assert_true(moves < 20);
     for (unsigned n = 0; n < 10000; n++)
         assert_int_equal(items[n], n);
-    items = array_grow(items, &room, 100000, sizeof(*items)); /* many at once */
+    items = array_grow(items, &room, 100000, sizeof(*items)); /* more than twice the room */
     assert_non_null(items);
     assert_true(room >= 100000);
     free(items);
 }
 
-static void too_much_changes_nothing(void **state)
+static void overflow(void **state)
 {
     size_t room = 0;
     char *items = array_grow(NULL, &room, 1, 1);
@@ -49,8 +49,8 @@ static void too_much_changes_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(room_doubles_and_elements_stay),
-        cmocka_unit_test(too_much_changes_nothing),
+        cmocka_unit_test(growth),
+        cmocka_unit_test(overflow),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

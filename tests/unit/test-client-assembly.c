@@ -15,7 +15,7 @@ struct piece {
     const char *data, *terminator, *resent;
 };
 
-/* What the pieces come to, as text; what they add up to is in *A. */
+/* The reassembled stream. */
 struct sink {
     struct assembly assembly;
     char text[4096];
@@ -51,7 +51,7 @@ static void sink_add(struct sink *sink, struct value data, const char *terminato
     sink_take(sink, &ending);
 }
 
-static void repeats_are_left_out(void **state)
+static void repeats_are_dropped(void **state)
 {
     static const struct {
         struct piece pieces[8];
@@ -60,19 +60,19 @@ static void repeats_are_left_out(void **state)
     } rows[] = {
         {{{"one", NULL, NULL}, {"two", "crlf", NULL}}, "one\ntwo\r\n", 2, 0},
         {{{"one", NULL, NULL}, {"one", NULL, "0"}, {"two", NULL, "4"}}, "one\ntwo\n", 2, 1},
-        /* Marked, but the first had not come through; the bytes alone would not tell. */
+        /* Marked, but not a repeat, although the bytes are the same. */
         {{{"one", NULL, NULL}, {"one", NULL, "4"}}, "one\none\n", 2, 0},
         {{{"one", NULL, "0"}}, "one\n", 1, 0},
-        /* Cut at another place the second time. */
+        /* Split at another place. */
         {{{"abc", "continued", NULL}, {"abcd", NULL, "0"}}, "abcd\n", 1, 1},
         {{{"abcd", NULL, NULL}, {"ab", "continued", "0"}, {"cd", NULL, "2"}, {"e", "none", "5"}},
          "abcd\ne",
          2,
          2},
         {{{"abc", "continued", NULL}, {"bcd", "crlf", "1"}}, "abcd\r\n", 1, 1},
-        /* Within the record's end. */
+        /* Within a terminator. */
         {{{"a\r", "continued", NULL}, {"a", "crlf", "0"}}, "a\r\n", 1, 1},
-        /* The end of a cut record is empty. */
+        /* The last piece of a split record is empty. */
         {{{"abc", "continued", NULL}, {"", "none", NULL}, {"", "none", "3"}}, "abc", 1, 1},
         {{{"abc", "continued", NULL}, {"abc", "continued", "0"}, {"", "none", "3"}}, "abc", 1, 1},
         {{{"abc", "continued", NULL},
@@ -84,7 +84,7 @@ static void repeats_are_left_out(void **state)
          2},
         /* Empty lines. */
         {{{"", NULL, NULL}, {"", NULL, "0"}, {"", NULL, "1"}}, "\n\n", 2, 1},
-        /* A second crash while it repeats. */
+        /* A second crash during the repeat. */
         {{{"a", NULL, NULL},
           {"b", NULL, NULL},
           {"a", NULL, "0"},
@@ -94,17 +94,17 @@ static void repeats_are_left_out(void **state)
          "a\nb\nc\n",
          3,
          3},
-        /* "b" is missing, and still the second "c" is a repeat. */
+        /* "b" is missing; the second "c" is still a repeat. */
         {{{"a", NULL, NULL}, {"c", NULL, "4"}, {"c", NULL, "4"}, {"d", NULL, NULL}},
          "a\nc\nd\n",
          3,
          1},
-        /* As far as offsets go. */
+        /* The largest offsets. */
         {{{"a", NULL, "18446744073709551613"}, {"bc", NULL, NULL}, {"d", NULL, "5"}},
          "a\nbc\n",
          2,
          1},
-        /* No offsets. */
+        /* Invalid offsets. */
         {{{"a", NULL, NULL},
           {"b", NULL, ""},
           {"c", NULL, "x"},
@@ -129,7 +129,7 @@ static void repeats_are_left_out(void **state)
     }
 }
 
-/* One event of random length from OFFSET on, of a stream of LENGTH bytes. Returns its size. */
+/* Adds an event of random length at OFFSET of a stream of LENGTH bytes. Returns its size. */
 static size_t random_event(struct sink *sink, const char *stream, size_t length, size_t offset,
                            bool marked)
 {
@@ -147,8 +147,9 @@ static size_t random_event(struct sink *sink, const char *stream, size_t length,
     return n + (terminator ? 0 : 1);
 }
 
-/* Workers that die after any event, and some events behind what the next one believes is logged. */
-static void crashes_at_random_lose_and_repeat_nothing(void **state)
+/* Crashes at random events. The next worker resumes at any earlier offset, and marks events up to
+ * one that may be later than the last event logged. */
+static void random_crashes(void **state)
 {
     (void)state;
     random_begin();
@@ -165,7 +166,7 @@ static void crashes_at_random_lose_and_repeat_nothing(void **state)
         while (offset < length) {
             offset += random_event(&sink, stream, length, offset, offset < reached);
             if (random_below(8) == 0) {
-                size_t doubt = offset + random_below(20); /* marked, logged or not */
+                size_t doubt = offset + random_below(20); /* end of the marked range */
 
                 reached = doubt > reached ? doubt : reached;
                 offset -= random_below(offset + 1);
@@ -181,8 +182,8 @@ static void crashes_at_random_lose_and_repeat_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(repeats_are_left_out),
-        cmocka_unit_test(crashes_at_random_lose_and_repeat_nothing),
+        cmocka_unit_test(repeats_are_dropped),
+        cmocka_unit_test(random_crashes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

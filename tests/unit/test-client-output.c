@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-static void durations_are_short(void **state)
+static void durations(void **state)
 {
     static const struct {
         uint64_t usec;
@@ -36,7 +36,7 @@ static void durations_are_short(void **state)
     }
 }
 
-static void counts_have_their_plural(void **state)
+static void counts_and_plurals(void **state)
 {
     char text[COUNT_TEXT_MAX];
 
@@ -52,8 +52,8 @@ static void counts_have_their_plural(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(durations_are_short),
-        cmocka_unit_test(counts_have_their_plural),
+        cmocka_unit_test(durations),
+        cmocka_unit_test(counts_and_plurals),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 #define ID   "0123456789abcdef0123456789abcdef"
 #define GOOD "netd session=" ID " records=12 bytes=345 end=eof\n"
 
-/* Parses a copy that ends where the text ends, so that the sanitizer sees every byte beyond. */
+/* Parses a copy without a NUL, so that the sanitizer detects reads beyond the end. */
 static int parse(struct receipt *ret, const char *text, size_t length)
 {
     char *copy = malloc(length ? length : 1);
@@ -28,7 +28,7 @@ static int parse(struct receipt *ret, const char *text, size_t length)
     return r;
 }
 
-static void what_netd_writes_is_a_receipt(void **state)
+static void receipts_of_netd(void **state)
 {
     static const uint64_t numbers[] = {0, 1, 9, 10, 100000, UINT64_MAX};
     char line[RECEIPT_MAX];
@@ -47,7 +47,7 @@ static void what_netd_writes_is_a_receipt(void **state)
     }
 }
 
-static void what_netd_writes_is_a_refusal(void **state)
+static void refusals_of_netd(void **state)
 {
     char line[RECEIPT_MAX];
     int n = snprintf(line, sizeof(line), REFUSAL_FORMAT, "address-limit");
@@ -59,7 +59,7 @@ static void what_netd_writes_is_a_refusal(void **state)
     assert_string_equal(receipt.reason, "address-limit");
 }
 
-static void anything_else_is_neither(void **state)
+static void invalid_lines(void **state)
 {
     static const char *const bad[] = {
         "",
@@ -96,7 +96,7 @@ static void anything_else_is_neither(void **state)
     assert_int_equal(receipt.records, 77);
 }
 
-static void no_part_of_a_receipt_is_one(void **state)
+static void truncated_receipts(void **state)
 {
     struct receipt receipt;
 
@@ -106,7 +106,7 @@ static void no_part_of_a_receipt_is_one(void **state)
     assert_int_equal(parse(&receipt, GOOD, strlen(GOOD)), 0);
 }
 
-static void a_foreign_byte_anywhere_spoils_it(void **state)
+static void receipts_with_a_wrong_byte(void **state)
 {
     static const char foreign[] = {'\0', '\n', 'X', '\x7f', '\xff'};
     char line[] = GOOD;
@@ -122,7 +122,7 @@ static void a_foreign_byte_anywhere_spoils_it(void **state)
         }
 }
 
-static void a_long_answer_is_none(void **state)
+static void long_answers(void **state)
 {
     char line[RECEIPT_MAX + 1];
     struct receipt receipt;
@@ -136,12 +136,12 @@ static void a_long_answer_is_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_netd_writes_is_a_receipt),
-        cmocka_unit_test(what_netd_writes_is_a_refusal),
-        cmocka_unit_test(anything_else_is_neither),
-        cmocka_unit_test(no_part_of_a_receipt_is_one),
-        cmocka_unit_test(a_foreign_byte_anywhere_spoils_it),
-        cmocka_unit_test(a_long_answer_is_none),
+        cmocka_unit_test(receipts_of_netd),
+        cmocka_unit_test(refusals_of_netd),
+        cmocka_unit_test(invalid_lines),
+        cmocka_unit_test(truncated_receipts),
+        cmocka_unit_test(receipts_with_a_wrong_byte),
+        cmocka_unit_test(long_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static void check_rows(const struct row *rows, size_t count)
     }
 }
 
-static void ascii_is_the_same_everywhere(void **state)
+static void ascii(void **state)
 {
     static const struct row rows[] = {
         {"", ""},
@@ -47,16 +47,16 @@ static void ascii_is_the_same_everywhere(void **state)
     check_rows(rows, ARRAY_SIZE(rows));
 }
 
-static void utf8_shows_letters_and_nothing_that_moves(void **state)
+static void utf8(void **state)
 {
     static const struct row rows[] = {
         {"gr\u00fc\u00df \u65e5\u672c \U0001f600", "gr\u00fc\u00df \u65e5\u672c \U0001f600"},
         {"\xc2\x85\xc2\x9b", "\\xc2\\x85\\xc2\\x9b"},       /* C1 */
         {"\u202e\u2066", "\\xe2\\x80\\xae\\xe2\\x81\\xa6"}, /* bidirectional overrides */
         {"\u2028", "\\xe2\\x80\\xa8"},                      /* line separator */
-        {"\xff\xc3", "\\xff\\xc3"},                         /* never, and cut short */
+        {"\xff\xc3", "\\xff\\xc3"},                         /* invalid and truncated */
         {"\xc0\xaf", "\\xc0\\xaf"},                         /* overlong */
-        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},                /* a surrogate */
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},                /* surrogate */
         {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"},       /* beyond Unicode */
         {"a\xc3(", "a\\xc3("},
     };
@@ -66,7 +66,7 @@ static void utf8_shows_letters_and_nothing_that_moves(void **state)
     check_rows(rows, ARRAY_SIZE(rows));
 }
 
-static void the_c_locale_shows_ascii_only(void **state)
+static void c_locale(void **state)
 {
     static const struct row rows[] = {
         {"gr\u00fc\u00df", "gr\\xc3\\xbc\\xc3\\x9f"},
@@ -78,7 +78,7 @@ static void the_c_locale_shows_ascii_only(void **state)
     check_rows(rows, ARRAY_SIZE(rows));
 }
 
-static void copies_are_cut_between_characters(void **state)
+static void truncation(void **state)
 {
     static const struct {
         size_t size;
@@ -99,10 +99,10 @@ static void copies_are_cut_between_characters(void **state)
     }
 }
 
-/* What a stream gets is what escape_copy() says, NUL bytes included, but for TAB. */
-static void streams_get_the_same(void **state)
+/* escape_write() is equivalent to escape_copy() except for TAB. */
+static void streams(void **state)
 {
-    uint8_t bytes[4000]; /* more than one write */
+    uint8_t bytes[4000]; /* more than the internal buffer */
     char expected[ESCAPE_LENGTH * sizeof(bytes) + 1];
 
     (void)state;
@@ -129,7 +129,7 @@ static void streams_get_the_same(void **state)
     }
 }
 
-static void streams_get_tabs(void **state)
+static void tabs_in_streams(void **state)
 {
     char *written = NULL;
     size_t n;
@@ -146,12 +146,8 @@ static void streams_get_tabs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ascii_is_the_same_everywhere),
-        cmocka_unit_test(utf8_shows_letters_and_nothing_that_moves),
-        cmocka_unit_test(the_c_locale_shows_ascii_only),
-        cmocka_unit_test(copies_are_cut_between_characters),
-        cmocka_unit_test(streams_get_the_same),
-        cmocka_unit_test(streams_get_tabs),
+        cmocka_unit_test(ascii),      cmocka_unit_test(utf8),    cmocka_unit_test(c_locale),
+        cmocka_unit_test(truncation), cmocka_unit_test(streams), cmocka_unit_test(tabs_in_streams),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-static void numbers_are_digits_only(void **state)
+static void numbers_have_only_digits(void **state)
 {
     static const char *const bad[] = {"",    " 1",  "1 ", "+1", "-1",  "0x1", "1x", "x",
                                       "1.0", "1e1", "01", "00", "\n1", "1\n", "1,", "\xd9\xa1"};
@@ -23,7 +23,7 @@ static void numbers_are_digits_only(void **state)
     }
 }
 
-static void numbers_end_at_their_maximum(void **state)
+static void numbers_have_a_maximum(void **state)
 {
     static const struct {
         const char *text;
@@ -88,8 +88,8 @@ static void cleanup_clears(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers_are_digits_only),
-        cmocka_unit_test(numbers_end_at_their_maximum),
+        cmocka_unit_test(numbers_have_only_digits),
+        cmocka_unit_test(numbers_have_a_maximum),
         cmocka_unit_test(ids_are_32_hex_digits),
         cmocka_unit_test(cleanup_clears),
     };
