@@ -100,7 +100,16 @@ $(BUILD)/%.a:
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call SAY,CC,$<)
-	$(Q)mkdir -p $(@D) && $(COMPILE) -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(COMPILE) $(DEFINE) -c -o $@ $<
+
+# A number for what the session table consists of, see table_layout().
+TABLE_TEXT = $(shell $(CC) -E -x c -Isrc -D_GNU_SOURCE $(CPPFLAGS) src/netd/session/table.h \
+                 2>/dev/null | awk -f src/netd/session/layout.awk | cksum | cut -d ' ' -f 1)
+$(BUILD)/src/netd/session/table.o: src/netd/session/layout.awk
+$(BUILD)/src/netd/session/table.o: private DEFINE = -DTABLE_TEXT=$(TABLE_TEXT)U
+
+table-text:
+	@echo $(TABLE_TEXT)
 
 # Other flags than last time build everything anew.
 $(BUILD)/flags: export FLAGS = $(COMPILE) $(HARDENING) $(LDFLAGS)
@@ -114,6 +123,7 @@ unit: $(UNIT_TESTS)
 	$(Q)status=0; for t in $(UNIT_TESTS); do \
 	    echo "  TEST   $$t"; $$t || status=1; \
 	done; exit $$status
+	$(Q)tests/layout.sh
 
 # What to run between commits. The container's file system is kept, in build/container.
 RELEASE ?= bookworm
@@ -280,7 +290,7 @@ uninstall: writable
 	@$(LIVE) journalctl --update-catalog
 
 LINT_CC := $(wildcard src/*/*.c src/*/*/*.c)
-LINT_FLAGS = -std=gnu11 $(filter-out -MMD -MP,$(OUR_CPPFLAGS))
+LINT_FLAGS = -std=gnu11 -DTABLE_TEXT=0 $(filter-out -MMD -MP,$(OUR_CPPFLAGS))
 
 lint: lint-format lint-cppcheck lint-shell lint-man $(LINT_CC:%=lint-tidy/%) lint-analyzer
 
@@ -327,7 +337,7 @@ packages:
 clean:
 	rm -rf build
 
-.PHONY: all install uninstall writable unit test inject valgrind valgrind-run soak coverage \
+.PHONY: all table-text install uninstall writable unit test inject valgrind valgrind-run soak coverage \
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
 	quickstart bench bench-tools instructions packages clean FORCE

@@ -128,7 +128,7 @@ static void what_was_found_comes_back(void **state)
     (void)state;
     assert_int_equal(check(read_address, "/a", false), 0);
     assert_string_equal(checker.check->error, "");
-    assert_int_equal(checker.check->layout, TABLE_LAYOUT);
+    assert_int_equal(checker.check->layout, table_layout());
     assert_string_equal(checker.check->config.listeners[0].address.host, "::1");
     assert_int_equal(checker.check->endpoints[0].count, 1);
     e = &checker.check->endpoints[0].at[0];

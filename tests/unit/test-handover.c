@@ -28,7 +28,7 @@ static int setup(void **state)
 
     (void)state;
     assert_ptr_not_equal(check, MAP_FAILED);
-    check->layout = TABLE_LAYOUT;
+    check->layout = table_layout();
     check->size = sizeof(*check);
     check->config.n_listeners = 77;
     handover = (struct handover){.checker.check = check, .requester = 4711};
@@ -151,7 +151,7 @@ static void a_check_by_another_program_is_not_taken(void **state)
     (void)state;
     for (int i = 0; i < 3; i++) {
         handover.checker.check->size = sizeof(struct check) - (i == 0);
-        handover.checker.check->layout = TABLE_LAYOUT + (i == 1);
+        handover.checker.check->layout = table_layout() + (i == 1);
         handover.checker.check->status = i == 2;
         snprintf(text, sizeof(text), "%d:4711", check_save(handover.checker.check));
         assert_int_equal(setenv("NETD_RELOAD", text, 1), 0);

@@ -511,7 +511,7 @@ static void garbage_is_survived(void **state)
             bytes[random_below(size)] = (uint8_t)(random_below(2) ? random_next() : 0);
         /* What another program would refuse before. */
         h->magic = magic;
-        h->layout = TABLE_LAYOUT;
+        h->layout = (uint32_t)table_layout();
         h->output = OUTPUT_JOURNAL;
         h->capacity = CAPACITY;
         h->used = (uint32_t)min_u64(h->used, CAPACITY);

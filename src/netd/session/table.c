@@ -20,6 +20,13 @@ static size_t page_align(size_t size)
     return (size + page - 1) & ~(page - 1);
 }
 
+int32_t table_layout(void)
+{
+    const size_t sizes = sizeof(struct table_header) + sizeof(struct session) + REGION_SIZE;
+
+    return (int32_t)((TABLE_TEXT + sizes) & INT32_MAX); /* TABLE_TEXT: see Makefile */
+}
+
 /* --- The memfds --- */
 
 static size_t table_header_size(uint32_t capacity)
@@ -65,7 +72,7 @@ int table_create(struct table *ret, uint32_t capacity)
         return r;
     }
     t.header->magic = TABLE_MAGIC;
-    t.header->layout = TABLE_LAYOUT;
+    t.header->layout = (uint32_t)table_layout();
     t.header->capacity = capacity;
     t.header->working = t.header->receive.session = t.header->answer.session = NO_SESSION;
     t.header->accept.listener = NO_LISTENER;
@@ -90,7 +97,7 @@ int table_open(struct table *ret, int header_fd, int regions_fd)
     if (r < 0)
         return r;
     capacity = t.header->capacity;
-    if (t.header->magic != TABLE_MAGIC || t.header->layout != (uint32_t)TABLE_LAYOUT ||
+    if (t.header->magic != TABLE_MAGIC || t.header->layout != (uint32_t)table_layout() ||
         t.header->used > capacity || capacity == 0 ||
         capacity > SESSIONS_MAX_HIGH + TABLE_LINGERING || t.header->output > OUTPUT_EXPORT ||
         (size_t)header.st_size < table_header_size(capacity) || /* more: it could not be grown */

@@ -15,9 +15,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Goes up with every change of what a struct below, or in session.h, batch.h or settings.h,
- * means. A change of their sizes makes another TABLE_LAYOUT by itself. */
-#define TABLE_VERSION 1
 #define TABLE_MAGIC                                                               \
     UINT64_C(0x4c42415444545445) /* "ETDTABL" backwards, with room for the layout \
                                   */
@@ -86,10 +83,6 @@ struct table_header {
     struct table_listener listeners[LISTENERS_MAX];
 };
 
-/* Who does not know a table of this layout does not touch it. */
-#define TABLE_LAYOUT \
-    ((TABLE_VERSION << 24) + (int)(sizeof(struct table_header) + sizeof(struct session)))
-
 struct table_list {
     uint32_t first, last, count;
 };
@@ -113,6 +106,13 @@ struct table {
     uint32_t *buckets;
     uint32_t bucket_mask;
 };
+
+/*
+ * What a program has to know of the table, as a number: another one for each change of a struct or
+ * enumeration above, or of what they consist of (layout.awk). Who does not know a table of this
+ * layout does not touch it. A member whose meaning changes gets another name.
+ */
+int32_t table_layout(void);
 
 /* Makes an empty table for CAPACITY sessions in new memfds. Returns 0 or a negative errno. */
 int table_create(struct table *ret, uint32_t capacity);

@@ -50,7 +50,7 @@ static void checker_find(struct check *check, const struct config_input *input, 
     for (uint32_t i = 0; r == 0 && i < check->config.n_listeners; i++)
         r = listener_resolve(&check->config.listeners[i], numeric, &check->endpoints[i],
                              check->error);
-    check->layout = TABLE_LAYOUT;
+    check->layout = table_layout();
     check->status = checker_exit_status(r);
     __atomic_store_n(&check->size, (uint32_t)sizeof(*check), __ATOMIC_RELEASE);
 }
@@ -284,7 +284,7 @@ int check_load(struct checker *ret, int fd)
     close(fd);
     if (!check)
         return -EPROTONOSUPPORT;
-    if (check->size != sizeof(*check) || check->layout != TABLE_LAYOUT || check->status != 0)
+    if (check->size != sizeof(*check) || check->layout != table_layout() || check->status != 0)
         r = -EPROTONOSUPPORT;
     *ret = (struct checker){.check = check};
     if (r < 0)

@@ -17,7 +17,7 @@
  * size, stays as it is in every version. */
 struct check {
     char error[4096 + 512]; /* one line; empty when all is good */
-    int32_t layout;         /* TABLE_LAYOUT of the program that checked */
+    int32_t layout;         /* table_layout() of the program that checked */
     int32_t status;         /* exit status of "netd -t" */
     uint32_t size;          /* sizeof(struct check) there; 0 until all of this is written */
 

@@ -149,7 +149,7 @@ static void supervisor_checked(struct supervisor *s, int status)
     checker_ended(&s->given.checker, status);
     if (check->status != EXIT_SUCCESS) {
         supervisor_reload_failed(s, check->error);
-    } else if (check->layout == TABLE_LAYOUT) {
+    } else if (check->layout == table_layout()) {
         s->reload = RELOAD_YIELDING;
         process_command(&s->worker, &s->given.table, COMMAND_YIELD);
     } else {
