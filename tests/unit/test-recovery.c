@@ -216,8 +216,8 @@ static void recovery_gives_back_pages(void **state)
     assert_int_equal(regions_memory(), page);
     assert_int_equal(table.resident_bytes, page);
     assert_int_equal(table_region(&table, &table.sessions[0])[9], 'x');
-    assert_int_equal(table.lists[LIST_RESIDENT].count, 1);
-    assert_ptr_equal(table_list_first(&table, LIST_RESIDENT), &table.sessions[0]);
+    assert_int_equal(table.resident[page / RESIDENT_PAGE], 0);
+    assert_int_equal(table.sessions[0].resident_link.next, NO_SESSION);
     assert_int_equal(table.sessions[1].listed + table.sessions[2].listed, 0);
     assert_int_equal(address_count_get(&table, &table.sessions[0].peer), 0);
     address_count_remove(&table, &table.sessions[0]); /* it is in no count yet */

@@ -311,9 +311,9 @@ static void lists_keep_their_order(void **state)
         if (random_below(100) == 0) {
             table_free(&table, s);
             for (size_t k = 0; k < LISTS; k++)
-                if (k != LIST_RESIDENT && k != LIST_TRIM)
+                if (k != LIST_TRIM)
                     model_remove(&models[k], n);
-            assert_int_equal(s->listed & ~(1u << LIST_RESIDENT | 1u << LIST_TRIM), 0);
+            assert_int_equal(s->listed & ~(1u << LIST_TRIM), 0);
             assert_ptr_equal(open_session(0, 0), s);
         } else if (random_below(2)) {
             table_list_append(&table, list, s);
@@ -447,11 +447,10 @@ static void pages_are_counted_and_given_back(void **state)
     /* Free, it keeps them for the next one, and for no longer than others keep theirs. */
     table_free(&table, b);
     assert_int_equal(table.resident_bytes, page);
-    assert_ptr_equal(table_list_first(&table, LIST_RESIDENT), b);
+    assert_ptr_equal(table_list_first(&table, LIST_TRIM), b);
     assert_ptr_equal(table_take(&table), b);
     assert_int_equal(b->resident_bytes, page);
-    assert_ptr_equal(table_list_first(&table, LIST_RESIDENT), b);
-    assert_int_equal(table.lists[LIST_RESIDENT].count, 1);
+    assert_ptr_equal(table_list_first(&table, LIST_TRIM), b);
     b->window = window_make(0, 1);
     table_note_resident(&table, b);
     assert_int_equal(table.resident_bytes, page);
@@ -460,26 +459,70 @@ static void pages_are_counted_and_given_back(void **state)
     assert_int_equal(table.resident_bytes, 0);
     assert_int_equal(regions_memory(), 0);
     assert_ptr_equal(table_take(&table), b);
-    assert_int_equal(b->resident_bytes + b->listed, 0);
+    assert_int_equal(b->resident_bytes, 0);
 }
 
-static void largest_has_the_most_pending(void **state)
+static struct session *received(uint32_t start, uint32_t end, uint32_t framed)
 {
-    struct session *s;
+    struct session *s = open_session(start, end);
+
+    table_note_resident(&table, s);
+    s->framed = framed;
+    return s;
+}
+
+static void largest_has_the_most_pages(void **state)
+{
+    struct session *small, *large, *s;
 
     (void)state;
-    s = open_session(0, 0);
     assert_null(table_largest(&table));
-    open_session(5, 8)->framed = 8;
-    s = open_session(90000, 90010);
-    s->framed = 90010;
-    open_session(3, 12)->framed = 12;
-    (void)open_session(0, 5000); /* waits for its turn */
+    (void)received(0, 0, 0);
+    assert_null(table_largest(&table));
+    small = received(5, 8, 8);
+    large = received(90000, 90010, 90010);
+    (void)received(0, 150000, 0);           /* waits for its turn */
+    (void)received(180000, 180000, 180000); /* has nothing unfinished */
+    assert_ptr_equal(table_largest(&table), large);
+    s = received(100000, 200000, 200000);
     assert_ptr_equal(table_largest(&table), s);
-    s->window = window_make(90010, 90010);
-    assert_ptr_equal(table_largest(&table), &table.sessions[3]);
-    table.sessions[3].state = SESSION_REFUSED;
-    assert_ptr_equal(table_largest(&table), &table.sessions[1]);
+    s->state = SESSION_REFUSED;
+    assert_ptr_equal(table_largest(&table), large);
+    large->window = window_make(0, 1);
+    table_trim(&table, large);
+    assert_int_equal(large->resident_bytes, small->resident_bytes);
+    table_free(&table, large);
+    assert_ptr_equal(table_largest(&table), small);
+    table_free(&table, small);
+    assert_null(table_largest(&table));
+}
+
+/* The sessions with so many pages are found, and no others. */
+static void pages_are_counted_for_each(void **state)
+{
+    uint64_t sum;
+
+    (void)state;
+    for (int i = 0; i < CAPACITY; i++)
+        (void)open_session(0, 0);
+    for (int i = 0; i < 5000; i++) {
+        struct session *s = &table.sessions[random_below(CAPACITY)];
+        uint32_t end = (uint32_t)random_below(REGION_SIZE + 1);
+
+        s->window = window_make((uint32_t)random_below(end + 1), end);
+        if (random_below(2))
+            table_note_resident(&table, s);
+        else
+            table_trim(&table, s);
+        sum = 0;
+        for (size_t k = 0; k < RESIDENT_COUNTS; k++)
+            for (uint32_t n = table.resident[k]; n != NO_SESSION;
+                 n = table.sessions[n].resident_link.next) {
+                assert_int_equal(table.sessions[n].resident_bytes, k * RESIDENT_PAGE);
+                sum += table.sessions[n].resident_bytes;
+            }
+        assert_int_equal(table.resident_bytes, sum);
+    }
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -500,7 +543,8 @@ int main(void)
         TEST(addresses_are_counted),
         TEST(every_session_may_have_its_own_address),
         TEST(pages_are_counted_and_given_back),
-        TEST(largest_has_the_most_pending),
+        TEST(largest_has_the_most_pages),
+        TEST(pages_are_counted_for_each),
     };
 
     random_begin();

@@ -218,8 +218,7 @@ static void recovery_adopt_session(struct table *t, struct session *s)
     s->address = NO_ADDRESS_COUNT;
     s->listed = 0;
     /* The last worker may have touched any of its pages. */
-    s->resident_bytes = REGION_SIZE;
-    t->resident_bytes += s->resident_bytes;
+    table_assume_resident(t, s);
     table_trim(t, s);
 }
 

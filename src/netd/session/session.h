@@ -65,11 +65,10 @@ struct session_link {
 };
 
 enum session_list {
-    LIST_RUN,      /* has something to do: the queue for a turn */
-    LIST_RESIDENT, /* its region has pages, which it may not need; may be free; the table's own */
-    LIST_TRIM,     /* received bytes since its pages were trimmed, longest ago first; may be free */
-    LIST_ENDING,   /* its end is in the batch, in the batch's order */
-    LIST_LINGER,   /* its client may still have to read the answer, oldest answer first */
+    LIST_RUN,    /* has something to do: the queue for a turn */
+    LIST_TRIM,   /* may have pages that it does not need, longest ago first; may be free */
+    LIST_ENDING, /* its end is in the batch, in the batch's order */
+    LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
     LISTS,
 };
 
@@ -106,7 +105,7 @@ struct session {
     /* The worker's own, made anew by session_adopt() and recovery_run(). */
     uint32_t framed;                     /* offset behind the last record in the batch */
     uint32_t scanned;                    /* bytes behind FRAMED known to hold no LF */
-    uint32_t resident_bytes;             /* bytes of the region that have pages */
+    uint32_t resident_bytes;             /* bytes of the region that have pages; the table's own */
     uint64_t batch_records, batch_bytes; /* as they will be when the batch is taken */
     uint32_t stop_bytes;                 /* what may still be read while netd stops */
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
@@ -114,6 +113,7 @@ struct session {
     uint8_t watched;                                   /* the worker's epoll has its connection */
     uint8_t flushed;  /* nothing more of its unfinished record can be logged before a new byte */
     uint32_t address; /* number of its address's count, see address-count.h */
+    struct session_link resident_link; /* others with as many pages, if it has any */
     struct session_link links[LISTS];
 };
 

@@ -171,6 +171,7 @@ int table_attach(struct table *t)
     t->regions_size = size;
     for (size_t i = 0; i < LISTS; i++)
         t->lists[i] = (struct table_list){.first = NO_SESSION, .last = NO_SESSION};
+    memset(t->resident, 0xff, sizeof(t->resident)); /* NO_SESSION */
     t->free = NO_SESSION;
     (void)table_lock(t); /* the supervisor says where it cannot be done */
     return 0;
@@ -219,7 +220,7 @@ struct session *table_take(struct table *t)
         .address = NO_ADDRESS_COUNT,
         .resident_bytes = s->resident_bytes,
         .listed = s->listed,
-        .links[LIST_RESIDENT] = s->links[LIST_RESIDENT],
+        .resident_link = s->resident_link,
         .links[LIST_TRIM] = s->links[LIST_TRIM],
     };
     session_adopt(s);
@@ -233,10 +234,12 @@ void table_publish(struct session *s, enum session_state state)
 
 void table_free(struct table *t, struct session *s)
 {
-    /* The next session, soon, is glad of its pages: to get them anew costs more than a record. */
     for (enum session_list i = 0; i < LISTS; i++)
-        if (i != LIST_RESIDENT && i != LIST_TRIM)
+        if (i != LIST_TRIM)
             table_list_remove(t, i, s);
+    /* The next session, soon, reuses its pages: to get them anew costs more than a record. */
+    if (s->resident_bytes > 0 && !table_list_has(s, LIST_TRIM))
+        table_list_append(t, LIST_TRIM, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
     s->window = 0;
     s->links[LIST_RUN].next = t->free;
@@ -296,51 +299,78 @@ void table_list_remove(struct table *t, enum session_list list, struct session *
 
 /* --- Memory --- */
 
-/* LIST_RESIDENT: whoever has pages, in the order in which they were touched or trimmed. */
-static void table_update_resident(struct table *t, struct session *s)
+static uint32_t *table_resident_head(struct table *t, const struct session *s)
+{
+    return &t->resident[s->resident_bytes / RESIDENT_PAGE];
+}
+
+/* Puts S first among those with as many pages. */
+static void table_link_resident(struct table *t, struct session *s)
+{
+    uint32_t *head = table_resident_head(t, s), n = table_number(t, s);
+
+    s->resident_link = (struct session_link){.previous = NO_SESSION, .next = *head};
+    if (*head != NO_SESSION)
+        t->sessions[*head].resident_link.previous = n;
+    *head = n;
+}
+
+static void table_unlink_resident(struct table *t, struct session *s)
+{
+    const struct session_link *link = &s->resident_link;
+
+    if (link->previous == NO_SESSION)
+        *table_resident_head(t, s) = link->next;
+    else
+        t->sessions[link->previous].resident_link.next = link->next;
+    if (link->next != NO_SESSION)
+        t->sessions[link->next].resident_link.previous = link->previous;
+}
+
+static void table_set_resident(struct table *t, struct session *s, uint32_t bytes)
 {
     if (s->resident_bytes > 0)
-        table_list_append(t, LIST_RESIDENT, s);
-    else
-        table_list_remove(t, LIST_RESIDENT, s);
+        table_unlink_resident(t, s);
+    t->resident_bytes += bytes;
+    t->resident_bytes -= s->resident_bytes;
+    s->resident_bytes = bytes;
+    if (bytes > 0)
+        table_link_resident(t, s);
 }
 
 void table_note_resident(struct table *t, struct session *s)
 {
-    uint32_t pages = (uint32_t)page_align(window_end(s->window));
+    uint32_t bytes = (uint32_t)page_align(window_end(s->window));
 
-    if (pages > s->resident_bytes) {
-        t->resident_bytes += pages - s->resident_bytes;
-        s->resident_bytes = pages;
-    }
-    table_update_resident(t, s);
+    if (bytes > s->resident_bytes)
+        table_set_resident(t, s, bytes);
+}
+
+void table_assume_resident(struct table *t, struct session *s)
+{
+    s->resident_bytes = 0;
+    table_set_resident(t, s, REGION_SIZE);
 }
 
 void table_trim(struct table *t, struct session *s)
 {
     size_t keep = page_align(session_pending(s) > 0 ? window_end(s->window) : 0);
 
-    if (s->resident_bytes > keep) {
-        /* tmpfs(5) gives the pages back; where it cannot they are merely kept. */
-        (void)madvise(table_region(t, s) + keep, s->resident_bytes - keep, MADV_REMOVE);
-        t->resident_bytes -= s->resident_bytes - keep;
-        s->resident_bytes = (uint32_t)keep;
-    }
-    table_update_resident(t, s);
+    if (s->resident_bytes <= keep)
+        return;
+    /* tmpfs(5) gives the pages back; where it cannot they are merely kept. */
+    (void)madvise(table_region(t, s) + keep, s->resident_bytes - keep, MADV_REMOVE);
+    table_set_resident(t, s, (uint32_t)keep);
 }
 
 struct session *table_largest(const struct table *t)
 {
-    struct session *largest = NULL;
-    uint32_t most = 0;
+    for (size_t i = RESIDENT_COUNTS; i-- > 1;)
+        for (uint32_t n = t->resident[i]; n != NO_SESSION; n = t->sessions[n].resident_link.next) {
+            struct session *s = &t->sessions[n];
 
-    for (uint32_t i = 0; i < t->header->used; i++) {
-        struct session *s = &t->sessions[i];
-
-        if (s->state == SESSION_OPEN && session_is_framed(s) && session_pending(s) > most) {
-            most = session_pending(s);
-            largest = s;
+            if (s->state == SESSION_OPEN && session_is_framed(s) && session_pending(s) > 0)
+                return s;
         }
-    }
-    return largest;
+    return NULL;
 }

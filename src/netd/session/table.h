@@ -83,6 +83,10 @@ struct table_header {
     struct table_listener listeners[LISTENERS_MAX];
 };
 
+/* How many pages of the smallest size a region may have, none included. */
+#define RESIDENT_PAGE   ((size_t)4096)
+#define RESIDENT_COUNTS (REGION_SIZE / RESIDENT_PAGE + 1)
+
 struct table_list {
     uint32_t first, last, count;
 };
@@ -101,7 +105,8 @@ struct table {
     size_t regions_size; /* bytes mapped */
     struct table_list lists[LISTS];
     uint32_t free; /* first of the free numbers below header->used, chained by LIST_RUN's link */
-    uint64_t resident_bytes; /* bytes of all regions that have pages */
+    uint64_t resident_bytes;            /* bytes of all regions that have pages */
+    uint32_t resident[RESIDENT_COUNTS]; /* first of the sessions with so many pages, free or not */
     struct address_count *addresses;
     uint32_t *buckets;
     uint32_t bucket_mask;
@@ -161,8 +166,8 @@ struct session *table_take(struct table *t);
  * table. */
 void table_publish(struct session *s, enum session_state state);
 
-/* Frees the session and its list memberships; pages of its region stay until they are trimmed or
- * the next session has them. Its descriptor is the caller's. */
+/* Frees the session and its list memberships but for LIST_TRIM: pages of its region stay until they
+ * are trimmed, or the next session reuses them. Its descriptor is the caller's. */
 void table_free(struct table *t, struct session *s);
 
 /* Lists: adding what is in already moves it to the end; removing what is not in does nothing. */
@@ -171,17 +176,18 @@ void table_list_remove(struct table *t, enum session_list list, struct session *
 bool table_list_has(const struct session *s, enum session_list list);
 struct session *table_list_first(const struct table *t, enum session_list list);
 
-/* Counts the pages that the window has touched; after each receive. Whoever has pages, be it free,
- * is in LIST_RESIDENT, and the one that was touched or trimmed last is its last. */
+/* Counts the pages that the window has touched; after each receive. */
 void table_note_resident(struct table *t, struct session *s);
 
-/* Gives the pages back that the session does not need for its unfinished record. While it has any
- * it stays in LIST_RESIDENT: when the output takes its records it needs less, without a new byte.
- */
+/* Counts all pages of the region: what a dead worker touched is not known. S is in no list yet. */
+void table_assume_resident(struct table *t, struct session *s);
+
+/* Gives the pages back that the session does not need for its unfinished record. */
 void table_trim(struct table *t, struct session *s);
 
-/* The open session with the longest unfinished record, and no whole one that waits for its turn, or
- * NULL where none has any. */
+/* The open session with the most pages that has an unfinished record, and no whole one that waits
+ * for its turn, or NULL where none has any. Looks at sessions with more pages than that, and not at
+ * the others. */
 struct session *table_largest(const struct table *t);
 
 /* Applies the batch's taken entries to their sessions. */

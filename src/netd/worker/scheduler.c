@@ -305,6 +305,7 @@ static void scheduler_flush_partial(struct scheduler *sched, struct session *s)
         if (!scheduler_flush(sched))
             break;
     scheduler_work_on(sched, NO_SESSION);
+    table_list_append(sched->table, LIST_TRIM, s);
 }
 
 /* Gives back what S does not need: where it has the end of a read, all that was in front of it. */
@@ -312,6 +313,19 @@ static void scheduler_trim(struct scheduler *sched, struct session *s)
 {
     session_compact(s, table_region(sched->table, s));
     table_trim(sched->table, s);
+}
+
+/* The first of those that received bytes since they were trimmed. When its whole records are logged
+ * it needs less, without a new byte: until then it stays one of them. */
+static void scheduler_trim_first(struct scheduler *sched)
+{
+    struct session *s = table_list_first(sched->table, LIST_TRIM);
+
+    scheduler_trim(sched, s);
+    if (s->state == SESSION_OPEN && (!session_is_framed(s) || s->framed > window_start(s->window)))
+        table_list_append(sched->table, LIST_TRIM, s);
+    else
+        table_list_remove(sched->table, LIST_TRIM, s);
 }
 
 /* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
@@ -322,9 +336,9 @@ static void scheduler_reclaim(struct scheduler *sched)
     const uint64_t limit = sched->table->header->settings.buffer_memory;
     struct session *s;
 
-    for (uint32_t n = sched->table->lists[LIST_RESIDENT].count;
+    for (uint32_t n = sched->table->lists[LIST_TRIM].count;
          n > 0 && sched->table->resident_bytes > limit; n--)
-        scheduler_trim(sched, table_list_first(sched->table, LIST_RESIDENT));
+        scheduler_trim_first(sched);
     while (sched->table->resident_bytes > limit && scheduler_flush(sched) &&
            (s = table_largest(sched->table))) {
         uint32_t before = session_pending(s);
@@ -351,21 +365,13 @@ static uint64_t scheduler_trim_due(const struct scheduler *sched)
 
 static void scheduler_trim_idle(struct scheduler *sched, uint64_t now)
 {
-    struct session *s;
-
     if (scheduler_trim_due(sched) > now)
         return;
     sched->trimmed_usec = now;
     for (uint32_t n = sched->table->lists[LIST_TRIM].count; n > 0; n--) {
-        s = table_list_first(sched->table, LIST_TRIM);
-        if (s->active_usec + TRIM_USEC > now)
+        if (table_list_first(sched->table, LIST_TRIM)->active_usec + TRIM_USEC > now)
             break;
-        scheduler_trim(sched, s);
-        /* When its whole records are logged it needs less, without a new byte. */
-        if (s->state == SESSION_OPEN && !session_is_framed(s))
-            table_list_append(sched->table, LIST_TRIM, s);
-        else
-            table_list_remove(sched->table, LIST_TRIM, s);
+        scheduler_trim_first(sched);
     }
     sched->trim_again = sched->sink.arena_most > 0;
     sink_trim(&sched->sink);
