@@ -3,6 +3,9 @@
 """make bench: netd beside every other way into the journal, on Debian 12 and 13.
 
     bench.py [--release R] [--part P]... [--rounds N] [--lines N] [--size N] [--row NAME]... [--out DIR]
+    bench.py --against REVISION ...
+
+With --against, netd of this tree and of an earlier revision are measured instead, interleaved.
 
 Each release is a container with a systemd of its own (tests/system/box.py). All rows of a round run
 one after the other, in another order in each round; a figure is the median of the rounds. What the
@@ -38,6 +41,7 @@ import rows
 
 PACKAGES = "rsyslog socat nodejs"
 SOURCE_INSIDE = "/usr/src/netd"
+AGAINST_INSIDE = "/usr/src/netd-against"
 
 # The same for every row. Nothing gets rotated or vacuumed away during a run.
 JOURNALD_CONF = """
@@ -73,13 +77,26 @@ def prepare(box):
     box.run("systemctl", "restart", "systemd-journald")
 
 
-def boot(files):
+def prepare_against(box, revision):
+    """Builds netd of an earlier REVISION beside this tree's."""
+    target = box.path(AGAINST_INSIDE)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    archive = subprocess.run(["git", "-C", str(SOURCE), "archive", revision], check=True,
+                             stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-C", str(target), "-xf", "-"], input=archive, check=True)
+    box.run("make", "-C", AGAINST_INSIDE, "-j2", "build/netd", timeout=600)
+
+
+def boot(files, against):
     box = Box(files.release, files.box)
     keep = bool(os.environ.get("NETD_TEST_KEEP"))
     if not (keep and box.adopt()):
         install_packages(files)
         box.boot(keep)
     prepare(box)
+    if against:
+        prepare_against(box, against)
     return box
 
 
@@ -190,6 +207,8 @@ def run_row(box, row, lines, size, options=()):
 def run_rows(boxes, args):
     """Every row in every round on every release, interleaved."""
     everything = rows.make(args.lines, args.size)
+    if args.against:
+        everything = rows.make_against(args.against, AGAINST_INSIDE, SOURCE_INSIDE)
     chosen = [row for row in everything if not args.row or row.name in args.row]
     results = {release: collections.defaultdict(list) for release in boxes}
     for number in range(args.rounds):
@@ -238,6 +257,7 @@ def main():
     parser.add_argument("--lines", type=int, default=200000)
     parser.add_argument("--size", type=int, default=100, help="bytes of a line, its end included")
     parser.add_argument("--row", action="append")
+    parser.add_argument("--against", metavar="REVISION")
     parser.add_argument("--out", type=pathlib.Path, default=SOURCE / "build/bench")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -249,9 +269,9 @@ def main():
         for release in args.release or RELEASES:
             files = Files(top / f"bench-{release}", release)
             files.create()
-            boxes[release] = boot(files)
+            boxes[release] = boot(files, args.against)
         data = {"machine": describe(boxes), "lines": args.lines, "size": args.size}
-        for part in args.part or known:
+        for part in args.part or (["rows"] if args.against else known):
             data[part] = known[part](boxes, args)
             (args.out / "bench.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
         report.write(data, args.out)

@@ -133,3 +133,16 @@ def make(lines, size, ceiling="batch"):
                 "/usr/bin/node /run/bench/server.js", files={"/run/bench/server.js": NODE % PORT}),
         _writer("sendv", "sd_journal_sendv() in a loop", "sendv", lines, size),
     ]
+
+
+def make_against(revision, old, new):
+    """netd of two source trees, in the same unit, with one and with 100 connections."""
+    def rows(name, title, tree):
+        command = f"{tree}/build/netd -c /run/bench/netd.conf"
+        files = {"/run/bench/netd.conf": f"port = {PORT};\n"}
+        for suffix, what, load in ("", "one connection", ()), ("-100", "100 connections", ("-c", 100)):
+            row = _server(name + suffix, f"{title}, {what}", "session, peer", command, load=load,
+                          files=files)
+            yield dataclasses.replace(row, match="NETD_EVENT=data")
+
+    return [*rows("new", "netd", new), *rows("old", f"netd at {revision}", old)]
