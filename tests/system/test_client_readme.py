@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The README shows the actual output of netd-client, except for IDs, times and ports."""
 
+import itertools
 import re
 
 from box import SOURCE, wait_for
@@ -96,3 +97,29 @@ def test_the_tour(netd):
     result = box.run("netd-client", "-v", "send", input="1\n2\n3\n")
     check("seq 3 | netd-client -v send", result.stdout + result.stderr)
     wait_for(lambda: netd.show("StatusText").startswith("0 "), "the sessions to be over")
+
+
+def snippet(first):
+    """The README's indented block that begins with the line FIRST."""
+    lines = (SOURCE / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index(f"    {first}")
+    block = itertools.takewhile(lambda line: line.startswith("    "), lines[start:])
+    return "".join(line[4:] + "\n" for line in block)
+
+
+def test_the_python_client(netd):
+    netd.start()
+    written = netd.box.run("python3", "-c", snippet("import socket")).stdout
+    assert re.fullmatch(r"netd session=[0-9a-f]{32} records=2 bytes=8 end=eof\n\n", written)
+
+
+def test_a_client_that_sends_no_line_feed_and_stays(netd):
+    """What the Node.js client of the README sends."""
+    words = re.findall(r"socket\.write\('(.*)'\)", snippet("const net = require('net');"))
+    netd.start()
+    with netd.connect() as client:
+        for word in words:
+            client.sendall(word.encode())
+        wait_for(lambda: netd.events(event="data"), "what was sent to be logged")
+        (data,) = netd.events(event="data")
+        assert data["MESSAGE"] == b"aaabbb" and data["NETD_TERMINATOR"] == b"continued"
