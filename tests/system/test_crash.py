@@ -286,7 +286,7 @@ def test_p1_many_kills_under_load(netd, long):
 @pytest.mark.parametrize("output", ["text", "export"])
 def test_p1_standard_output_is_nobodys_client(box, output):
     """A worker's duplicate of it is a connected stream socket, as a client's connection is."""
-    box.sh("echo 'sessions = { idle_timeout = 1; };' >/tmp/netd-idle.conf")
+    box.sh("echo 'sessions = { idle_timeout = 3; };' >/tmp/netd-idle.conf")
     ours, theirs = socket.socketpair()
     with ours, ByHand(box, "-o", output, "-p", "0", "-c", "/tmp/netd-idle.conf",
                       stdout=theirs) as program:
@@ -299,9 +299,9 @@ def test_p1_standard_output_is_nobodys_client(box, output):
                 box.sh(f"kill -KILL {killed}")
                 wait_for(lambda: box.sh(f"{worker} || true").strip() not in ("", killed),
                          "another worker")
-            client.sendall(b"one\n")
+                client.sendall(b"one\n")
             answer = client.recv(4096)  # and when it is idle whoever came before it is
-            assert b" records=1 bytes=4 end=idle\n" in answer, answer
+            assert b" records=3 bytes=12 end=idle\n" in answer, answer
         with box.connect(port) as client:
             client.sendall(b"two\n")
             client.shutdown(socket.SHUT_WR)
