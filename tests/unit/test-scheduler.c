@@ -733,6 +733,45 @@ static void unfinished_records_are_seen(void **state)
     assert_string_equal(rig.stories[0].reason, "eof");
 }
 
+/* What was logged needs no memory, without a new byte. */
+static void flushed_records_give_memory_back(void **state)
+{
+    uint64_t now;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    client_waits("half");
+    now = rig.table.sessions->active_usec + USEC_PER_SEC;
+    scheduler_tick(rig.clients, now);
+    assert_int_equal(rig.table.resident_bytes, PAGE);
+    time_passes();
+    for (size_t i = 0; i < 3; i++, now += USEC_PER_SEC)
+        scheduler_tick(rig.clients, now + 3 * USEC_PER_SEC);
+    assert_int_equal(rig.table.resident_bytes, 0);
+    assert_int_equal(scheduler_next_due(rig.clients), NO_DEADLINE);
+}
+
+/* Nor does what the worker before had read. */
+static void adopted_records_give_memory_back(void **state)
+{
+    uint64_t now;
+
+    (void)state;
+    client_comes(0);
+    settle();
+    journald_close(&rig.journald);
+    client_sends(0, "one\n", 4);
+    another_worker();
+    journald_open(&rig.journald);
+    settle();
+    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.table.resident_bytes, PAGE);
+    now = now_usec(CLOCK_MONOTONIC);
+    for (size_t i = 1; i < 4; i++)
+        scheduler_tick(rig.clients, now + i * USEC_PER_SEC);
+    assert_int_equal(rig.table.resident_bytes, 0);
+}
+
 /* What may be half a line end waits for the other half, and is not due over and over. */
 static void half_a_line_end_waits(void **state)
 {
@@ -1248,6 +1287,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(idle_sessions_end_in_time, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_due_while_nothing_happens, setup, teardown),
         cmocka_unit_test_setup_teardown(unfinished_records_are_seen, setup, teardown),
+        cmocka_unit_test_setup_teardown(flushed_records_give_memory_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(adopted_records_give_memory_back, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(flush_timeout_0_is_never, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_not_yet_read_are_read_first, setup, teardown),

@@ -66,7 +66,7 @@ struct session_link {
 
 enum session_list {
     LIST_RUN,    /* has something to do: the queue for a turn */
-    LIST_TRIM,   /* may have pages that it does not need, longest ago first; may be free */
+    LIST_TRIM,   /* may have pages that it does not need, silent for longest first; may be free */
     LIST_ENDING, /* its end is in the batch, in the batch's order */
     LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
     LISTS,

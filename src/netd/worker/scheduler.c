@@ -286,6 +286,8 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
     if (progress == SESSION_WAITS) {
         table_list_remove(sched->table, LIST_RUN, s);
         scheduler_arm(sched, s);
+        if (s->resident_bytes > 0 && !table_list_has(s, LIST_TRIM))
+            table_list_append(sched->table, LIST_TRIM, s);
     } else if (progress == SESSION_RUNS || !table_list_has(s, LIST_RUN)) {
         table_list_append(sched->table, LIST_RUN, s);
     }
