@@ -56,8 +56,8 @@ struct seen {
 };
 
 static pid_t supervisor, worker;
-static bool told;   /* "done" */
-static bool unborn; /* the worker has not done anything yet */
+static bool client_done;   /* "done" */
+static bool worker_is_new; /* the worker has not done anything yet */
 static struct seen header, sessions, region;
 
 static void fail(const char *what)
@@ -69,7 +69,7 @@ static void fail(const char *what)
 /* --- What outlives a worker --- */
 
 /* Maps SIZE bytes from OFFSET on of the supervisor's MEMFD. */
-static void see(struct seen *s, const char *memfd, size_t offset, size_t size)
+static void map_memfd(struct seen *s, const char *memfd, size_t offset, size_t size)
 {
     char directory[64], path[PATH_MAX], target[PATH_MAX];
     struct dirent *entry;
@@ -130,7 +130,7 @@ static void wait_for(pid_t pid, int *status)
 }
 
 /* Has PID go on as it would have without us. */
-static void go_on(pid_t pid, int status, enum __ptrace_request how)
+static void resume(pid_t pid, int status, enum __ptrace_request how)
 {
     int signal = WSTOPSIG(status), event = status >> 16;
 
@@ -141,7 +141,7 @@ static void go_on(pid_t pid, int status, enum __ptrace_request how)
 }
 
 /* Lets the supervisor run until it has made the next worker, which has not done anything yet. */
-static void be_born(void)
+static void wait_for_worker(void)
 {
     unsigned long child;
     int status;
@@ -156,17 +156,17 @@ static void be_born(void)
                 fail("PTRACE_GETEVENTMSG");
             worker = (pid_t)child;
         }
-        go_on(supervisor, status, PTRACE_CONT);
+        resume(supervisor, status, PTRACE_CONT);
     }
     wait_for(worker, &status);
-    unborn = true;
+    worker_is_new = true;
 }
 
 static void kill_worker(void)
 {
     int status;
 
-    unborn = false;
+    worker_is_new = false;
     (void)kill(worker, SIGKILL);
     do
         wait_for(worker, &status);
@@ -174,19 +174,19 @@ static void kill_worker(void)
 }
 
 /* What the supervisor stops for meanwhile (signals) must not keep it from its work. */
-static void look_after_supervisor(void)
+static void continue_supervisor(void)
 {
     int status;
 
     while (waitpid(supervisor, &status, __WALL | WNOHANG) > 0) {
         if (WIFEXITED(status) || WIFSIGNALED(status))
             fail("the supervisor ended");
-        go_on(supervisor, status, PTRACE_CONT);
+        resume(supervisor, status, PTRACE_CONT);
     }
 }
 
 /* True when standard input has a line, after at most MSEC. */
-static bool input_waits(int msec)
+static bool input_ready(int msec)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
 
@@ -196,8 +196,8 @@ static bool input_waits(int msec)
 /* A line of standard input; the supervisor goes on meanwhile. Returns false at its end. */
 static bool read_line(char line[static LINE_SIZE])
 {
-    while (!input_waits(1))
-        look_after_supervisor();
+    while (!input_ready(1))
+        continue_supervisor();
     return fgets(line, LINE_SIZE, stdin);
 }
 
@@ -206,22 +206,22 @@ static bool next_stop(int *status, enum __ptrace_request how)
 {
     char line[LINE_SIZE];
 
-    unborn = false;
-    go_on(worker, *status, how);
+    worker_is_new = false;
+    resume(worker, *status, how);
     if (how == PTRACE_SINGLESTEP) {
         wait_for(worker, status);
         return WIFSTOPPED(*status);
     }
-    for (unsigned idle = 0; idle < IDLE_MSEC; idle += told) {
+    for (unsigned idle = 0; idle < IDLE_MSEC; idle += client_done) {
         pid_t pid = waitpid(worker, status, __WALL | WNOHANG);
 
         if (pid == worker)
             return WIFSTOPPED(*status);
-        look_after_supervisor();
-        if (told)
+        continue_supervisor();
+        if (client_done)
             (void)poll(NULL, 0, 1);
-        else if (input_waits(0))
-            told = read_line(line);
+        else if (input_ready(0))
+            client_done = read_line(line);
         else
             sched_yield();
     }
@@ -273,15 +273,15 @@ static bool step_alone(int *status, unsigned changes)
         fail("PTRACE_INTERRUPT");
     wait_for(supervisor, &supervisors);
     there = step(status, changes);
-    go_on(supervisor, supervisors, PTRACE_CONT);
+    resume(supervisor, supervisors, PTRACE_CONT);
     return there;
 }
 
 /* Whether the worker came to as many stops, and then whether it came to as many changes before the
  * next one. */
-enum come { NOT_REACHED, TOO_FEW_CHANGES, THERE };
+enum reached { NOT_REACHED, TOO_FEW_CHANGES, THERE };
 
-static enum come come_to(unsigned stops, unsigned changes)
+static enum reached run_to(unsigned stops, unsigned changes)
 {
     int status = 0;
 
@@ -301,18 +301,18 @@ static enum come come_to(unsigned stops, unsigned changes)
 static void die(const char *places)
 {
     unsigned stops, changes, died = 0;
-    enum come come = THERE;
+    enum reached reached = THERE;
     int length;
 
     for (; sscanf(places, "%u %u%n", &stops, &changes, &length) == 2; places += length) {
-        come = come_to(stops, changes);
-        if (come != THERE)
+        reached = run_to(stops, changes);
+        if (reached != THERE)
             break;
         kill_worker();
         died++;
-        be_born();
+        wait_for_worker();
     }
-    printf("%u %d\n", died, come != NOT_REACHED);
+    printf("%u %d\n", died, reached != NOT_REACHED);
 }
 
 /* The worker that is there, which nobody traces. */
@@ -330,20 +330,20 @@ static pid_t find_worker(void)
     return pid;
 }
 
-static void obey(const char *line)
+static void run_command(const char *line)
 {
     char go[LINE_SIZE];
 
     (void)kill(find_worker(), SIGKILL);
-    be_born();
+    wait_for_worker();
     printf("born\n");
     if (!read_line(go))
         exit(0);
-    told = false;
+    client_done = false;
     die(line + strcspn(line, " \n"));
-    if (!unborn) {
+    if (!worker_is_new) {
         kill_worker();
-        be_born();
+        wait_for_worker();
     }
     if (ptrace(PTRACE_DETACH, worker, NULL, NULL) < 0)
         fail("PTRACE_DETACH");
@@ -360,11 +360,11 @@ int main(int argc, char **argv)
     supervisor = (pid_t)atoi(argv[1]);
     if (ptrace(PTRACE_SEIZE, supervisor, NULL, (void *)OPTIONS) < 0)
         fail("PTRACE_SEIZE");
-    see(&header, "/memfd:netd-table", 0, HEADER_SEEN);
-    see(&sessions, "/memfd:netd-table", sessions_offset(), SESSIONS_SEEN);
-    see(&region, "/memfd:netd-regions", 0, REGION_SEEN);
+    map_memfd(&header, "/memfd:netd-table", 0, HEADER_SEEN);
+    map_memfd(&sessions, "/memfd:netd-table", sessions_offset(), SESSIONS_SEEN);
+    map_memfd(&region, "/memfd:netd-regions", 0, REGION_SEEN);
     while (read_line(line))
         if (strcmp(line, "done\n") != 0) /* for a life that is over */
-            obey(line);
+            run_command(line);
     return 0;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The entries that are on their way out, and what becomes true when the output takes each.
+ * The entries that are being sent, and what becomes true when the output takes each.
  *
  * A batch lies in memory that another process can map, and the kernel itself writes there, before
- * sendmmsg(2) returns, which messages were taken (msg_len of each). So whoever finds a batch of a
- * process that was killed in the middle knows exactly what the journal has and what it has not.
+ * sendmmsg(2) returns, which messages were taken (msg_len of each). So the batch of a process that
+ * was killed shows exactly which entries the journal has.
  */
 #pragma once
 
@@ -32,21 +32,21 @@ struct item {
     uint64_t records, bytes; /* ITEM_DATA: the session's, with this one */
 };
 
-/* How the kernel's part in a step towards standard output is found out, see stream.c. */
+/* How bytes get to standard output; decides what an interrupted call is known by (recovery.c). */
 enum stream_kind { STREAM_SOCKET, STREAM_FILE, STREAM_PIPE };
 
 /*
- * Standard output: what is in its buffer, and how far it is out. The buffer is a memfd; PIPE is one
- * of our own, through which pipes and terminals get it. 0 is none of them.
+ * Standard output: what is in its buffer, and how much of that has been written. The buffer is a
+ * memfd; PIPE is our own, for STREAM_PIPE. Descriptors are 0 until they are made.
  */
 struct stream_progress {
-    uint32_t loaded; /* the entries in the buffer are those up to this number; 0: it is empty */
+    uint32_t loaded; /* number after the last entry in the buffer; 0: it is empty */
     uint32_t length; /* bytes in the buffer */
-    uint64_t handed; /* bytes of it that a system call took, times two; odd: one is being made */
-    int64_t offset;  /* STREAM_FILE: of the file before that call */
+    uint64_t handed; /* twice the bytes taken from it; odd: a call is being made */
+    int64_t offset;  /* STREAM_FILE: the file offset before that call */
     uint32_t kind;   /* enum stream_kind */
     int32_t buffer, pipe[2];
-    struct mmsghdr message; /* STREAM_SOCKET: of that call */
+    struct mmsghdr message; /* STREAM_SOCKET: that call's */
 };
 
 /* Plain data but for the pointers in MESSAGES, which only the kernel follows, in the process that

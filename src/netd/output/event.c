@@ -20,11 +20,11 @@ _Static_assert(EVENT_ARENA_SIZE >= EVENT_ESCAPED_MAX + (size_t)4 * EVENT_TEXT_MA
 
 /* --- What may stand in MESSAGE --- */
 
-/* Bytes that are looked at together. */
+/* Bytes that are checked at once. */
 #define PLAIN_WORD  sizeof(uint64_t)
 #define PLAIN_BLOCK (4 * PLAIN_WORD)
 
-/* True where SIZE bytes at TEXT, some words, are nothing but printable ASCII. */
+/* True if the SIZE bytes at TEXT, a multiple of a word, are all printable ASCII. */
 static inline bool event_is_plain(const uint8_t *text, size_t size)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
@@ -44,7 +44,7 @@ static bool event_is_continuation(uint8_t byte)
     return (byte & 0xc0) == 0x80;
 }
 
-/* C1 controls and the characters that turn a line's reading direction around. */
+/* C1 controls and bidirectional formatting characters. */
 static bool event_is_forbidden(uint32_t c)
 {
     return (c >= 0x80 && c <= 0x9f) || is_bidi_control(c);
@@ -157,7 +157,7 @@ static void text_add(struct text *text, const char *format, ...)
     text->length += min_size((size_t)n, room - 1);
 }
 
-/* The same without printf(3)'s work: these stand in every entry. */
+/* Without the cost of printf(3): for what is in every entry. */
 static void text_put(struct text *text, const char *string)
 {
     size_t length = min_size(strlen(string), EVENT_TEXT_MAX - text->length);
@@ -234,7 +234,7 @@ static void event_add_time(struct text *text)
              zone[0] ? zone + 3 : "");
 }
 
-/* What stands in front of every entry's own fields. */
+/* The fields that all entries begin with. */
 static void event_add_common(struct text *text, const struct event_source *source, const char *peer,
                              const char *event, const char *message_id)
 {
@@ -274,7 +274,7 @@ static int event_begin(struct text *text, const struct arena *arena,
     return 0;
 }
 
-/* The fields of connect, disconnect and refused that say who talks to whom. */
+/* The addresses of connect, disconnect and refused. */
 static void event_add_addresses(struct text *text, const struct event_source *source)
 {
     char address[ENDPOINT_ADDRESS_MAX], local[ENDPOINT_TEXT_MAX];
@@ -439,7 +439,7 @@ static int event_add_message(struct entry *ret, struct arena *arena, const struc
     return 1;
 }
 
-/* What follows MESSAGE's value: its line end, the other fields, the entry's end. */
+/* What follows MESSAGE's value: a newline, the other fields, the end of the entry. */
 static int event_add_tail(struct entry *ret, struct arena *arena, enum output output,
                           const struct record *record, bool escaped, uint64_t resent)
 {
@@ -449,7 +449,7 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
     int r;
 
     if (!binary && resent == NOT_RESENT && output == OUTPUT_JOURNAL) {
-        entry_add(ret, field, strlen(field)); /* as good as every record */
+        entry_add(ret, field, strlen(field)); /* nearly every record */
         return 0;
     }
 

@@ -19,7 +19,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* The most that one record adds to an arena, and the size that holds any entry. */
+/* The most text that one record needs, and the size of an arena that holds any entry. */
 #define EVENT_ESCAPED_MAX ((size_t)MAX_RECORD_HIGH * 4)
 #define EVENT_ARENA_SIZE  ((size_t)1024 * 1024)
 
@@ -32,13 +32,13 @@ struct entry {
     size_t size; /* bytes of all pieces */
 };
 
-/* Text of the entries of one batch: taken from the front, given back all at once. Never grows. */
+/* Text of the entries of one batch: allocated from the front, freed all at once. Never grows. */
 struct arena {
     uint8_t *base;
     size_t size, used; /* bytes */
 };
 
-/* Where an event comes from: what all entries of one session have in common. */
+/* What all entries of one session have in common. */
 struct event_source {
     const char *id; /* 32 hex digits */
     const struct endpoint *peer, *local;
@@ -57,7 +57,7 @@ struct event_totals {
 /* No NETD_RESENT: the event repeats nothing. */
 #define NOT_RESENT UINT64_MAX
 
-/* The text in front of a record, the same for all records of one turn. */
+/* The text that precedes a record, the same for all records of one turn. */
 struct event_prefix {
     struct iovec text;
     enum output output;

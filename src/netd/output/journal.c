@@ -12,14 +12,13 @@
 #include <sys/mman.h>
 #include <sys/un.h>
 
-/* After EAGAIN journald is busy with what its queue holds, some hundred entries: milliseconds of
- * work. Waking for each place that it frees costs both sides a lot, and coming back when the queue
- * has long been empty costs time. So the wait is made longer or shorter until a quarter to a half
- * of the queue is gone by then. */
+/* After EAGAIN journald has some hundred entries in its queue: milliseconds of work. Waking up for
+ * each place that it frees is expensive for both sides, and returning long after the queue is empty
+ * wastes time. So the wait adapts until a quarter to a half of the queue has been read by then. */
 #define RETRY_LEAST_USEC 250
 #define RETRY_MOST_USEC  4000
 
-/* Asked for, and cut down by the kernel to what net.core.wmem_max allows. */
+/* Requested; the kernel limits it to net.core.wmem_max. */
 #define SEND_BUFFER (8 * 1024 * 1024)
 
 static int journal_open(struct sink *s)
@@ -44,7 +43,7 @@ static int journal_connect(struct journal *j)
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    /* Best effort: a small buffer only means fewer entries on the way. */
+    /* Best effort: with a smaller buffer fewer entries are queued. */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     strncpy(sa.sun_path, j->path, sizeof(sa.sun_path) - 1);
     if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
@@ -85,8 +84,7 @@ static int journal_make_memfd(struct journal *j, const struct entry *entry)
     return 0;
 }
 
-/* True when journald has taken out enough of the memfds sent before for another one of SIZE bytes.
- */
+/* True if journald has received enough of the memfds sent before for another one of SIZE bytes. */
 static bool journal_memfd_may_go(struct journal *j, size_t size)
 {
     int queued = 0;
@@ -132,14 +130,14 @@ static int journal_send_large(struct sink *s, uint32_t i)
     return r;
 }
 
-/* The socket's other end is not there any more; a new connection may find a new one. */
+/* The other end of the socket is gone; a new connection may find another one. */
 static bool journal_is_disconnected(int error)
 {
     return error == ECONNREFUSED || error == ENOTCONN || error == ECONNRESET || error == EPIPE ||
            error == EDESTADDRREQ;
 }
 
-/* Bytes that journald has not taken out of its queue yet (the kernel counts its own, too). */
+/* Bytes that journald has not read yet, the kernel's overhead included. */
 static int journal_queued(const struct journal *j)
 {
     int queued = 0;
@@ -149,7 +147,7 @@ static int journal_queued(const struct journal *j)
     return queued;
 }
 
-/* Coming back after the queue was full: was it the right time? */
+/* The queue was full, and the wait is over: adapts the next wait to what was read meanwhile. */
 static void journal_adapt_retry(struct sink *s)
 {
     struct journal *j = &s->journal;

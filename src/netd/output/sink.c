@@ -6,14 +6,14 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-/* How long to wait before an output that took nothing is asked again: at first after EAGAIN, when
- * it keeps taking nothing, and when it is not there. */
+/* How long to wait before the next attempt: at first after EAGAIN, after many attempts, and when
+ * the output is not there. */
 #define RETRY_FIRST_USEC 1000
 #define RETRY_PATIENCE   20
 #define RETRY_SLOW_USEC  (20 * USEC_PER_MSEC)
 #define RETRY_GONE_USEC  (100 * USEC_PER_MSEC)
 
-/* What the text of a batch usually needs, and of pages of any size a multiple. Escaped records need
+/* Bytes of text that a batch usually has, and a multiple of any page size; escaped records need
  * more. */
 #define ARENA_KEPT ((size_t)64 * 1024)
 
@@ -72,7 +72,7 @@ void sink_push(struct sink *s, const struct entry *entry, const struct item *ite
     batch_push(s->batch, item, e->pieces, e->count);
 }
 
-/* What a call that returned N, which may be a negative errno, comes to. */
+/* Makes sink_send()'s result of N, the result of the type's function. */
 static int sink_result(struct sink *s, int n)
 {
     if (n >= 0) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where entries go: journald, or standard output. A batch is filled, sent, and filled again; there
- * is no queue. What does not go out stays in the batch, and the caller reads no client until there
- * is room again.
+ * is no queue. Entries that the output does not take stay in the batch, and the caller reads no
+ * client until there is room again.
  *
- * Each kind of output is a constant table of functions, struct sink_type. Nobody else asks which
- * one it is.
+ * Each kind of output is a constant table of functions, struct sink_type; no other code depends on
+ * the kind.
  */
 #pragma once
 
@@ -41,19 +41,18 @@ struct sink_type {
     int (*open)(struct sink *s);
     void (*close)(struct sink *s);
 
-    /* Finishes what the last worker began, where that is possible and it was not done. Returns 0 or
-     * a negative errno. NULL where there never is any. */
+    /* Completes entries that the last worker left half written. Returns 0 or a negative errno. NULL
+     * if there cannot be any. */
     int (*resume)(struct sink *s);
 
-    /* Sends as many entries from number I on, which is one of the batch, as one call can. Returns
-     * how many, of which msg_len then says that they were taken, or a negative errno. */
+    /* Sends entries of the batch from number I on, as many as one call can. Returns their number,
+     * having set their msg_len, or a negative errno. */
     int (*send)(struct sink *s, uint32_t i);
 
-    /* Gives back memory. NULL where there is none. */
+    /* Releases unused memory; may be NULL. */
     void (*trim)(struct sink *s);
 
-    /* True for an errno of resume() and send() that ends the output for good; NULL where none does.
-     */
+    /* True for an errno of resume() and send() that is permanent; NULL if none is. */
     bool (*is_fatal)(int error);
 };
 
@@ -68,8 +67,8 @@ int sink_init(struct sink *s, enum output output, const char *path, struct batch
 void sink_deinit(struct sink *s);
 
 /*
- * Finishes what the last worker left half written, and says in the batch that it was taken: before
- * anything else, so that recovery_run() finds it there. Returns as sink_send().
+ * Completes entries that the last worker left half written, and marks them as taken in the batch,
+ * where recovery_run() finds them: call it first. Returns as sink_send().
  */
 int sink_resume(struct sink *s);
 
@@ -83,7 +82,7 @@ void sink_push(struct sink *s, const struct entry *entry, const struct item *ite
 /*
  * Sends what is in the batch. The caller then looks at batch->first, and applies what was taken
  * (batch_taken()). Returns 0 when all of it went out, 1 when some did not and sink_retry_usec()
- * says when to come back, or a negative errno when the output is gone for good.
+ * says when to come back, or a negative errno when the output is lost for good.
  */
 int sink_send(struct sink *s);
 

@@ -14,10 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What a pipe takes, unless it was made larger. */
+/* The default capacity of a pipe, see pipe(7). */
 #define PIPE_BYTES ((size_t)64 * 1024)
 
-/* As much of the buffer keeps its pages. */
+/* Bytes of the buffer whose pages are kept. */
 #define BUFFER_KEPT ((size_t)64 * 1024)
 
 /* MESSAGE, NETD_DATA and the other fields. */
@@ -31,13 +31,13 @@ static uint32_t stream_handed(const struct stream_progress *p)
     return (uint32_t)(p->handed / 2);
 }
 
-/* COUNT bytes are handed over, or a call is BUSY with those behind: one store. */
+/* COUNT bytes have been taken, and a call that may take more is being made if BUSY: one store. */
 static void stream_set_handed(struct stream_progress *p, uint32_t count, bool busy)
 {
     __atomic_store_n(&p->handed, (uint64_t)count * 2 + busy, __ATOMIC_RELEASE);
 }
 
-/* Bytes that the call in whose middle the worker died took. */
+/* Bytes that the interrupted call took. */
 static uint64_t stream_taken(const struct stream_progress *p, int fd)
 {
     int64_t offset;
@@ -47,10 +47,10 @@ static uint64_t stream_taken(const struct stream_progress *p, int fd)
     case STREAM_SOCKET:
         return p->message.msg_len == NOT_TAKEN ? 0 : p->message.msg_len;
     case STREAM_FILE:
-        offset = lseek(fd, 0, SEEK_CUR); /* a device has none: not known, then */
+        offset = lseek(fd, 0, SEEK_CUR); /* devices have none: unknown */
         return offset < p->offset ? 0 : (uint64_t)(offset - p->offset);
     case STREAM_PIPE:
-        (void)ioctl(p->pipe[0], FIONREAD, &unread); /* it was empty before */
+        (void)ioctl(p->pipe[0], FIONREAD, &unread); /* empty before the call */
         break;
     }
     return (uint64_t)unread;
@@ -90,7 +90,7 @@ static bool stream_has_buffer(const struct stream_progress *p)
            st.st_size == (off_t)STREAM_BUFFER_SIZE;
 }
 
-/* What a worker may leave; one that crashed may have written anything. */
+/* A worker that crashed may have written anything. */
 static bool stream_progress_valid(const struct batch *batch)
 {
     const struct stream_progress *p = &batch->stream;
@@ -102,9 +102,9 @@ static bool stream_progress_valid(const struct batch *batch)
 
 /* --- The output --- */
 
-/* How standard output is written to. O_NONBLOCK belongs to the open file that others share, so a
- * terminal is opened anew; another user's cannot be. Not what may only be read: that would give it
- * the right to swallow everything. */
+/* O_NONBLOCK is a property of the open file, which is shared with others. So a terminal is
+ * reopened, unless it belongs to another user; not one that is open for reading only, which must
+ * remain an error. */
 static int stream_open_output(struct stream *stream, enum stream_kind *kind)
 {
     int flags = fcntl(STDOUT_FILENO, F_GETFL);
@@ -125,8 +125,8 @@ static int stream_open_output(struct stream *stream, enum stream_kind *kind)
     return stream->fd < 0 ? -errno : 0;
 }
 
-/* Makes the buffer, and the pipe where it is needed. Without close-on-exec: a reload hands them
- * over. Who dies in between leaves what nobody owns, and unclaimed_collect() closes that. */
+/* Makes the buffer, and the pipe if it is needed, without close-on-exec: a reload hands them over.
+ * If the worker dies before they are in *P, unclaimed_collect() closes them. */
 static int stream_make(struct stream_progress *p, enum stream_kind kind)
 {
     int fd;
@@ -143,7 +143,7 @@ static int stream_make(struct stream_progress *p, enum stream_kind kind)
     return 0;
 }
 
-/* Bytes in the pipe that are to go out; what else is in it does not. */
+/* Finds out what is in the pipe, and discards it if the buffer was abandoned. */
 static int stream_open_pipe(struct stream *stream, const struct stream_progress *p)
 {
     char discard[4096];
@@ -170,7 +170,7 @@ static int stream_open(struct sink *s)
     if (r < 0)
         return r;
     if (p->loaded > 0 && (p->kind != kind || !stream_progress_valid(s->batch))) {
-        /* What is out is not known: recovery_run() finds a batch that cannot be. */
+        /* What was written is unknown: recovery_run() finds a corrupt batch. */
         p->loaded = 0;
         s->batch->end = UINT32_MAX;
     }
@@ -195,7 +195,7 @@ static void stream_close(struct sink *s)
     close_fd(&s->stream.fd);
 }
 
-/* --- A step: a call that takes bytes of the buffer --- */
+/* --- Calls that take bytes of the buffer --- */
 
 static int stream_result(ssize_t n)
 {
@@ -219,7 +219,7 @@ static int stream_send_socket(const struct stream *stream, struct stream_progres
 
 static int stream_write_file(const struct stream *stream, struct stream_progress *p, uint32_t at)
 {
-    /* Where the first byte goes; with O_APPEND the offset follows the file's size only now. */
+    /* With O_APPEND, write(2) sets the offset to the end first. */
     p->offset = lseek(stream->fd, 0, stream->append ? SEEK_END : SEEK_CUR);
     stream_set_handed(p, at, true);
     return stream_result(write(stream->fd, stream->buffer + at, p->length - at));
@@ -256,8 +256,8 @@ static int stream_step(struct stream *stream, struct stream_progress *p)
     return n;
 }
 
-/* From the pipe to the output: what is not out is in the pipe. A terminal that is ready waits for
- * none of the first PIPE_BUF bytes. Returns as splice(2), with the negative errno. */
+/* Moves bytes from the pipe to standard output. A terminal that is ready takes PIPE_BUF bytes
+ * without blocking. Returns as splice(2), or a negative errno. */
 static int stream_empty_pipe(struct stream *stream, const struct stream_progress *p)
 {
     struct pollfd ready = {.fd = stream->fd, .events = POLLOUT};
@@ -284,7 +284,7 @@ static uint32_t stream_first(const struct batch *batch)
     return i;
 }
 
-/* Copies entries from number I on to the buffer, which is empty. */
+/* Copies entries to the buffer, which is empty, from number I on. */
 static void stream_load(struct sink *s, uint32_t i)
 {
     struct stream_progress *p = &s->batch->stream;
@@ -298,11 +298,11 @@ static void stream_load(struct sink *s, uint32_t i)
         }
     p->length = (uint32_t)(at - s->stream.buffer);
     stream_set_handed(p, 0, false);
-    /* From here on they go out, whoever dies. */
+    /* From here on they will be written, even if this worker dies. */
     __atomic_store_n(&p->loaded, i, __ATOMIC_RELEASE);
 }
 
-/* Has all of the buffer go out. Returns 0 or a negative errno. */
+/* Writes what is left of the buffer. Returns 0 or a negative errno. */
 static int stream_finish(struct sink *s)
 {
     struct stream_progress *p = &s->batch->stream;

@@ -2,10 +2,10 @@
 /*
  * Entries to standard output: a person's lines, or the Journal Export Format.
  *
- * A reader of such a stream is lost when an entry in it is torn. So entries are copied into a
- * buffer that outlives the worker, and from there they go out byte for byte: whoever finds entries
- * in the buffer finishes them before anything else. How many bytes are out must be known exactly,
- * whenever the worker dies; recovery.c has the argument.
+ * A reader cannot make sense of what follows a torn entry. So entries are copied to a buffer that
+ * outlives the worker, and are written from there; a worker that finds entries in the buffer
+ * completes them before anything else. The number of bytes written is known exactly whenever a
+ * worker dies: see recovery.c.
  */
 #pragma once
 
@@ -15,27 +15,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes of the buffer: what any entry needs. */
+/* Bytes of the buffer: it holds any entry. */
 #define STREAM_BUFFER_SIZE ((size_t)1024 * 1024)
 
 struct sink_type;
 
 struct stream {
     int fd;
-    bool append; /* a file that is written to at its end */
-    bool blocks; /* a terminal that could not be opened anew: a write may wait */
+    bool append; /* a file with O_APPEND */
+    bool blocks; /* a terminal that could not be reopened: a write may block */
     uint8_t *buffer;
-    size_t piped; /* bytes in the pipe of the progress */
+    size_t piped; /* bytes in our own pipe */
 };
 
 extern const struct sink_type stream_sink;
 
-/*
- * Between two workers: counts what the system call took in whose middle the last one died. FD is
- * standard output. Whoever shares it must not have written to it since, so the supervisor calls
- * this first of all.
- */
+/* Between two workers: accounts for the system call that the last one was making when it died. FD
+ * is standard output, to which nobody may have written since. */
 void stream_settle(struct stream_progress *p, int fd);
 
-/* True for descriptors that outlive a worker. */
+/* True if FD is one of those that outlive a worker. */
 bool stream_owns(const struct stream_progress *p, int fd);

@@ -27,7 +27,7 @@ int address_count_init(struct table *t)
     return 0;
 }
 
-/* FNV-1a. A peer that picks colliding addresses must own them; chains are bounded by the table. */
+/* FNV-1a. To choose colliding addresses a peer must own them; the table bounds the chains. */
 static uint32_t address_count_hash(const struct endpoint *e)
 {
     uint32_t hash = 2166136261u ^ e->family;
@@ -59,7 +59,8 @@ void address_count_add(struct table *t, struct session *s)
     uint32_t *bucket = &t->buckets[address_count_hash(&s->peer) & t->bucket_mask];
 
     if (n == NO_ADDRESS_COUNT) {
-        /* As many counts as sessions: the first session of an address lends its own number's. */
+        /* There are as many counts as sessions: an address uses its first session's, or a free one.
+         */
         n = table_number(t, s);
         while (t->addresses[n].count > 0)
             n = n + 1 == t->header->capacity ? 0 : n + 1;

@@ -3,72 +3,71 @@
 /*
  * Why nothing is lost, repeated or guessed when a worker dies between any two instructions.
  *
- * Three kinds of things outlive it: this table; the descriptors, which the supervisor shares; and
- * what the kernel holds behind those. A death is harmless where one store separates "not done" from
- * "done", and one can be told from the other. A system call changes the kernel's side with no store
- * of ours in the same instant, so the calls that cannot be done twice are those by which the kernel
- * itself stores the result here before it returns: recvmmsg(2) and sendmmsg(2) fill in msg_len. A
- * process that is being killed still finishes that store; the memory is locked (table_lock()), so
- * that there is nothing to wait for. Where it may not be locked, and the page is in swap, the store
- * fails, and the call counts as one that was not made; netd says that once, when it starts.
+ * Three kinds of state outlive a worker: this table; the file descriptors, which it shares with the
+ * supervisor; and what the kernel holds behind those. A step is safe if a single store separates
+ * "not done" from "done" and the next worker can tell the two apart. A system call changes the
+ * kernel's state, and no store of ours is atomic with that. So each call that cannot be repeated is
+ * one whose result the kernel itself stores here before the call returns: recvmmsg(2) and
+ * sendmmsg(2) fill in msg_len. A process that is being killed still completes that store: the memory
+ * is locked (table_lock()), so no page has to be waited for. If it cannot be locked and the page is
+ * in swap, the store fails and the call counts as not made; netd warns about that when it starts.
  *
- *   what is done               the store that makes it true      the next worker otherwise
+ *   step                       the store that completes it       otherwise, the next worker
  *   -------------------------  --------------------------------  ---------------------------------
- *   connection accepted        state, when the slot is filled    finds the connection in no slot by
- *                              in (table_publish())              its two addresses, of which the
- *                                                                kernel wrote the peer's in accept
- *                                                                (unclaimed.c), and admits it
- *   bytes received             receive.message.msg_len, by the   receives them, or applies msg_len:
- *                              kernel, while receive.session     window's end is base + msg_len
+ *   accept a connection        state, once the slot is filled    finds a connection in no slot with
+ *                              in (table_publish())              the listener's address and the
+ *                                                                peer that the kernel stored in
+ *                                                                accept (unclaimed.c); admits it
+ *   receive bytes              receive.message.msg_len, by the   receives them, or applies msg_len:
+ *                              kernel, while receive.session     the window ends at base + msg_len
  *                              names the session
- *   error received             pending_reason, behind error      reads up to an end, and has no
- *                                                                peer there: a reset
- *   end of the stream seen     none                              sees it again
- *   rest moved to the front    window; the bytes before it, and  finds the rest where it was
- *                              they do not overlap
- *   entry put in the batch     batch.end, when all of it stands  frames the same bytes again:
- *                                                                counters have not moved
- *   entry taken by journald    messages[i].msg_len, by the       sends it
+ *   receive an error           pending_reason, after error       reads to the end of the stream,
+ *                                                                finds no peer: a reset
+ *   see the end of the stream  none                              sees it again
+ *   move the rest to the       window; old and new place do not  finds the rest where it was
+ *   front of the region        overlap
+ *   put an entry in the batch  batch.end, once all of it is      frames the same bytes again: the
+ *                              there                             counters have not moved
+ *   send an entry to journald  messages[i].msg_len, by the       sends it
  *                              kernel
- *   what items[i] says is so   batch.first, behind it            applies it, perhaps once more: it
- *                                                                holds values, not differences
- *   batch emptied              batch.end, then batch.first       sees first beyond end: empty too
- *   session ended              reason, behind error and time     goes on: what ended it is still so
- *   receipt sent               answer.message.msg_len, by the    sends it
+ *   account for items[i]       batch.first, after the session    does it again: an item holds
+ *                                                                values, not differences
+ *   empty the batch            batch.end, then batch.first       sees first beyond end: empty too
+ *   end a session              reason, after error and time      goes on: the cause is still there
+ *   send the receipt           answer.message.msg_len, by the    sends it
  *                              kernel
- *   connection closed          state, behind it                  finds that the number is not this
- *                                                                connection (SO_COOKIE): frees it
- *   slot freed                 state, before all else            cleans what is left in it
- *   listener given up          its fd is -1, then it is closed   closes what is in no table
+ *   close a connection         state, after close(2)             sees by SO_COOKIE that the number is
+ *                                                                not this connection; frees the slot
+ *   free a slot                state, before anything else       clears what is left in it
+ *   retire a listener          its fd is -1, before close(2)     closes what is in no table
  *
- * Standard output does not take entries but bytes, and a torn entry would be the end of what its
- * reader understands. So entries are copied to a buffer, batch.stream, and that one goes out to the
- * last byte, whoever dies (stream.c):
+ * Standard output takes bytes, not entries, and a reader cannot make sense of what follows a torn
+ * entry. So entries are copied to a buffer that outlives the worker (batch.stream), and what is in
+ * the buffer is written to its last byte, by the next worker if need be (stream.c):
  *
- *   entries copied             stream.loaded, behind the bytes   frames them again: not one byte is
- *                                                                out
- *   bytes handed over          stream.handed: even, how many     odd, a call was going on: adds what
- *                                                                the kernel says of it, below
- *   all of the buffer is out   messages[i].msg_len of each       finishes it, before anything else;
- *                              entry, then stream.loaded         only then the batch is looked at
+ *   copy entries               stream.loaded, after the bytes    frames them again: no byte is out
+ *   write bytes of the buffer  stream.handed: even, their count  odd, a call was being made: adds
+ *                                                                what it took, see below
+ *   complete the buffer        msg_len of each entry's message,  completes it before it looks at the
+ *                              then stream.loaded                batch
  *
- * How much that call took, by the kind of standard output:
+ * What an interrupted call took, by kind of standard output:
  *
  *   socket                     stream.message.msg_len, by the kernel
- *   file                       how far its offset has gone on from stream.offset, also with O_APPEND
- *   pipe, terminal             nobody would say. So they get the bytes through a pipe of our own,
- *                              which was empty before: what is in it now. From there splice(2) moves
- *                              them, so what is not out is there.
- *   device                     not known. A byte may repeat, where nobody reads it again.
+ *   file                       the file offset, compared with stream.offset; also with O_APPEND
+ *   pipe, terminal             nothing tells. So bytes go through a pipe of our own, which is empty
+ *                              before the call: they are what is in it now. splice(2) takes them from
+ *                              there, so what is not out yet is still in the pipe.
+ *   other devices              unknown: bytes may repeat
  *
- * Whoever shares the file moves the offset, too: stream_settle() is what the supervisor does first
- * when a worker has died, before it says so on standard error. A reload that changes the output
- * while its reader stands still gives up what is in the buffer: its entries go to the new one.
+ * Other writers of the same open file move the offset, too. So when a worker has died the supervisor
+ * calls stream_settle() before it logs anything. A reload that changes the output while the reader
+ * of the old one is stalled abandons the buffer; its entries go to the new output.
  *
- * Where the order counts the stores have release semantics, against the compiler: the kernel and
- * the next worker see what this one's processor did. Lists, counts and what session_adopt() sets
- * are the worker's own, and made anew. tests/system/die.c kills the installed program behind each
- * change of the table and on both sides of each system call.
+ * Where order matters the stores have release semantics, against the compiler: the kernel and the
+ * next worker see what this worker's processor did. Lists, counts and what session_adopt() sets
+ * belong to one worker and are made anew. tests/system/die.c kills the installed program after each
+ * change of the table and before and after each system call.
  */
 /* clang-format on */
 #include "netd/session/recovery.h"
@@ -95,7 +94,7 @@ static void recovery_quarantine(struct table *t)
     session_end(s, REASON_ERROR, EBADMSG);
 }
 
-/* --- What a live worker never leaves --- */
+/* --- Consistency checks: a worker that crashed may have written anywhere --- */
 
 static bool recovery_settings_valid(const struct listener_settings *c)
 {
@@ -120,7 +119,7 @@ static bool recovery_listener_valid(const struct table_listener *l)
            getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening;
 }
 
-/* Returns the number of a listener that is open, or -EUCLEAN where none is or one cannot be. */
+/* Returns the number of an open listener, or -EUCLEAN if there is none or one is corrupt. */
 static int recovery_check_listeners(const struct table *t)
 {
     int r = -EUCLEAN;
@@ -146,7 +145,7 @@ static bool recovery_reason_valid(const struct session *s)
     return s->reason < REASON_SESSION_LIMIT;
 }
 
-/* What a live worker never leaves: looked at is only what another one would follow. */
+/* Checks what a worker relies on, and nothing else. */
 static bool recovery_session_valid(const struct table *t, const struct session *s, uint64_t now)
 {
     bool ended = s->reason != REASON_NONE;
@@ -160,7 +159,7 @@ static bool recovery_session_valid(const struct table *t, const struct session *
            (!ended || (s->begin_usec <= s->end_usec && s->end_usec <= now));
 }
 
-/* Ends S with what little can be said of it. */
+/* Ends S, of which only the identity is trusted. */
 static void recovery_mark_corrupt(struct session *s, uint32_t listener, uint64_t now)
 {
     s->listener = listener;
@@ -174,18 +173,18 @@ static void recovery_mark_corrupt(struct session *s, uint32_t listener, uint64_t
     s->state = SESSION_OPEN;
 }
 
-/* Has numbers within their arrays. Returns whether the batch could not be. */
+/* Limits indices to their arrays. Returns true if the batch is corrupt. */
 static bool recovery_clamp(struct table *t)
 {
     struct table_header *h = t->header;
-    bool impossible = h->batch.first > BATCH_MAX || h->batch.end > BATCH_MAX;
+    bool corrupt = h->batch.first > BATCH_MAX || h->batch.end > BATCH_MAX;
 
     h->capacity = t->capacity;
     if (h->used > h->capacity)
-        h->used = h->capacity; /* what was never used is free */
-    if (impossible)
+        h->used = h->capacity; /* slots never used are free */
+    if (corrupt)
         h->batch.first = h->batch.end = 0;
-    return impossible;
+    return corrupt;
 }
 
 /* --- Recovery --- */
@@ -217,14 +216,14 @@ static void recovery_adopt_session(struct table *t, struct session *s)
     session_adopt(s);
     s->address = NO_ADDRESS_COUNT;
     s->listed = 0;
-    /* The last worker may have touched any of its pages. */
+    /* The last worker may have used any of its pages. */
     table_assume_resident(t, s);
     table_trim(t, s);
 }
 
 int recovery_run(struct table *t)
 {
-    bool batch_is_lost = recovery_clamp(t);
+    bool batch_corrupt = recovery_clamp(t);
     int listener = recovery_check_listeners(t);
     uint64_t now;
 
@@ -237,7 +236,7 @@ int recovery_run(struct table *t)
 
         if (s->state != SESSION_FREE && !recovery_session_valid(t, s, now))
             recovery_mark_corrupt(s, (uint32_t)listener, now);
-        if (batch_is_lost)
+        if (batch_corrupt)
             s->resent_end = window_end(s->window);
         recovery_adopt_session(t, s);
     }

@@ -61,7 +61,7 @@ int table_create(struct table *ret, uint32_t capacity)
     struct table t = {.header_fd = -1, .regions_fd = -1};
     int r;
 
-    /* Without close-on-exec: a reload executes the program again and hands them over. */
+    /* Without close-on-exec: a reload hands them over to the program that it executes. */
     t.header_fd = memfd_create("netd-table", 0);
     t.regions_fd = t.header_fd < 0 ? -1 : memfd_create("netd-regions", 0);
     r = t.regions_fd < 0 ? -errno : table_resize(&t, capacity);
@@ -165,7 +165,7 @@ int table_attach(struct table *t)
     p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, t->regions_fd, 0);
     if (p == MAP_FAILED)
         return -errno;
-    /* What clients send has no place in a core file, nor have gigabytes of holes. */
+    /* Neither clients' bytes nor gigabytes of holes belong in a core file. */
     (void)madvise(p, size, MADV_DONTDUMP);
     t->regions = p;
     t->regions_size = size;
@@ -173,7 +173,7 @@ int table_attach(struct table *t)
         t->lists[i] = (struct table_list){.first = NO_SESSION, .last = NO_SESSION};
     memset(t->resident, 0xff, sizeof(t->resident)); /* NO_SESSION */
     t->free = NO_SESSION;
-    (void)table_lock(t); /* the supervisor says where it cannot be done */
+    (void)table_lock(t); /* the supervisor warns if it fails */
     return 0;
 }
 
@@ -237,7 +237,7 @@ void table_free(struct table *t, struct session *s)
     for (enum session_list i = 0; i < LISTS; i++)
         if (i != LIST_TRIM)
             table_list_remove(t, i, s);
-    /* The next session, soon, reuses its pages: to get them anew costs more than a record. */
+    /* The next session reuses the pages: allocating new ones costs more than a record. */
     if (s->resident_bytes > 0 && !table_list_has(s, LIST_TRIM))
         table_list_append(t, LIST_TRIM, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
@@ -304,7 +304,7 @@ static uint32_t *table_resident_head(struct table *t, const struct session *s)
     return &t->resident[s->resident_bytes / RESIDENT_PAGE];
 }
 
-/* Puts S first among those with as many pages. */
+/* Puts S at the head of the sessions with as many pages. */
 static void table_link_resident(struct table *t, struct session *s)
 {
     uint32_t *head = table_resident_head(t, s), n = table_number(t, s);
@@ -358,7 +358,7 @@ void table_trim(struct table *t, struct session *s)
 
     if (s->resident_bytes <= keep)
         return;
-    /* tmpfs(5) gives the pages back; where it cannot they are merely kept. */
+    /* tmpfs(5) frees the pages; if that fails they are merely kept. */
     (void)madvise(table_region(t, s) + keep, s->resident_bytes - keep, MADV_REMOVE);
     table_set_resident(t, s, (uint32_t)keep);
 }

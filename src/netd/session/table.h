@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The session table: every session, what surrounds them, and the regions with their bytes, in two
+ * The session table: all sessions, the state around them, and the regions with their bytes, in two
  * memfds. Plain data, fixed size, numbers instead of pointers: a process that maps the table knows
  * everything about every session. That makes crash recovery, reload and upgrade the same code,
  * recovery_run().
  *
- * The first memfd holds struct table_header and the sessions, the second their regions. Pages that
- * nobody touched take no memory. Nothing is allocated after table_attach().
+ * The first memfd holds struct table_header and the sessions, the second their regions. Unused
+ * pages take no memory. Nothing is allocated after table_attach().
  */
 #pragma once
 
@@ -27,7 +27,7 @@ _Static_assert(LISTENERS_MAX == 2 * CONFIG_LISTENERS_MAX, "listeners have no roo
 /* Ended and refused sessions whose clients still have their answer to read, above sessions.max. */
 #define TABLE_LINGERING 256
 
-/* What the supervisor wants of the worker. */
+/* What the supervisor tells the worker to do. */
 enum table_command {
     COMMAND_RUN,
     COMMAND_YIELD, /* finish the batch and exit; another one goes on */
@@ -37,7 +37,7 @@ enum table_command {
 /* A listening socket. Its number stays as long as a session names it. */
 struct table_listener {
     int32_t fd;       /* -1: closed, or never used */
-    uint32_t closing; /* to be emptied and closed by the worker */
+    uint32_t closing; /* the worker drains and closes it */
     uint32_t passed;  /* by systemd: not ours to open, close or compare with the settings */
     struct endpoint requested; /* as configured; port 0 asks for a free one */
     struct endpoint bound;     /* as the kernel has it */
@@ -45,11 +45,11 @@ struct table_listener {
     struct listener_settings settings;
 };
 
-/* The call of accept4(2) that is going on. The kernel writes the peer's address here before there
- * is a descriptor, so that a connection of which the worker did not live to hear can be told from
- * every other socket of the process. */
+/* The call of accept4(2) in progress. The kernel stores the peer's address here before it makes the
+ * descriptor, so that a connection that was accepted just before the worker died can be told from
+ * all other sockets of the process. */
 struct table_accept {
-    uint32_t listener; /* NO_LISTENER: every connection that was accepted is in a session */
+    uint32_t listener; /* NO_LISTENER: all accepted connections are in a session */
     socklen_t length;
     struct sockaddr_storage peer;
 };
@@ -64,7 +64,7 @@ struct table_header {
     uint32_t command;   /* enum table_command */
     uint32_t ready;     /* the worker has adopted everything */
     uint32_t crashed;   /* the last worker ended by its own fault */
-    uint64_t ping;      /* goes up when the supervisor asks whether the worker's loop turns */
+    uint64_t ping;      /* incremented when the supervisor asks whether the worker's loop runs */
     uint64_t heartbeat; /* the last one that was answered */
 
     /* For STATUS=. */
@@ -72,8 +72,8 @@ struct table_header {
     int32_t blocked_errno; /* 0, or the errno why the journal takes nothing */
     uint64_t records_total;
 
-    /* What the worker is at; looked at by the one after it. */
-    uint32_t working; /* the session whose bytes are looked at, or NO_SESSION */
+    /* What the worker is doing, for the next one. */
+    uint32_t working; /* the session being worked on, or NO_SESSION */
     struct transfer receive, answer;
     struct table_accept accept;
     struct batch batch;
@@ -83,7 +83,7 @@ struct table_header {
     struct table_listener listeners[LISTENERS_MAX];
 };
 
-/* How many pages of the smallest size a region may have, none included. */
+/* The numbers of pages, of the smallest size, that a region may have: from 0. */
 #define RESIDENT_PAGE   ((size_t)4096)
 #define RESIDENT_COUNTS (REGION_SIZE / RESIDENT_PAGE + 1)
 
@@ -106,16 +106,16 @@ struct table {
     struct table_list lists[LISTS];
     uint32_t free; /* first of the free numbers below header->used, chained by LIST_RUN's link */
     uint64_t resident_bytes;            /* bytes of all regions that have pages */
-    uint32_t resident[RESIDENT_COUNTS]; /* first of the sessions with so many pages, free or not */
+    uint32_t resident[RESIDENT_COUNTS]; /* first session with that many pages, free or not */
     struct address_count *addresses;
     uint32_t *buckets;
     uint32_t bucket_mask;
 };
 
 /*
- * What a program has to know of the table, as a number: another one for each change of a struct or
- * enumeration above, or of what they consist of (layout.awk). Who does not know a table of this
- * layout does not touch it. A member whose meaning changes gets another name.
+ * A number that differs between programs with different definitions of the structs and enumerations
+ * above, or of what they consist of (layout.awk). A program uses only tables of its own layout. A
+ * member whose meaning changes gets another name.
  */
 int32_t table_layout(void);
 
@@ -123,8 +123,8 @@ int32_t table_layout(void);
 int table_create(struct table *ret, uint32_t capacity);
 
 /*
- * Takes over the table in HEADER_FD and REGIONS_FD, whose owner it becomes on success. Returns 0,
- * -EPROTONOSUPPORT where it is of another layout or not a table at all, or another negative errno.
+ * Opens the table in HEADER_FD and REGIONS_FD, which it owns on success. Returns 0,
+ * -EPROTONOSUPPORT if it has another layout or is not a table at all, or another negative errno.
  */
 int table_open(struct table *ret, int header_fd, int regions_fd);
 
@@ -135,9 +135,9 @@ int table_grow(struct table *t, uint32_t capacity);
 void table_deinit(struct table *t);
 
 /*
- * Locks in memory what the kernel writes results to: it must be there when a worker is killed just
- * then, and not have to be fetched from swap by a process that may not wait any more. Of the
- * calling process, and not inherited, see mlock(2). Returns 0 or a negative errno.
+ * Locks the part of the table to which the kernel writes results: a process that is being killed
+ * cannot wait for a page from swap. For the calling process only, see mlock(2). Returns 0 or a
+ * negative errno.
  */
 int table_lock(const struct table *t);
 
@@ -158,37 +158,35 @@ static inline uint8_t *table_region(const struct table *t, const struct session 
 /* True when there is a free session. */
 bool table_has_room(const struct table *t);
 
-/* Takes a free session: zeroed, not published yet, with what pages its region still has. NULL when
- * there is none. */
+/* Allocates a free session: zeroed, not published yet, with the pages that its region still has.
+ * Returns NULL if there is none. */
 struct session *table_take(struct table *t);
 
-/* Makes a session that table_take() gave and the caller filled in visible to whoever maps the
- * table. */
+/* Makes a session that the caller has filled in visible to other processes. */
 void table_publish(struct session *s, enum session_state state);
 
 /* Frees the session and its list memberships but for LIST_TRIM: pages of its region stay until they
  * are trimmed, or the next session reuses them. Its descriptor is the caller's. */
 void table_free(struct table *t, struct session *s);
 
-/* Lists: adding what is in already moves it to the end; removing what is not in does nothing. */
+/* Lists: appending a member moves it to the end; removing one that is not a member does nothing. */
 void table_list_append(struct table *t, enum session_list list, struct session *s);
 void table_list_remove(struct table *t, enum session_list list, struct session *s);
 bool table_list_has(const struct session *s, enum session_list list);
 struct session *table_list_first(const struct table *t, enum session_list list);
 
-/* Counts the pages that the window has touched; after each receive. */
+/* Counts the pages that the window reaches to; call it after each receive. */
 void table_note_resident(struct table *t, struct session *s);
 
-/* Counts all pages of the region: what a dead worker touched is not known. S is in no list yet. */
+/* Counts all pages of the region, because a dead worker may have used any. S is in no list yet. */
 void table_assume_resident(struct table *t, struct session *s);
 
-/* Gives the pages back that the session does not need for its unfinished record. */
+/* Releases the pages that the session does not need for its unfinished record. */
 void table_trim(struct table *t, struct session *s);
 
-/* The open session with the most pages that has an unfinished record, and no whole one that waits
- * for its turn, or NULL where none has any. Looks at sessions with more pages than that, and not at
- * the others. */
+/* The open session with the most pages that has an unfinished record and no whole one waiting for
+ * its turn, or NULL. Only sessions with at least as many pages are examined. */
 struct session *table_largest(const struct table *t);
 
-/* Applies the batch's taken entries to their sessions. */
+/* Accounts for the entries of the batch that were taken. */
 void table_commit(struct table *t);

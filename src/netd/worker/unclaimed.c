@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process has sockets that are nobody's client: standard output, what a library keeps open. Being
- * a connected stream socket says nothing. What can only be the connection that the worker died with
- * has all of this:
+ * A process has connected stream sockets that are not clients: standard output, or what a library
+ * keeps open. The connection that a worker accepted and did not make a session of before it died is
+ * identified by all of these:
  *
- * - accept4(2) was being called (accept.listener), which it is for one connection at a time;
- * - it is in no session;
- * - its own address is the listener's: the name for AF_UNIX, which connect(2) and socketpair(2) do
- *   not give; the port for TCP;
- * - its peer is the one that the kernel wrote into the table before it made the descriptor.
+ * - accept.listener is set: accept4(2) is called for one connection at a time;
+ * - it belongs to no session;
+ * - its local address is the listener's: for AF_UNIX the name, which neither connect(2) nor
+ *   socketpair(2) gives to a socket; for TCP the port;
+ * - its peer is the one that the kernel stored in the table before it made the descriptor.
  *
- * Of TCP, no two sockets have the same two addresses and ports.
+ * No two TCP sockets have the same two addresses and ports.
  */
 #include "netd/worker/unclaimed.h"
 
@@ -42,7 +42,7 @@ static bool unclaimed_same_name(const struct name *a, const struct name *b)
     return a->length == b->length && memcmp(&a->address, &b->address, a->length) == 0;
 }
 
-/* A listener for every address has none that its connections could have. */
+/* A listener for all addresses has none of those that its connections have. */
 static bool unclaimed_is_own_name(const struct name *connection, const struct name *listener)
 {
     struct endpoint a, b;
@@ -54,7 +54,7 @@ static bool unclaimed_is_own_name(const struct name *connection, const struct na
     return connection->address.ss_family == listener->address.ss_family && a.port == b.port;
 }
 
-/* True where FD can only be the connection that was being accepted. */
+/* True if FD is the connection that was being accepted. */
 static bool unclaimed_is_accepted(const struct table *t, int fd)
 {
     const struct table_accept *call = &t->header->accept;

@@ -10,9 +10,9 @@
 #define NO_UNCLAIMED (-1)
 
 /*
- * Closes the descriptors that a dead worker left behind, but for the connections of sessions and
- * the one that it may have accepted and not yet made a session of; fills in *RET with that one, or
- * with NO_UNCLAIMED. Only the supervisor may call it, and only between two workers: one process
- * must not close what it does not know while the other runs. Returns 0 or a negative errno.
+ * Closes the descriptors that a dead worker left open, except the connections of sessions and a
+ * connection that was accepted and is not yet in a session; sets *RET to that one, or to
+ * NO_UNCLAIMED. For the supervisor, between two workers: it closes every descriptor that it does
+ * not know. Returns 0 or a negative errno.
  */
 int unclaimed_collect(const struct table *t, int *ret);
