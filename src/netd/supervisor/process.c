@@ -19,6 +19,10 @@
 #define HANG_TICKS  10
 #define ABORT_TICKS 2
 
+/* One that runs for less than this meanwhile was stopped, or waits for something: what it was
+ * working on is not to blame, while a loop that does not end is its own fault. */
+#define HANG_CPU_USEC (100 * USEC_PER_MSEC)
+
 /* A worker that lives less than this has not got over what killed the one before it. */
 #define CRASH_STREAK_USEC USEC_PER_SEC
 #define CRASH_STREAK_MAX  16
@@ -37,7 +41,12 @@ static pid_t process_clone(void)
 #endif
 }
 
-void process_start(struct process *w, struct table *table, enum output output)
+bool process_error_is_transient(int r)
+{
+    return r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
+int process_start(struct process *w, struct table *table, enum output output)
 {
     pid_t self = getpid();
     int unclaimed, r;
@@ -56,17 +65,22 @@ void process_start(struct process *w, struct table *table, enum output output)
     }
     w->since_usec = now_usec(CLOCK_MONOTONIC);
     w->silent_ticks = 0;
+    w->stalled = false;
     if (r < 0) {
-        log_error("cannot start a worker: %s; trying again", strerror(-r));
+        if (process_error_is_transient(r))
+            log_error("cannot start a worker: %s; trying again", strerror(-r));
+        else
+            log_error("cannot start a worker: /proc/self/fd: %s", strerror(-r));
         w->pid = 0;
         w->restart_usec = w->since_usec + CRASH_PAUSE_MAX;
     }
+    return r;
 }
 
 void process_start_if_due(struct process *w, struct table *table, enum output output, uint64_t now)
 {
     if (w->pid == 0 && w->restart_usec <= now)
-        process_start(w, table, output);
+        (void)process_start(w, table, output);
 }
 
 void process_command(const struct process *w, struct table *table, enum table_command command)
@@ -74,6 +88,14 @@ void process_command(const struct process *w, struct table *table, enum table_co
     __atomic_store_n(&table->header->command, (uint32_t)command, __ATOMIC_RELEASE);
     if (w->pid > 0)
         (void)kill(w->pid, SIGNAL_COMMAND);
+}
+
+/* Processor time that PID has used, or 0 where that cannot be told. */
+static uint64_t process_cpu_usec(pid_t pid)
+{
+    clockid_t clock;
+
+    return clock_getcpuclockid(pid, &clock) == 0 ? now_usec(clock) : 0;
 }
 
 void process_watch(struct process *w, struct table *table)
@@ -88,8 +110,11 @@ void process_watch(struct process *w, struct table *table)
         (void)kill(w->pid, SIGNAL_COMMAND);
         return;
     }
+    if (w->silent_ticks == 0)
+        w->silent_cpu = process_cpu_usec(w->pid);
     w->silent_ticks++;
     if (w->silent_ticks == HANG_TICKS) {
+        w->stalled = process_cpu_usec(w->pid) - w->silent_cpu < HANG_CPU_USEC;
         log_error("worker %d hangs; ending it", (int)w->pid);
         (void)kill(w->pid, SIGABRT); /* leaves a core */
         (void)kill(w->pid, SIGCONT); /* also where it was stopped */
@@ -111,8 +136,8 @@ int process_ended(struct process *w, struct table *table, int status)
     else if (WEXITSTATUS(status) == WORKER_OUTPUT_GONE)
         return -EPIPE; /* the worker said why */
 
-    /* Who is killed from outside has done nothing wrong. */
-    table->header->crashed = !killed;
+    /* A worker that was killed or held from outside has done nothing wrong. */
+    table->header->crashed = !killed && !w->stalled;
     w->restart_usec = now;
     if (killed || now - w->since_usec >= CRASH_STREAK_USEC) {
         w->crash_streak = 0;
