@@ -2,6 +2,7 @@
 """The receipt, the limits on sessions, and time."""
 
 import contextlib
+import re
 import socket
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from box import wait_for
 from traffic import (ADDRESSES, EVERY_EVENT, check, ended, finish, is_held, journald_stopped, lines,
-                     port_of, served, session_of, sessions_open)
+                     port_of, processes, served, session_of, sessions_open)
 
 
 def silent(client, seconds=0.5):
@@ -232,3 +233,30 @@ def test_many_entries_in_a_row_are_not_rate_limited(netd):
     assert not [e for e in netd.journal("_SYSTEMD_UNIT=systemd-journald.service")
                 if b"Suppressed" in e["MESSAGE"] and b"netd" in e["MESSAGE"]]
     assert ended(netd, receipt.session).number("NETD_RECORDS") == 60000
+
+
+# Idle
+
+
+def wake_ups(netd):
+    """How often both processes have gone to sleep so far."""
+    text = netd.box.sh("cat " + " ".join(f"/proc/{pid}/status" for pid in processes(netd)))
+    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", text, re.M)))
+
+
+def test_idle_sessions_wake_nobody(netd, long):
+    """At most ten times a minute: systemd's watchdog is fed, and the worker asked whether it lives."""
+    netd.start(config="sessions: { idle_timeout = 3600; };")
+    clients = [netd.connect() for _ in range(100)]
+    for client in clients:
+        client.sendall(b"one\nunfinished")
+    wait_for(lambda: len(netd.events(event="data")) == 200, "the unfinished records")
+    before = 0
+    while wake_ups(netd) != before:  # pages are given back, say
+        before = wake_ups(netd)
+        time.sleep(4)
+    before = wake_ups(netd)
+    time.sleep(60 if long else 30)
+    assert wake_ups(netd) - before <= (10 if long else 6)
+    for client in clients:
+        client.close()

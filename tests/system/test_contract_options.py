@@ -215,7 +215,7 @@ def test_status_and_readiness(netd):
     assert netd.show("StatusText").startswith("0 sessions, 0 records logged")
     with netd.connect() as client:
         client.sendall(b"a\nb\n")
-        wait_for(lambda: netd.show("StatusText").startswith("1 sessions, 2 records"), "STATUS=")
+        wait_for(lambda: netd.show("StatusText").startswith("1 session, 2 records"), "STATUS=")
         client.shutdown(1)
         netd.receipt(client)
     wait_for(lambda: netd.show("StatusText").startswith("0 sessions, 2 records"), "STATUS=")

@@ -13,7 +13,7 @@ import pytest
 import journal
 from box import wait_for
 from test_matrix_j import idle_processor, injected, unharmed
-from traffic import (ByHand, Feeder, check, file_inside, finish, is_held, is_over,
+from traffic import (ByHand, Feeder, check, complaint, file_inside, finish, is_held, is_over,
                      journald_stopped, processes, records_logged, served, session_of,
                      sessions_open)
 
@@ -278,6 +278,13 @@ def test_p11_nothing_to_take_their_place(netd):
     result = netd.box.run("unshare", "-m", "sh", "-c", hidden, check=False)
     assert result.returncode == 1
     assert result.stderr == "netd: /dev/null: No such file or directory\n"
+
+
+def test_p11_no_proc(box):
+    """Where no worker can ever start, netd says so and ends."""
+    hidden = "umount -l /proc && exec netd -o text -p 0"
+    line = complaint(box, program=("unshare", "-m", "sh", "-c", hidden), status=1)
+    assert line == "cannot start a worker: /proc/self/fd: No such file or directory"
 
 
 def test_as_many_descriptors_as_there_may_be(netd):

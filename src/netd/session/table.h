@@ -67,7 +67,8 @@ struct table_header {
     uint64_t ping;      /* incremented when the supervisor asks whether the worker's loop runs */
     uint64_t heartbeat; /* the last one that was answered */
 
-    /* For STATUS=. */
+    /* For STATUS=. While the supervisor is idle, the first change of it is to wake it. */
+    uint32_t supervisor_idle;
     uint32_t open;         /* sessions going on */
     int32_t blocked_errno; /* 0, or the errno why the journal takes nothing */
     uint64_t records_total;

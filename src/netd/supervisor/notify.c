@@ -11,6 +11,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+bool notify_is_wanted(void)
+{
+    const char *name = getenv("NOTIFY_SOCKET");
+
+    return name && name[0];
+}
+
 void notify_announce(struct notify *n, const char *state)
 {
     snprintf(n->state, sizeof(n->state), "%s", state);

@@ -15,6 +15,9 @@ struct notify {
     char state[128]; /* the last one announced that has not gone out, or empty */
 };
 
+/* True when there is somebody to notify. */
+bool notify_is_wanted(void);
+
 /* Announces STATE, variables as sd_notify(3) has them, in place of one that has not gone out yet:
  * "READY=1". It goes out with the next notify_send(). */
 void notify_announce(struct notify *n, const char *state);

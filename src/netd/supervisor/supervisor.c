@@ -20,7 +20,12 @@
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 
+/* How often the supervisor looks after the worker and tells systemd: while something changes, and
+ * while nothing does. With WatchdogSec= at most half of that. */
 #define TICK_USEC USEC_PER_SEC
+#define IDLE_USEC (15 * USEC_PER_SEC)
+
+#define STATUS_MAX 256
 
 /* What a stop may take beyond stop_timeout, for answers to be read and processes to end. */
 #define STOP_EXTRA_USEC (5 * USEC_PER_SEC)
@@ -44,25 +49,37 @@ struct supervisor {
     bool ready_said;
     bool stopping;
     uint64_t stop_deadline;
+    uint64_t tick_usec, idle_usec; /* TICK_USEC and IDLE_USEC, or less */
     uint64_t last_tick;
+    bool idle;               /* nothing changes */
+    char status[STATUS_MAX]; /* the last that was sent */
 };
 
 /* --- What systemd is told: sd_notify(3) --- */
 
-/* Sends what was announced, the status, and that the supervisor is alive. */
-static void supervisor_notify(struct supervisor *s)
+static void supervisor_format_status(const struct supervisor *s, char ret[static STATUS_MAX])
 {
     const struct table_header *h = s->given.table.header;
     int blocked_errno = h->blocked_errno;
     const char *why = blocked_errno == 0        ? ""
                       : blocked_errno == EAGAIN ? "its queue is full"
                                                 : strerror(blocked_errno);
-    char text[256];
 
-    snprintf(text, sizeof(text), "WATCHDOG=1\nSTATUS=%u sessions, %" PRIu64 " records logged%s%s%s",
-             h->open, h->records_total, s->worker.pid == 0 ? "; no worker" : "",
+    snprintf(ret, STATUS_MAX, "%u session%s, %" PRIu64 " record%s logged%s%s%s", h->open,
+             h->open == 1 ? "" : "s", h->records_total, h->records_total == 1 ? "" : "s",
+             s->worker.pid == 0 ? "; no worker" : "",
              blocked_errno ? "; waiting for the journal: " : "", why);
-    (void)notify_send(&s->notify, text); /* what did not go out does with the next tick */
+}
+
+/* Sends what was announced, the status, and that the supervisor is alive. What does not go out does
+ * with the next tick. */
+static void supervisor_notify(struct supervisor *s)
+{
+    char text[STATUS_MAX + 32];
+
+    supervisor_format_status(s, s->status);
+    snprintf(text, sizeof(text), "WATCHDOG=1\nSTATUS=%s", s->status);
+    (void)notify_send(&s->notify, text);
 }
 
 static void supervisor_announce(struct supervisor *s, const char *state)
@@ -99,12 +116,30 @@ static void supervisor_say_ready(struct supervisor *s)
     supervisor_answer(s, true);
 }
 
+/* Says whether there is nothing to do before the next tick, and has the worker say when there is.
+ */
+static void supervisor_set_idle(struct supervisor *s)
+{
+    bool wanted = notify_is_wanted();
+    char status[STATUS_MAX];
+
+    s->idle =
+        s->worker.pid > 0 && s->worker.silent_ticks == 0 && !s->notify.state[0] && !s->stopping;
+    __atomic_store_n(&s->given.table.header->supervisor_idle, s->idle && wanted, __ATOMIC_RELEASE);
+    supervisor_format_status(s, status);
+    if (wanted && strcmp(status, s->status) != 0)
+        s->idle = false;
+}
+
 static void supervisor_tick(struct supervisor *s, uint64_t now)
 {
-    if (now - s->last_tick < TICK_USEC)
+    if (notify_is_wanted() && !s->given.table.header->supervisor_idle)
+        s->idle = false;
+    if (now - s->last_tick < s->tick_usec)
         return;
     s->last_tick = now;
     process_watch(&s->worker, &s->given.table);
+    supervisor_set_idle(s);
     supervisor_notify(s);
 }
 
@@ -168,7 +203,7 @@ static void supervisor_exec(struct supervisor *s)
     __atomic_store_n(&s->given.table.header->command, COMMAND_RUN, __ATOMIC_RELEASE);
     r = handover_exec(&s->given, s->reload == RELOAD_YIELDING, s->program, s->argv);
     supervisor_reload_failed(s, strerror(-r));
-    process_start(&s->worker, &s->given.table, s->output);
+    (void)process_start(&s->worker, &s->given.table, s->output);
 }
 
 /* --- Signals and children --- */
@@ -182,6 +217,7 @@ static void supervisor_stop(struct supervisor *s)
     if (s->stopping)
         return;
     s->stopping = true;
+    s->idle = false;
     checker_deinit(&s->given.checker);
     supervisor_answer(s, false);
     s->stop_deadline = now_usec(CLOCK_MONOTONIC) + timeout;
@@ -203,7 +239,7 @@ static int supervisor_worker_ended(struct supervisor *s, int status)
     if (!s->stopping)
         supervisor_exec(s);
     else if (yielded) /* the stop came a moment too late for this one */
-        process_start(&s->worker, &s->given.table, s->output);
+        (void)process_start(&s->worker, &s->given.table, s->output);
     else
         return WEXITSTATUS(status);
     return -1;
@@ -216,6 +252,7 @@ static int supervisor_reap(struct supervisor *s)
     pid_t pid;
 
     while (r < 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        s->idle = false;
         if (pid == s->given.checker.pid)
             supervisor_checked(s, status);
         else if (pid == s->worker.pid)
@@ -245,7 +282,7 @@ static sigset_t supervisor_signals(const struct supervisor *s)
 /* Waits for a signal, or until something is due. */
 static void supervisor_wait(struct supervisor *s)
 {
-    uint64_t now = now_usec(CLOCK_MONOTONIC), usec = TICK_USEC;
+    uint64_t now = now_usec(CLOCK_MONOTONIC), usec = s->idle ? s->idle_usec : s->tick_usec;
     sigset_t signals = supervisor_signals(s);
     struct timespec timeout;
     siginfo_t info;
@@ -469,6 +506,29 @@ static void supervisor_block_signals(void)
     (void)signal(SIGCHLD, SIG_DFL);
 }
 
+static void supervisor_set_intervals(struct supervisor *s)
+{
+    uint64_t watchdog = 0;
+
+    s->tick_usec = TICK_USEC;
+    s->idle_usec = IDLE_USEC;
+    if (sd_watchdog_enabled(0, &watchdog) > 0) {
+        s->tick_usec = min_u64(TICK_USEC, watchdog / 2);
+        s->idle_usec = min_u64(IDLE_USEC, watchdog / 2);
+    }
+}
+
+/* Starts the first worker. Returns 0, or the exit status where there will never be one; a table
+ * with sessions is given up for nothing. */
+static int supervisor_start_worker(struct supervisor *s, bool resumed)
+{
+    int r;
+
+    s->output = s->given.table.header->output;
+    r = process_start(&s->worker, &s->given.table, s->output);
+    return r == 0 || resumed || process_error_is_transient(r) ? 0 : EXIT_FAILED;
+}
+
 int supervisor_run(const struct config_input *input, char **argv)
 {
     struct supervisor s = {
@@ -476,19 +536,22 @@ int supervisor_run(const struct config_input *input, char **argv)
         .input = input,
         .argv = argv,
     };
+    bool resumed;
     int r;
 
     supervisor_block_signals();
     handover_find_program(s.program);
     r = handover_receive(&s.given);
-    if (r > 0)
+    resumed = r > 0;
+    if (resumed)
         supervisor_resume(&s);
-    r = r < 0 ? EXIT_FAILED : r > 0 ? 0 : supervisor_begin(&s);
+    r = r < 0 ? EXIT_FAILED : resumed ? 0 : supervisor_begin(&s);
     checker_deinit(&s.given.checker);
     if (r == 0 && !s.stopping) {
-        s.output = s.given.table.header->output;
-        process_start(&s.worker, &s.given.table, s.output);
-        r = supervisor_loop(&s);
+        supervisor_set_intervals(&s);
+        r = supervisor_start_worker(&s, resumed);
+        if (r == 0)
+            r = supervisor_loop(&s);
     }
     checker_deinit(&s.given.checker);
     table_deinit(&s.given.table);

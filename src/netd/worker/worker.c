@@ -34,6 +34,7 @@ struct worker {
     uint64_t due;                  /* when, CLOCK_MONOTONIC; UINT64_MAX: it is off */
     sd_event_source *pause_source;
     sd_event_source *listener_sources[LISTENERS_MAX];
+    uint32_t n_listeners; /* none is open from here on */
     bool accepting_paused;
     int accept_errno; /* why it was paused last, which has been said; 0: never */
     bool yielding;
@@ -41,6 +42,11 @@ struct worker {
     int unclaimed;          /* a connection to adopt, or NO_UNCLAIMED */
     uint64_t retire_due;    /* when listeners that were given up may be closed; UINT64_MAX: now */
     uint64_t stop_deadline; /* 0: no stop */
+
+    /* What the supervisor may have been told. */
+    uint32_t open;
+    int32_t blocked_errno;
+    uint64_t records_total;
 };
 
 static struct table_header *worker_header(const struct worker *w)
@@ -74,7 +80,7 @@ static void worker_arm_timer(sd_event_source *source, uint64_t usec)
 /* True when a stop has nothing left to do. */
 static bool worker_has_stopped(const struct worker *w)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
+    for (size_t i = 0; i < w->n_listeners; i++)
         if (w->listener_sources[i])
             return false;
     return w->scheduler.stopping && w->scheduler.sessions == 0;
@@ -103,6 +109,23 @@ static void worker_answer_ping(struct worker *w)
     __atomic_store_n(&h->heartbeat, __atomic_load_n(&h->ping, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
 }
 
+/* Wakes a supervisor that sleeps until there is something new to say of us. One that falls asleep
+ * in this very moment hears of it when it wakes by itself. */
+static void worker_wake_supervisor(struct worker *w)
+{
+    struct table_header *h = worker_header(w);
+    bool changed = h->open != w->open || h->blocked_errno != w->blocked_errno ||
+                   h->records_total != w->records_total;
+
+    w->open = h->open;
+    w->blocked_errno = h->blocked_errno;
+    w->records_total = h->records_total;
+    if (!changed || !__atomic_load_n(&h->supervisor_idle, __ATOMIC_ACQUIRE))
+        return;
+    __atomic_store_n(&h->supervisor_idle, false, __ATOMIC_RELEASE);
+    (void)kill(getppid(), SIGNAL_COMMAND);
+}
+
 /* Turns the sources on or off by what is true now; every handler ends with it. */
 static void worker_update(struct worker *w)
 {
@@ -110,6 +133,7 @@ static void worker_update(struct worker *w)
     bool room = !scheduler_is_blocked(sched);
 
     worker_answer_ping(w);
+    worker_wake_supervisor(w);
     if (sched->failed) {
         log_error("standard output: %s", strerror(sched->failed));
         (void)sd_event_exit(w->event, WORKER_OUTPUT_GONE);
@@ -124,7 +148,7 @@ static void worker_update(struct worker *w)
     worker_arm_due(w);
     worker_watch_source(w->client_source, room);
     worker_set_source(w->run_source, room && scheduler_has_work(sched));
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
+    for (size_t i = 0; i < w->n_listeners; i++)
         worker_set_source(w->listener_sources[i], room && !w->accepting_paused);
 }
 
@@ -198,7 +222,7 @@ static void worker_accept(struct worker *w, uint32_t number)
 
 static void worker_accept_all(struct worker *w)
 {
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+    for (uint32_t i = 0; i < w->n_listeners; i++)
         if (w->listener_sources[i] && !w->accepting_paused)
             worker_accept(w, i);
 }
@@ -207,7 +231,7 @@ static void worker_accept_all(struct worker *w)
 static void worker_end_retirement(struct worker *w)
 {
     w->retire_due = UINT64_MAX;
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+    for (uint32_t i = 0; i < w->n_listeners; i++)
         if (w->listener_sources[i])
             worker_accept(w, i);
 }
@@ -254,7 +278,7 @@ static void worker_stop(struct worker *w)
     if (!w->adopted || w->scheduler.stopping)
         return;
     scheduler_stop(&w->scheduler);
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
+    for (uint32_t i = 0; i < w->n_listeners; i++) {
         if (worker_header(w)->listeners[i].passed)
             w->listener_sources[i] = sd_event_source_disable_unref(w->listener_sources[i]);
         else if (w->listener_sources[i])
@@ -338,6 +362,7 @@ static int worker_add_listeners(struct worker *w)
                             w);
         if (r < 0)
             return r;
+        w->n_listeners = i + 1;
         if (l->closing) {
             listener_drop_new(l);
             w->retire_due = now_usec(CLOCK_MONOTONIC) + RETIRE_USEC;
@@ -404,7 +429,7 @@ static int worker_add_sources(struct worker *w)
 
 static void worker_deinit(struct worker *w)
 {
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
+    for (size_t i = 0; i < w->n_listeners; i++)
         sd_event_source_unref(w->listener_sources[i]);
     sd_event_source_unref(w->client_source);
     sd_event_source_unref(w->run_source);
