@@ -46,7 +46,7 @@ USAGE = [  # and the thing that the line names
     (["-to"], "-to"), (["--check=yes"], "--check=yes"), (["two\nlines"], r"two\x0alines"),
     (["--two\nlines"], r"--two\x0alines"), (["-\x1b"], r"-\x1b"), (["-p", "80x"], "--port"),
     (["--h"], "--h"), (["--ho", "127.0.0.1", "--", "b"], "b"), ([""], "''"),
-    (["--check", "-xV"], "'-x' is not an option"), (["--che=x"], "'--che=x' takes no value"),
+    (["--check", "-xV"], "unknown option '-x'"), (["--che=x"], "'--che=x' takes no value"),
 ]
 
 
