@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Any stream in any cutting, with any limit: the records are those of the whole stream, byte for
- * byte, and pieces taken for want of memory change none of them.
+ * byte, and flushed pieces change none of them.
  */
 #include "netd/protocol/framing.h"
 
@@ -28,7 +28,7 @@ static void check_raw(const struct feeder *f, size_t size)
 
 /* A way to feed a stream: bytes that arrive together, the rest of them last. */
 struct cutting {
-    uint8_t pieces[CUTS_MAX]; /* bytes; CUT_HERE: memory is short behind it */
+    uint8_t pieces[CUTS_MAX]; /* bytes; CUT_HERE: what is unfinished is flushed after it */
     size_t count;
     bool end_comes_with_last;
 };

@@ -162,7 +162,7 @@ def test_idle_timeout_0_is_never(netd):
         assert finish(netd, client).end == "eof"
 
 
-def test_nobody_is_idle_while_nobody_is_read(netd):
+def test_no_session_is_idle_while_none_is_read(netd):
     netd.start(config="sessions = { idle_timeout = 2; };")
     with netd.connect() as client, netd.connect() as pusher:
         session = session_of(netd, client)
@@ -190,7 +190,7 @@ def test_stop_logs_what_clients_have_sent(netd):
 
 
 def test_p3_stop_timeout(netd):
-    """A stop that the journal holds up ends all the same; nobody gets a receipt that is not true."""
+    """A stop ends in time though the journal blocks it, and no client gets a false receipt."""
     netd.start(config="sessions = { stop_timeout = 1; };")
     with netd.connect() as client:
         session = session_of(netd, client)

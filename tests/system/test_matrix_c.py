@@ -90,7 +90,7 @@ def test_c3_connection_flood(netd, long):
 
 
 def test_c3_refused_clients_that_stay(netd):
-    """They neither hear why nor go. Besides the sessions, 256 connections are kept at the most."""
+    """They neither read the refusal nor close. At most 256 connections are kept besides sessions."""
     netd.start(config="sessions: { max = 20; };")
     pid, most = netd.pid, 0
     with unharmed(netd), contextlib.ExitStack() as stack:
@@ -303,7 +303,7 @@ def test_c8_client_that_never_reads(netd):
 
 
 def test_c9_firehose_beside_polite_clients(netd):
-    """A polite client's line is logged within a second. Told in what does not depend on the
+    """A polite client's line is logged within a second. Measured in what does not depend on the
     machine's speed: how many other records are logged between its sending and its logging."""
     netd.start()
     over = []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Awkward data: rows D1 to D6 of the fault matrix. What MESSAGE shows of which bytes is tested row
-by row in test_contract_events.py; here generators make what nobody thought of."""
+by row in test_contract_events.py; here generators make what no table has."""
 
 import http.client
 import re

@@ -77,8 +77,8 @@ def test_p3_what_had_arrived_is_logged_and_receipts_are_true(netd):
             check(netd, receipt.session, data, reason="shutdown")
 
 
-def test_p3_who_waits_to_be_accepted_is_served_too(netd):
-    """While the journal holds netd nobody is accepted; a stop then does not turn them away."""
+def test_p3_waiting_connections_are_served(netd):
+    """No connection is accepted while the journal blocks; a stop then still serves those that wait."""
     netd.start()
     with contextlib.ExitStack() as stack:
         busy = stack.enter_context(netd.connect(timeout=60))

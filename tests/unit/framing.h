@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What line framing has to give, said over the whole stream at once: it is split at each LF, a CR
- * before the LF belongs to the end, and what is longer than the limit comes in pieces of the limit.
- * And a feeder that has a framing look at the stream as a session does, in whatever cuttings.
- * Shared by tests and fuzzers.
+ * The records that line framing has to give, defined over the whole stream: it is split at each LF,
+ * a CR before the LF belongs to the end, and what is longer than the limit comes in pieces of the
+ * limit. And a feeder that has a framing look at the stream as a session does, in whatever
+ * cuttings. Shared by tests and fuzzers.
  */
 #pragma once
 
@@ -121,7 +121,7 @@ static inline bool feeder_take(struct feeder *f, const struct record *record)
 /*
  * N more bytes arrive, the last ones with AT_END; takes every record that they make. The framing
  * sees a copy that ends where the bytes end, so that a sanitizer notices a look behind them. False
- * where what comes back is no record of the stream, or takes bytes before they arrive.
+ * where the result is no record of the stream, or has bytes that did not arrive yet.
  */
 static inline bool feeder_feed(struct feeder *f, size_t n, bool at_end)
 {

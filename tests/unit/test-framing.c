@@ -156,7 +156,7 @@ static void any_cutting_gives_the_same_records(void **state)
     }
 }
 
-/* Pieces taken for want of memory change neither the records nor a byte of them. */
+/* Flushed pieces change neither the records nor a byte of them. */
 static void records_survive_flushes(void **state)
 {
     static uint8_t data[STREAM_MAX];
@@ -215,7 +215,7 @@ static void flush_leaves_a_carriage_return(void **state)
     }
 }
 
-/* A record whose pieces were all taken still ends: with an empty piece where nothing follows. */
+/* A record that was flushed up to its end still ends: with an empty piece where nothing follows. */
 static void record_flushed_at_its_end_is_ended(void **state)
 {
     static const struct {

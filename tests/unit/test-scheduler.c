@@ -26,21 +26,21 @@
 #define PAGE        ((size_t)4096)
 
 /* What the journal has of a session. */
-struct story {
+struct history {
     char id[33];
     struct joined stream;
     unsigned connects, ends, refusals;
     char reason[16], error[16];
 };
 
-/* A worker without its event loop, its clients, and who reads the journal. */
+/* A worker without its event loop, its clients, and a stand-in for journald. */
 static struct {
     struct table table;
-    struct scheduler *clients;
+    struct scheduler *scheduler;
     struct journald journald;
     int fds[CLIENTS_MAX]; /* the clients' ends */
-    struct story stories[CLIENTS_MAX];
-    size_t stories_count;
+    struct history histories[CLIENTS_MAX];
+    size_t histories_count;
 } rig;
 
 static struct listener_config config;
@@ -68,9 +68,10 @@ static int setup(void **state)
     assert_int_equal(listeners_configure(&rig.table, &config, &endpoints, error), 0);
     rig.table.header->settings.buffer_memory = CLIENTS_MAX * REGION_SIZE;
     assert_int_equal(table_attach(&rig.table), 0);
-    rig.clients = calloc(1, sizeof(*rig.clients));
-    assert_non_null(rig.clients);
-    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
+    rig.scheduler = calloc(1, sizeof(*rig.scheduler));
+    assert_non_null(rig.scheduler);
+    assert_int_equal(scheduler_init(rig.scheduler, &rig.table, OUTPUT_JOURNAL, rig.journald.path),
+                     0);
     return 0;
 }
 
@@ -84,10 +85,10 @@ static int teardown(void **state)
         close_fd(&rig.table.header->listeners[i].fd);
     for (size_t i = 0; i < CLIENTS_MAX; i++) {
         close_fd(&rig.fds[i]);
-        free(rig.stories[i].stream.bytes);
+        free(rig.histories[i].stream.bytes);
     }
-    scheduler_deinit(rig.clients);
-    free(rig.clients);
+    scheduler_deinit(rig.scheduler);
+    free(rig.scheduler);
     table_deinit(&rig.table);
     journald_deinit(&rig.journald);
     return 0;
@@ -110,7 +111,7 @@ static struct sockaddr_in listening(uint32_t listener)
     return sa;
 }
 
-/* Client I connects; nobody has accepted it yet. */
+/* Client I connects, and is not accepted yet. */
 static void client_connects(size_t i, uint32_t listener)
 {
     struct sockaddr_in sa = listening(listener);
@@ -121,10 +122,10 @@ static void client_connects(size_t i, uint32_t listener)
 }
 
 /* Client I connects and is admitted; it has the session of that number where none was freed. */
-static void client_comes(size_t i)
+static void admit_client(size_t i)
 {
     client_connects(i, 0);
-    assert_int_equal(admission_accept(rig.clients, 0, 1), 0);
+    assert_int_equal(admission_accept(rig.scheduler, 0, 1), 0);
 }
 
 /* The session that client I has, or NULL. */
@@ -145,12 +146,12 @@ static void client_sends(size_t i, const void *data, size_t length)
 {
     assert_int_equal(send(rig.fds[i], data, length, MSG_NOSIGNAL), length);
     arrived(session_of(i)->fd);
-    scheduler_find_ready(rig.clients);
-    scheduler_run(rig.clients);
+    scheduler_find_ready(rig.scheduler);
+    scheduler_run(rig.scheduler);
 }
 
 /* All that client I hears, up to its end. */
-static void client_hears(size_t i, const char *expected)
+static void expect_answer(size_t i, const char *expected)
 {
     char heard[256];
     size_t length = 0;
@@ -163,15 +164,15 @@ static void client_hears(size_t i, const char *expected)
     assert_string_equal(heard, expected);
 }
 
-static struct story *story_of(const struct field *id)
+static struct history *history_of(const struct field *id)
 {
-    struct story *s = rig.stories;
+    struct history *s = rig.histories;
 
     assert_int_equal(id->length, 32);
-    for (; s < rig.stories + rig.stories_count; s++)
+    for (; s < rig.histories + rig.histories_count; s++)
         if (memcmp(s->id, id->value, 32) == 0)
             return s;
-    assert_true(rig.stories_count++ < CLIENTS_MAX);
+    assert_true(rig.histories_count++ < CLIENTS_MAX);
     memcpy(s->id, id->value, 32);
     return s;
 }
@@ -187,11 +188,11 @@ static void read_sink(void)
 {
     while (journald_take(&rig.journald)) {
         struct fields f;
-        struct story *s;
+        struct history *s;
 
         assert_int_equal(entry_parse(&f, rig.journald.data, rig.journald.length, false),
                          rig.journald.length);
-        s = story_of(fields_find(&f, "NETD_SESSION_ID"));
+        s = history_of(fields_find(&f, "NETD_SESSION_ID"));
         assert_int_equal(s->ends + s->refusals, 0);
         if (fields_are(&f, "NETD_EVENT", "data")) {
             assert_int_equal(s->connects, 1);
@@ -206,16 +207,16 @@ static void read_sink(void)
     }
 }
 
-/* Goes on until nothing is left to do without a new byte. */
+/* Runs until nothing is left to do before more bytes arrive. */
 static void settle(void)
 {
     do {
         read_sink();
-        if (scheduler_is_blocked(rig.clients))
-            scheduler_retry(rig.clients);
-        scheduler_run(rig.clients);
-        scheduler_find_ready(rig.clients);
-    } while (scheduler_is_blocked(rig.clients) || scheduler_has_work(rig.clients));
+        if (scheduler_is_blocked(rig.scheduler))
+            scheduler_retry(rig.scheduler);
+        scheduler_run(rig.scheduler);
+        scheduler_find_ready(rig.scheduler);
+    } while (scheduler_is_blocked(rig.scheduler) || scheduler_has_work(rig.scheduler));
     read_sink();
 }
 
@@ -225,8 +226,8 @@ static void journal_takes_all(void)
     do {
         while (journald_take(&rig.journald))
             ;
-        scheduler_retry(rig.clients);
-    } while (scheduler_is_blocked(rig.clients));
+        scheduler_retry(rig.scheduler);
+    } while (scheduler_is_blocked(rig.scheduler));
 }
 
 static bool is_within_memory(void)
@@ -235,23 +236,24 @@ static bool is_within_memory(void)
 }
 
 /* The worker starts anew: what it had is in the table. */
-static void another_worker(void)
+static void restart_worker(void)
 {
     struct table table;
 
-    scheduler_deinit(rig.clients);
+    scheduler_deinit(rig.scheduler);
     assert_int_equal(table_open(&table, dup(rig.table.header_fd), dup(rig.table.regions_fd)), 0);
     table_deinit(&rig.table);
     rig.table = table;
     assert_int_equal(table_attach(&rig.table), 0);
     assert_int_equal(recovery_run(&rig.table), 0);
-    assert_int_equal(scheduler_init(rig.clients, &rig.table, OUTPUT_JOURNAL, rig.journald.path), 0);
-    admission_adopt(rig.clients, NO_UNCLAIMED);
+    assert_int_equal(scheduler_init(rig.scheduler, &rig.table, OUTPUT_JOURNAL, rig.journald.path),
+                     0);
+    admission_adopt(rig.scheduler, NO_UNCLAIMED);
 }
 
 static void restart(void)
 {
-    another_worker();
+    restart_worker();
     settle();
 }
 
@@ -266,27 +268,27 @@ static void longest_records_are_cut(void **state)
     memset(data, 'x', sizeof(data));
     rig.table.header->settings.buffer_memory = 16 * PAGE;
     for (size_t i = 0; i < 3; i++)
-        client_comes(i);
+        admit_client(i);
     settle();
     client_sends(0, data, 2 * PAGE);
     client_sends(1, data, sizeof(data));
     settle();
-    assert_int_equal(rig.stories[0].stream.length + rig.stories[1].stream.length, 0);
+    assert_int_equal(rig.histories[0].stream.length + rig.histories[1].stream.length, 0);
     client_sends(2, data, 7 * PAGE);
     settle();
     assert_true(is_within_memory());
-    assert_int_equal(rig.stories[0].stream.length, 0);
-    assert_int_equal(rig.stories[1].stream.length, sizeof(data));
-    assert_true(rig.stories[1].stream.continued);
-    assert_int_equal(rig.stories[2].stream.length, 0);
+    assert_int_equal(rig.histories[0].stream.length, 0);
+    assert_int_equal(rig.histories[1].stream.length, sizeof(data));
+    assert_true(rig.histories[1].stream.continued);
+    assert_int_equal(rig.histories[2].stream.length, 0);
 
     client_sends(1, "end\n", 4);
     settle();
-    assert_int_equal(rig.stories[1].stream.records, 1);
-    assert_int_equal(rig.stories[1].stream.length, sizeof(data) + 4);
+    assert_int_equal(rig.histories[1].stream.records, 1);
+    assert_int_equal(rig.histories[1].stream.length, sizeof(data) + 4);
 }
 
-/* A session that waits for its next turn has whole records; they go first. */
+/* A session that waits for its next turn has whole records; they are logged first. */
 static void whole_records_are_logged_before_cuts(void **state)
 {
     static char data[2 * TURN_RECORDS];
@@ -294,18 +296,18 @@ static void whole_records_are_logged_before_cuts(void **state)
     (void)state;
     memset(data, '\n', sizeof(data));
     rig.table.header->settings.buffer_memory = 0;
-    client_comes(0);
+    admit_client(0);
     settle();
     client_sends(0, data, sizeof(data));
     settle();
-    assert_int_equal(rig.stories[0].stream.records, sizeof(data));
-    assert_false(rig.stories[0].stream.continued);
+    assert_int_equal(rig.histories[0].stream.records, sizeof(data));
+    assert_false(rig.histories[0].stream.continued);
     assert_int_equal(rig.table.resident_bytes, 0);
 }
 
-/* Firehoses whose whole records are all that the memory holds do not have them logged out of turn:
- * who has little to say would wait until the last of them is. */
-static void memory_is_no_way_past_the_queue(void **state)
+/* When whole records of busy clients fill the memory they are not logged out of turn: a client with
+ * little to log would wait until the last of them is. */
+static void reclaiming_memory_keeps_the_order(void **state)
 {
     static char data[READ_MAX];
 
@@ -313,15 +315,15 @@ static void memory_is_no_way_past_the_queue(void **state)
     memset(data, '\n', sizeof(data));
     rig.table.header->settings.buffer_memory = 4 * sizeof(data);
     for (size_t i = 0; i < 8; i++)
-        client_comes(i);
+        admit_client(i);
     settle();
     for (size_t i = 0; i < 7; i++)
         assert_int_equal(send(rig.fds[i], data, sizeof(data), MSG_NOSIGNAL), sizeof(data));
     client_sends(7, "polite\n", 7);
     for (size_t i = 0; i < 8; i++) {
         journal_takes_all();
-        scheduler_find_ready(rig.clients);
-        scheduler_run(rig.clients);
+        scheduler_find_ready(rig.scheduler);
+        scheduler_run(rig.scheduler);
     }
     assert_int_equal(rig.table.sessions[7].records, 1);
     assert_in_range(rig.table.header->records_total, 1, (size_t)8 * 9 * TURN_RECORDS);
@@ -334,16 +336,16 @@ static void half_a_line_end_stays(void **state)
 {
     (void)state;
     rig.table.header->settings.buffer_memory = 0;
-    client_comes(0);
+    admit_client(0);
     settle();
     client_sends(0, "one\r", 4);
     settle();
-    assert_int_equal(rig.stories[0].stream.length, 3);
+    assert_int_equal(rig.histories[0].stream.length, 3);
     assert_int_equal(rig.table.resident_bytes, PAGE);
     client_sends(0, "\n", 1);
     settle();
-    assert_int_equal(rig.stories[0].stream.records, 1);
-    assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n", 5);
+    assert_int_equal(rig.histories[0].stream.records, 1);
+    assert_memory_equal(rig.histories[0].stream.bytes, "one\r\n", 5);
     assert_int_equal(rig.table.resident_bytes, 0);
 }
 
@@ -357,7 +359,7 @@ static void half_a_line_end_keeps_one_page(void **state)
     data[sizeof(data) - 1] = '\r';
     rig.table.header->settings.buffer_memory = 2 * PAGE;
     for (size_t i = 0; i < 2; i++) {
-        client_comes(i);
+        admit_client(i);
         client_sends(i, data, sizeof(data));
         settle();
     }
@@ -365,9 +367,9 @@ static void half_a_line_end_keeps_one_page(void **state)
     for (size_t i = 0; i < 2; i++) {
         client_sends(i, "\n", 1);
         settle();
-        assert_int_equal(rig.stories[i].stream.records, 1);
-        assert_int_equal(rig.stories[i].stream.length, sizeof(data) + 1);
-        assert_int_equal(rig.stories[i].stream.bytes[sizeof(data) - 1], '\r');
+        assert_int_equal(rig.histories[i].stream.records, 1);
+        assert_int_equal(rig.histories[i].stream.length, sizeof(data) + 1);
+        assert_int_equal(rig.histories[i].stream.bytes[sizeof(data) - 1], '\r');
     }
 }
 
@@ -378,18 +380,18 @@ static void cuts_wait_for_the_journal(void **state)
 
     (void)state;
     memset(data, 'x', sizeof(data));
-    client_comes(0);
+    admit_client(0);
     settle();
     rig.table.header->settings.buffer_memory = 0;
     journald_close(&rig.journald);
     client_sends(0, data, sizeof(data));
-    assert_true(scheduler_is_blocked(rig.clients));
+    assert_true(scheduler_is_blocked(rig.scheduler));
     assert_false(is_within_memory());
     journald_open(&rig.journald);
     settle();
     assert_true(is_within_memory());
-    assert_int_equal(rig.stories[0].stream.length, sizeof(data));
-    assert_true(rig.stories[0].stream.continued);
+    assert_int_equal(rig.histories[0].stream.length, sizeof(data));
+    assert_true(rig.histories[0].stream.continued);
 }
 
 /* What the journal was too slow for to be logged at once is given back when it has been. */
@@ -401,18 +403,18 @@ static void memory_comes_back_after_a_stall(void **state)
     (void)state;
     memset(data, 'x', sizeof(data));
     data[sizeof(data) - 1] = '\n';
-    client_comes(0);
+    admit_client(0);
     settle();
     journald_close(&rig.journald);
     client_sends(0, data, sizeof(data));
-    scheduler_tick(rig.clients, s->active_usec + 2 * USEC_PER_SEC);
-    assert_true(scheduler_is_blocked(rig.clients));
+    scheduler_tick(rig.scheduler, s->active_usec + 2 * USEC_PER_SEC);
+    assert_true(scheduler_is_blocked(rig.scheduler));
     assert_int_equal(rig.table.resident_bytes, sizeof(data));
     journald_open(&rig.journald);
     settle();
-    scheduler_tick(rig.clients, s->active_usec + 4 * USEC_PER_SEC);
+    scheduler_tick(rig.scheduler, s->active_usec + 4 * USEC_PER_SEC);
     assert_int_equal(rig.table.resident_bytes, 0);
-    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.histories[0].stream.records, 1);
 }
 
 /* --- Turns --- */
@@ -431,17 +433,17 @@ static void clients_send_what_fits(size_t count, size_t length)
             ;
 }
 
-/* Whoever is ready first when the journal is full does not get the others' share. */
+/* A session that is ready first when the journal is full does not get the others' share. */
 static void check_shares(size_t count, size_t length)
 {
     uint64_t least = UINT64_MAX, most = 0;
 
     for (size_t i = 0; i < count; i++)
-        client_comes(i);
+        admit_client(i);
     for (size_t i = count * (size_t)(1 + random_rounds(9)); i > 0; i--) {
         clients_send_what_fits(count, length);
-        scheduler_find_ready(rig.clients);
-        scheduler_run(rig.clients);
+        scheduler_find_ready(rig.scheduler);
+        scheduler_run(rig.scheduler);
         journal_takes_all();
     }
     for (size_t i = 0; i < count; i++) {
@@ -466,7 +468,7 @@ static void shares_of_many_are_alike(void **state)
 }
 
 /* Two turns fill the batch: the third one must not be the one that gets nothing each time. */
-static void who_found_no_room_is_first(void **state)
+static void interrupted_turns_come_first(void **state)
 {
     (void)state;
     assert_int_equal(BATCH_MAX, 2 * TURN_RECORDS);
@@ -475,29 +477,29 @@ static void who_found_no_room_is_first(void **state)
 
 /* --- Admission --- */
 
-/* Who only has an answer left to read makes room for who comes. */
+/* A session that only lingers makes room for a new one. */
 static void lingering_clients_make_room(void **state)
 {
     (void)state;
     rig.table.header->capacity = 2;
     rig.table.header->listeners[0].settings.sessions_max = 1;
-    client_comes(0);
-    client_comes(1);
+    admit_client(0);
+    admit_client(1);
     settle();
-    assert_int_equal(rig.clients->sessions, 2);
-    client_comes(2);
+    assert_int_equal(rig.scheduler->sessions, 2);
+    admit_client(2);
     settle();
-    assert_int_equal(rig.clients->sessions, 2);
+    assert_int_equal(rig.scheduler->sessions, 2);
     assert_int_equal(rig.table.header->open, 1);
-    client_hears(1, "netd error=session-limit\n");
-    client_hears(2, "netd error=session-limit\n");
+    expect_answer(1, "netd error=session-limit\n");
+    expect_answer(2, "netd error=session-limit\n");
     client_sends(0, "served\n", 7);
     settle();
-    assert_int_equal(rig.stories[0].stream.records, 1);
-    assert_int_equal(rig.stories[1].refusals + rig.stories[2].refusals, 2);
+    assert_int_equal(rig.histories[0].stream.records, 1);
+    assert_int_equal(rig.histories[1].refusals + rig.histories[2].refusals, 2);
 }
 
-/* Who was refused and did not have its turn yet does so in a moment. */
+/* A refused connection that has not had its turn yet does so after it. */
 static void refused_clients_make_room(void **state)
 {
     (void)state;
@@ -506,40 +508,40 @@ static void refused_clients_make_room(void **state)
     for (size_t i = 0; i < 3; i++)
         client_connects(i, 0);
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(admission_accept(rig.clients, 0, 3), 0);
+        assert_int_equal(admission_accept(rig.scheduler, 0, 3), 0);
         settle();
     }
-    client_hears(1, "netd error=session-limit\n");
-    client_hears(2, "netd error=session-limit\n");
+    expect_answer(1, "netd error=session-limit\n");
+    expect_answer(2, "netd error=session-limit\n");
 }
 
-/* And where all are in the middle of something, the connection is closed: nobody may hang. */
-static void nobody_hangs_without_room(void **state)
+/* Where no session can make room the connection is closed, and does not hang. */
+static void connections_without_room_are_closed(void **state)
 {
     (void)state;
     rig.table.header->capacity = 1;
-    client_comes(0);
+    admit_client(0);
     settle();
-    client_comes(1);
+    admit_client(1);
     settle();
-    assert_int_equal(rig.clients->sessions, 1);
-    client_hears(1, "");
+    assert_int_equal(rig.scheduler->sessions, 1);
+    expect_answer(1, "");
 }
 
 static void descriptors_are_kept_back(void **state)
 {
     (void)state;
-    rig.clients->descriptors_max = 1;
-    client_comes(0);
+    rig.scheduler->descriptors_max = 1;
+    admit_client(0);
     client_connects(1, 0);
-    assert_int_equal(admission_accept(rig.clients, 0, 1), -EMFILE);
-    assert_int_equal(rig.clients->sessions, 1);
-    rig.clients->descriptors_max = 2;
-    assert_int_equal(admission_accept(rig.clients, 0, 1), 0);
-    assert_int_equal(rig.clients->sessions, 2);
+    assert_int_equal(admission_accept(rig.scheduler, 0, 1), -EMFILE);
+    assert_int_equal(rig.scheduler->sessions, 1);
+    rig.scheduler->descriptors_max = 2;
+    assert_int_equal(admission_accept(rig.scheduler, 0, 1), 0);
+    assert_int_equal(rig.scheduler->sessions, 2);
 }
 
-/* Watching who has said all there is costs more than reading it. */
+/* Watching a session costs more than reading all that it has. */
 static void short_sessions_are_not_watched(void **state)
 {
     const struct session *s = rig.table.sessions;
@@ -549,15 +551,15 @@ static void short_sessions_are_not_watched(void **state)
     client_connects(0, 0);
     assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
     assert_int_equal(shutdown(rig.fds[0], SHUT_WR), 0);
-    assert_int_equal(admission_accept(rig.clients, 0, 1), 0);
-    while (scheduler_has_work(rig.clients)) {
-        scheduler_run(rig.clients);
+    assert_int_equal(admission_accept(rig.scheduler, 0, 1), 0);
+    while (scheduler_has_work(rig.scheduler)) {
+        scheduler_run(rig.scheduler);
         assert_false(s->watched);
     }
     settle();
-    snprintf(receipt, sizeof(receipt), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(1), UINT64_C(4),
-             "eof");
-    client_hears(0, receipt);
+    snprintf(receipt, sizeof(receipt), RECEIPT_FORMAT, rig.histories[0].id, UINT64_C(1),
+             UINT64_C(4), "eof");
+    expect_answer(0, receipt);
 }
 
 static void silent_sessions_are_watched(void **state)
@@ -565,52 +567,52 @@ static void silent_sessions_are_watched(void **state)
     const struct session *s = rig.table.sessions;
 
     (void)state;
-    client_comes(0);
+    admit_client(0);
     client_sends(0, "one\n", 4);
     settle();
     assert_true(s->watched);
-    assert_false(scheduler_has_work(rig.clients));
+    assert_false(scheduler_has_work(rig.scheduler));
     assert_int_equal(send(rig.fds[0], "two\n", 4, 0), 4);
-    arrived(rig.clients->epoll);
+    arrived(rig.scheduler->epoll);
     settle();
-    assert_int_equal(rig.stories[0].stream.records, 2);
+    assert_int_equal(rig.histories[0].stream.records, 2);
 }
 
-static void who_cannot_be_watched_is_ended(void **state)
+static void sessions_that_cannot_be_watched_end(void **state)
 {
     (void)state;
-    client_comes(0);
-    close_fd(&rig.clients->epoll);
-    scheduler_run(rig.clients);
-    scheduler_run(rig.clients);
+    admit_client(0);
+    close_fd(&rig.scheduler->epoll);
+    scheduler_run(rig.scheduler);
+    scheduler_run(rig.scheduler);
     settle();
-    assert_string_equal(rig.stories[0].reason, "error");
-    assert_int_equal(atoi(rig.stories[0].error), EBADF);
+    assert_string_equal(rig.histories[0].reason, "error");
+    assert_int_equal(atoi(rig.histories[0].error), EBADF);
 }
 
 /* --- Time --- */
 
-static void bytes_not_yet_read_are_no_idleness(void **state)
+static void unread_bytes_prevent_idle_timeout(void **state)
 {
     const struct session *s = rig.table.sessions;
 
     (void)state;
     rig.table.header->listeners[0].settings.idle_timeout = 1;
-    client_comes(0);
+    admit_client(0);
     settle();
     assert_int_equal(send(rig.fds[0], "here\n", 5, 0), 5);
-    arrived(rig.clients->epoll);
-    scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    arrived(rig.scheduler->epoll);
+    scheduler_tick(rig.scheduler, s->active_usec + USEC_PER_SEC);
     settle();
     assert_int_equal(s->reason, REASON_NONE);
-    assert_int_equal(rig.stories[0].stream.records, 1);
-    scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    assert_int_equal(rig.histories[0].stream.records, 1);
+    scheduler_tick(rig.scheduler, s->active_usec + USEC_PER_SEC);
     settle();
-    assert_string_equal(rig.stories[0].reason, "idle");
+    assert_string_equal(rig.histories[0].reason, "idle");
 }
 
 /* Many short records take many turns; all the while the client cannot be read. */
-static void records_not_yet_logged_are_no_idleness(void **state)
+static void waiting_records_prevent_idle_timeout(void **state)
 {
     static char data[3 * TURN_RECORDS];
     const struct session *s = rig.table.sessions;
@@ -618,20 +620,20 @@ static void records_not_yet_logged_are_no_idleness(void **state)
     (void)state;
     memset(data, '\n', sizeof(data));
     rig.table.header->listeners[0].settings.idle_timeout = 1;
-    client_comes(0);
+    admit_client(0);
     settle();
     client_sends(0, data, sizeof(data));
     journal_takes_all();
     assert_int_equal(send(rig.fds[0], "more\n", 5, 0), 5);
     for (size_t i = 0; i < 3; i++) {
-        scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+        scheduler_tick(rig.scheduler, s->active_usec + USEC_PER_SEC);
         journal_takes_all();
         assert_int_equal(s->reason, REASON_NONE);
-        scheduler_run(rig.clients);
+        scheduler_run(rig.scheduler);
         journal_takes_all();
     }
     assert_int_equal(s->records, sizeof(data) + 1);
-    scheduler_tick(rig.clients, s->active_usec + USEC_PER_SEC);
+    scheduler_tick(rig.scheduler, s->active_usec + USEC_PER_SEC);
     assert_int_equal(s->reason, REASON_IDLE);
 }
 
@@ -643,27 +645,27 @@ static void idle_sessions_end_in_time(void **state)
 
     (void)state;
     rig.table.header->listeners[0].settings.idle_timeout = 2;
-    client_comes(0);
+    admit_client(0);
     settle();
     due = s->active_usec + 2 * USEC_PER_SEC;
-    assert_int_equal(scheduler_next_due(rig.clients), due);
+    assert_int_equal(scheduler_next_due(rig.scheduler), due);
     client_sends(0, "one\n", 4); /* puts it off */
     settle();
-    scheduler_tick(rig.clients, due);
+    scheduler_tick(rig.scheduler, due);
     assert_int_equal(s->reason, REASON_NONE);
     due = s->active_usec + 2 * USEC_PER_SEC;
-    assert_int_equal(scheduler_next_due(rig.clients), due);
+    assert_int_equal(scheduler_next_due(rig.scheduler), due);
     restart(); /* nor does the next worker forget it */
     s = rig.table.sessions;
-    scheduler_tick(rig.clients, due - 1);
+    scheduler_tick(rig.scheduler, due - 1);
     assert_int_equal(s->reason, REASON_NONE);
-    scheduler_tick(rig.clients, due);
+    scheduler_tick(rig.scheduler, due);
     assert_int_equal(s->reason, REASON_IDLE);
     settle();
-    assert_string_equal(rig.stories[0].reason, "idle");
+    assert_string_equal(rig.histories[0].reason, "idle");
 }
 
-/* Sessions that have nothing unfinished wake nobody. */
+/* Sessions without an unfinished record cause no wake-up. */
 static void nothing_is_due_while_nothing_happens(void **state)
 {
     uint64_t now;
@@ -671,7 +673,7 @@ static void nothing_is_due_while_nothing_happens(void **state)
     (void)state;
     rig.table.header->listeners[0].settings.flush_timeout = 3;
     for (size_t i = 0; i < 20; i++) {
-        client_comes(i);
+        admit_client(i);
         client_sends(i, "one\n", 4);
         client_sends(i, "two", 3);
         client_sends(i, "\n", 1);
@@ -679,15 +681,15 @@ static void nothing_is_due_while_nothing_happens(void **state)
     }
     now = now_usec(CLOCK_MONOTONIC) + 3 * USEC_PER_SEC;
     for (size_t i = 0; i < 3; i++, now += USEC_PER_SEC)
-        scheduler_tick(rig.clients, now);
-    assert_int_equal(scheduler_next_due(rig.clients), NO_DEADLINE);
+        scheduler_tick(rig.scheduler, now);
+    assert_int_equal(scheduler_next_due(rig.scheduler), NO_DEADLINE);
 }
 
 /* --- Unfinished records that wait for their end --- */
 
 static void client_waits(const char *text)
 {
-    client_comes(0);
+    admit_client(0);
     client_sends(0, text, strlen(text));
     settle();
 }
@@ -698,7 +700,7 @@ static void time_passes(void)
     const struct session *s = rig.table.sessions;
     uint64_t seconds = rig.table.header->listeners[0].settings.flush_timeout;
 
-    scheduler_tick(rig.clients, s->active_usec + seconds * USEC_PER_SEC);
+    scheduler_tick(rig.scheduler, s->active_usec + seconds * USEC_PER_SEC);
     settle();
 }
 
@@ -709,28 +711,28 @@ static void unfinished_records_are_seen(void **state)
     (void)state;
     rig.table.header->listeners[0].settings.flush_timeout = 3;
     client_waits("aaa");
-    scheduler_tick(rig.clients, s->active_usec + 3 * USEC_PER_SEC - 1);
+    scheduler_tick(rig.scheduler, s->active_usec + 3 * USEC_PER_SEC - 1);
     client_sends(0, "bbb", 3); /* puts it off */
-    scheduler_tick(rig.clients, s->active_usec + 3 * USEC_PER_SEC - 1);
+    scheduler_tick(rig.scheduler, s->active_usec + 3 * USEC_PER_SEC - 1);
     settle();
-    assert_int_equal(rig.stories[0].stream.length, 0);
+    assert_int_equal(rig.histories[0].stream.length, 0);
     time_passes();
-    assert_int_equal(rig.stories[0].stream.length, 6);
-    assert_true(rig.stories[0].stream.continued);
+    assert_int_equal(rig.histories[0].stream.length, 6);
+    assert_true(rig.histories[0].stream.continued);
     assert_int_equal(s->records, 0);
     client_sends(0, "ccc\nd", 5);
     settle();
     assert_int_equal(s->records, 1);
-    assert_int_equal(rig.stories[0].stream.records, 1);
-    assert_int_equal(rig.stories[0].stream.length, 10);
+    assert_int_equal(rig.histories[0].stream.records, 1);
+    assert_int_equal(rig.histories[0].stream.length, 10);
     time_passes();
     (void)shutdown(rig.fds[0], SHUT_WR);
-    arrived(rig.clients->epoll);
+    arrived(rig.scheduler->epoll);
     settle();
-    assert_int_equal(rig.stories[0].stream.records, 2); /* it ends where nothing follows, too */
-    assert_int_equal(rig.stories[0].stream.length, 11);
-    assert_true(rig.stories[0].stream.ended);
-    assert_string_equal(rig.stories[0].reason, "eof");
+    assert_int_equal(rig.histories[0].stream.records, 2); /* it ends where nothing follows, too */
+    assert_int_equal(rig.histories[0].stream.length, 11);
+    assert_true(rig.histories[0].stream.ended);
+    assert_string_equal(rig.histories[0].reason, "eof");
 }
 
 /* What was logged needs no memory, without a new byte. */
@@ -742,13 +744,13 @@ static void flushed_records_give_memory_back(void **state)
     rig.table.header->listeners[0].settings.flush_timeout = 3;
     client_waits("half");
     now = rig.table.sessions->active_usec + USEC_PER_SEC;
-    scheduler_tick(rig.clients, now);
+    scheduler_tick(rig.scheduler, now);
     assert_int_equal(rig.table.resident_bytes, PAGE);
     time_passes();
     for (size_t i = 0; i < 3; i++, now += USEC_PER_SEC)
-        scheduler_tick(rig.clients, now + 3 * USEC_PER_SEC);
+        scheduler_tick(rig.scheduler, now + 3 * USEC_PER_SEC);
     assert_int_equal(rig.table.resident_bytes, 0);
-    assert_int_equal(scheduler_next_due(rig.clients), NO_DEADLINE);
+    assert_int_equal(scheduler_next_due(rig.scheduler), NO_DEADLINE);
 }
 
 /* Nor does what the worker before had read. */
@@ -757,18 +759,18 @@ static void adopted_records_give_memory_back(void **state)
     uint64_t now;
 
     (void)state;
-    client_comes(0);
+    admit_client(0);
     settle();
     journald_close(&rig.journald);
     client_sends(0, "one\n", 4);
-    another_worker();
+    restart_worker();
     journald_open(&rig.journald);
     settle();
-    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.histories[0].stream.records, 1);
     assert_int_equal(rig.table.resident_bytes, PAGE);
     now = now_usec(CLOCK_MONOTONIC);
     for (size_t i = 1; i < 4; i++)
-        scheduler_tick(rig.clients, now + i * USEC_PER_SEC);
+        scheduler_tick(rig.scheduler, now + i * USEC_PER_SEC);
     assert_int_equal(rig.table.resident_bytes, 0);
 }
 
@@ -781,44 +783,44 @@ static void half_a_line_end_waits(void **state)
     rig.table.header->listeners[0].settings.flush_timeout = 3;
     client_waits("one\r");
     time_passes();
-    assert_int_equal(rig.stories[0].stream.length, 3);
-    assert_int_equal(deadlines_first(&rig.clients->deadlines), NO_DEADLINE);
+    assert_int_equal(rig.histories[0].stream.length, 3);
+    assert_int_equal(deadlines_first(&rig.scheduler->deadlines), NO_DEADLINE);
     client_sends(0, "\n\r", 2);
     settle();
     assert_int_equal(s->records, 1);
     time_passes();
-    assert_int_equal(deadlines_first(&rig.clients->deadlines), NO_DEADLINE);
+    assert_int_equal(deadlines_first(&rig.scheduler->deadlines), NO_DEADLINE);
     client_sends(0, "x\n", 2);
     settle();
     assert_int_equal(s->records, 2);
-    assert_int_equal(rig.stories[0].stream.length, 8);
-    assert_memory_equal(rig.stories[0].stream.bytes, "one\r\n\rx\n", 8);
+    assert_int_equal(rig.histories[0].stream.length, 8);
+    assert_memory_equal(rig.histories[0].stream.bytes, "one\r\n\rx\n", 8);
 }
 
 static void flush_timeout_0_is_never(void **state)
 {
     (void)state;
     client_waits("one");
-    scheduler_tick(rig.clients, rig.table.sessions->active_usec + 1000 * USEC_PER_SEC);
+    scheduler_tick(rig.scheduler, rig.table.sessions->active_usec + 1000 * USEC_PER_SEC);
     settle();
-    assert_int_equal(rig.stories[0].stream.length, 0);
-    assert_int_equal(deadlines_first(&rig.clients->deadlines), NO_DEADLINE);
+    assert_int_equal(rig.histories[0].stream.length, 0);
+    assert_int_equal(deadlines_first(&rig.scheduler->deadlines), NO_DEADLINE);
 }
 
-/* An end that arrived while nobody was read is found in time, and the record is whole. */
+/* The end of a record that arrived while the session was not read is found first. */
 static void ends_not_yet_read_are_read_first(void **state)
 {
     (void)state;
     rig.table.header->listeners[0].settings.flush_timeout = 3;
     client_waits("one");
     assert_int_equal(send(rig.fds[0], " two\n", 5, 0), 5);
-    arrived(rig.clients->epoll);
+    arrived(rig.scheduler->epoll);
     time_passes();
-    assert_int_equal(rig.stories[0].stream.records, 1);
-    assert_false(rig.stories[0].stream.went_on);
+    assert_int_equal(rig.histories[0].stream.records, 1);
+    assert_false(rig.histories[0].stream.went_on);
 }
 
-/* Nobody is late while the journal takes nothing: what is due then happens when it does. */
+/* No deadline is reached while the journal is blocked; those that are due follow. */
 static void deadlines_wait_for_the_journal(void **state)
 {
     uint64_t due;
@@ -827,19 +829,19 @@ static void deadlines_wait_for_the_journal(void **state)
     rig.table.header->listeners[0].settings.flush_timeout = 3;
     client_waits("one");
     due = rig.table.sessions->active_usec + 3 * USEC_PER_SEC;
-    client_comes(1);
+    admit_client(1);
     journald_close(&rig.journald);
-    scheduler_run(rig.clients);
-    assert_true(scheduler_is_blocked(rig.clients));
-    assert_int_equal(scheduler_next_due(rig.clients), NO_DEADLINE);
-    scheduler_tick(rig.clients, due);
+    scheduler_run(rig.scheduler);
+    assert_true(scheduler_is_blocked(rig.scheduler));
+    assert_int_equal(scheduler_next_due(rig.scheduler), NO_DEADLINE);
+    scheduler_tick(rig.scheduler, due);
     journald_open(&rig.journald);
     settle();
-    assert_int_equal(rig.stories[0].stream.length, 0);
-    assert_int_equal(deadlines_first(&rig.clients->deadlines), due);
-    scheduler_tick(rig.clients, due);
+    assert_int_equal(rig.histories[0].stream.length, 0);
+    assert_int_equal(deadlines_first(&rig.scheduler->deadlines), due);
+    scheduler_tick(rig.scheduler, due);
     settle();
-    assert_int_equal(rig.stories[0].stream.length, 3);
+    assert_int_equal(rig.histories[0].stream.length, 3);
 }
 
 /* More at once than a batch has room for, and than one call looks at. */
@@ -850,18 +852,18 @@ static void many_are_due_at_once(void **state)
     (void)state;
     rig.table.header->listeners[0].settings.flush_timeout = 1;
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        client_comes(i);
+        admit_client(i);
     settle();
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         client_sends(i, "half", 4);
     settle();
     now = now_usec(CLOCK_MONOTONIC) + USEC_PER_SEC;
-    while (scheduler_is_blocked(rig.clients) || scheduler_next_due(rig.clients) <= now) {
-        scheduler_tick(rig.clients, now);
+    while (scheduler_is_blocked(rig.scheduler) || scheduler_next_due(rig.scheduler) <= now) {
+        scheduler_tick(rig.scheduler, now);
         settle();
     }
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        assert_int_equal(rig.stories[i].stream.length, 4);
+        assert_int_equal(rig.histories[i].stream.length, 4);
 }
 
 /* --- Stopping --- */
@@ -872,64 +874,64 @@ static void stops_read_what_was_sent(void **state)
     char line[RECEIPT_MAX];
 
     (void)state;
-    client_comes(0);
-    client_comes(1);
+    admit_client(0);
+    admit_client(1);
     settle();
     assert_int_equal(send(rig.fds[0], "one\ntwo", 7, 0), 7);
-    arrived(rig.clients->epoll);
-    scheduler_stop(rig.clients);
+    arrived(rig.scheduler->epoll);
+    scheduler_stop(rig.scheduler);
     assert_int_equal(send(rig.fds[0], "late", 4, 0), 4);
     settle();
-    assert_string_equal(rig.stories[0].reason, "shutdown");
-    assert_string_equal(rig.stories[1].reason, "shutdown");
-    assert_int_equal(rig.stories[0].stream.length, 7);
-    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(2), UINT64_C(7),
+    assert_string_equal(rig.histories[0].reason, "shutdown");
+    assert_string_equal(rig.histories[1].reason, "shutdown");
+    assert_int_equal(rig.histories[0].stream.length, 7);
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.histories[0].id, UINT64_C(2), UINT64_C(7),
              "shutdown");
-    client_hears(0, line);
+    expect_answer(0, line);
 }
 
-/* Who still waited to be accepted has his say, too. */
-static void stops_accept_who_waits(void **state)
+/* Connections that waited to be accepted are served, too. */
+static void stops_accept_waiting_connections(void **state)
 {
     (void)state;
     client_connects(0, 0);
     client_connects(1, 0);
     assert_int_equal(send(rig.fds[0], "one\n", 4, 0), 4);
-    scheduler_stop(rig.clients);
-    assert_int_equal(admission_accept(rig.clients, 0, 2), 0);
+    scheduler_stop(rig.scheduler);
+    assert_int_equal(admission_accept(rig.scheduler, 0, 2), 0);
     settle();
     for (size_t i = 0; i < 2; i++)
-        assert_string_equal(rig.stories[i].reason, "shutdown");
-    assert_int_equal(rig.stories[0].stream.records + rig.stories[1].stream.records, 1);
+        assert_string_equal(rig.histories[i].reason, "shutdown");
+    assert_int_equal(rig.histories[0].stream.records + rig.histories[1].stream.records, 1);
 }
 
 /* Runs until no session is left, waiting for nothing but what the network brings. */
 static void all_are_closed(void)
 {
     settle();
-    while (rig.clients->sessions > 0) {
-        arrived(rig.clients->epoll);
+    while (rig.scheduler->sessions > 0) {
+        arrived(rig.scheduler->epoll);
         settle();
     }
 }
 
 /* A client that does not close its side holds nothing up once it has its answer. */
-static void stops_wait_for_no_close(void **state)
+static void stops_do_not_wait_for_close(void **state)
 {
     char line[RECEIPT_MAX];
 
     (void)state;
     rig.table.header->listeners[0].settings.sessions_max = 1;
-    client_comes(0);
-    client_comes(1);
+    admit_client(0);
+    admit_client(1);
     settle();
-    assert_int_equal(rig.clients->sessions, 2); /* the refused one may still read why */
-    scheduler_stop(rig.clients);
+    assert_int_equal(rig.scheduler->sessions, 2); /* the refused one may still read why */
+    scheduler_stop(rig.scheduler);
     all_are_closed();
-    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(0), UINT64_C(0),
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.histories[0].id, UINT64_C(0), UINT64_C(0),
              "shutdown");
-    client_hears(0, line);
-    client_hears(1, "netd error=session-limit\n");
+    expect_answer(0, line);
+    expect_answer(1, "netd error=session-limit\n");
 }
 
 /* Ends a session while netd stops, and leaves more unread than a turn drains. */
@@ -938,65 +940,65 @@ static const struct session *client_sends_on(size_t i)
     static char data[10000];
     const struct session *s;
 
-    client_comes(i);
+    admit_client(i);
     settle();
     s = session_of(i);
-    scheduler_stop(rig.clients);
+    scheduler_stop(rig.scheduler);
     while (session_unread(s) <= 65536)
         assert_true(send(rig.fds[i], data, sizeof(data), MSG_NOSIGNAL) > 0);
-    scheduler_run(rig.clients);
+    scheduler_run(rig.scheduler);
     assert_true(table_list_has(s, LIST_LINGER));
     return s;
 }
 
-/* What a client goes on sending is read, so that no reset takes its answer away. */
-static void stops_read_what_is_in_the_way(void **state)
+/* What a client still sends is read, so that no reset destroys its answer. */
+static void stops_drain_unread_bytes(void **state)
 {
     char line[RECEIPT_MAX];
 
     (void)state;
     (void)client_sends_on(0);
     all_are_closed();
-    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.stories[0].id, UINT64_C(0), UINT64_C(0),
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, rig.histories[0].id, UINT64_C(0), UINT64_C(0),
              "shutdown");
-    client_hears(0, line);
+    expect_answer(0, line);
 }
 
-static void stops_wait_for_a_moment(void **state)
+static void stops_wait_200_ms_at_most(void **state)
 {
     const struct session *s = client_sends_on(0);
     uint64_t due = s->active_usec + 200 * USEC_PER_MSEC;
 
     (void)state;
-    assert_int_equal(scheduler_next_due(rig.clients), due);
-    scheduler_tick(rig.clients, due - 1);
-    assert_int_equal(rig.clients->sessions, 1);
-    scheduler_tick(rig.clients, due);
-    assert_int_equal(rig.clients->sessions, 0);
-    assert_int_equal(scheduler_next_due(rig.clients), UINT64_MAX);
+    assert_int_equal(scheduler_next_due(rig.scheduler), due);
+    scheduler_tick(rig.scheduler, due - 1);
+    assert_int_equal(rig.scheduler->sessions, 1);
+    scheduler_tick(rig.scheduler, due);
+    assert_int_equal(rig.scheduler->sessions, 0);
+    assert_int_equal(scheduler_next_due(rig.scheduler), UINT64_MAX);
 }
 
-/* Who is told nothing cannot miss it. */
-static void stops_without_receipts_wait_for_nobody(void **state)
+/* A client without an answer cannot miss it. */
+static void stops_without_receipts_close_at_once(void **state)
 {
     char byte;
 
     (void)state;
     rig.table.header->listeners[0].settings.receipt = false;
-    client_comes(0);
-    client_comes(1);
+    admit_client(0);
+    admit_client(1);
     settle();
-    scheduler_stop(rig.clients);
+    scheduler_stop(rig.scheduler);
     assert_int_equal(send(rig.fds[1], "late", 4, 0), 4);
     arrived(session_of(1)->fd);
-    scheduler_run(rig.clients);
-    assert_int_equal(rig.clients->sessions, 0);
-    client_hears(0, "");
+    scheduler_run(rig.scheduler);
+    assert_int_equal(rig.scheduler->sessions, 0);
+    expect_answer(0, "");
     assert_int_equal(recv(rig.fds[1], &byte, 1, 0), -1);
     assert_int_equal(errno, ECONNRESET); /* it sent what was not logged */
 }
 
-/* Nobody takes what could not be logged in time for logged. */
+/* A session that could not be logged in time is not taken for logged. */
 static void abandoned_clients_see_a_reset(void **state)
 {
     char byte;
@@ -1004,19 +1006,19 @@ static void abandoned_clients_see_a_reset(void **state)
     (void)state;
     rig.table.header->listeners[0].settings.sessions_max = 2;
     for (size_t i = 0; i < 3; i++)
-        client_comes(i);
+        admit_client(i);
     settle();
     journald_close(&rig.journald);
     client_sends(0, "one\n", 4);
-    assert_int_equal(scheduler_abandon(rig.clients), 2);
+    assert_int_equal(scheduler_abandon(rig.scheduler), 2);
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(recv(rig.fds[i], &byte, 1, 0), -1);
         assert_int_equal(errno, ECONNRESET);
     }
     /* The third was told, and that is logged. */
     (void)shutdown(rig.fds[2], SHUT_WR);
-    scheduler_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + 10 * USEC_PER_SEC);
-    client_hears(2, "netd error=session-limit\n");
+    scheduler_tick(rig.scheduler, now_usec(CLOCK_MONOTONIC) + 10 * USEC_PER_SEC);
+    expect_answer(2, "netd error=session-limit\n");
 }
 
 /* --- Adoption --- */
@@ -1052,7 +1054,7 @@ static void unclaimed_connection_becomes_a_session(void **state)
     fd = listener_accept(&rig.table.header->listeners[OTHER], call, &peer);
     assert_true(fd >= 0);
 
-    admission_adopt(rig.clients, fd);
+    admission_adopt(rig.scheduler, fd);
     assert_int_equal(call->listener, NO_LISTENER);
     settle();
     assert_int_equal(rig.table.header->open, 1);
@@ -1061,15 +1063,15 @@ static void unclaimed_connection_becomes_a_session(void **state)
     assert_memory_equal(&s->local, &rig.table.header->listeners[OTHER].bound, sizeof(s->local));
     client_sends(0, "one\n", 4);
     settle();
-    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.histories[0].stream.records, 1);
 }
 
-/* Whoever takes over knows which listener's connection may be unclaimed, until it is a session. */
+/* The next worker knows which listener's connection may be unclaimed, until it is a session. */
 static void accepting_is_announced(void **state)
 {
     (void)state;
     assert_int_equal(rig.table.header->accept.listener, NO_LISTENER);
-    client_comes(0);
+    admit_client(0);
     assert_int_equal(rig.table.header->accept.listener, NO_LISTENER);
     assert_int_equal(rig.table.header->accept.length, sizeof(struct sockaddr_in));
 }
@@ -1081,7 +1083,7 @@ static void ends_that_were_taken_are_answered(void **state)
     char answer[128] = "";
 
     (void)state;
-    client_comes(0);
+    admit_client(0);
     client_sends(0, "one\n", 4);
     settle();
     s->reason = REASON_SHUTDOWN;
@@ -1091,7 +1093,7 @@ static void ends_that_were_taken_are_answered(void **state)
     assert_int_equal(rig.table.header->open, 0);
     assert_true(recv(rig.fds[0], answer, sizeof(answer) - 1, 0) > 0);
     assert_non_null(strstr(answer, " records=1 bytes=4 end=shutdown\n"));
-    assert_int_equal(rig.stories[0].ends, 0); /* not logged twice */
+    assert_int_equal(rig.histories[0].ends, 0); /* not logged twice */
 }
 
 static void lost_connections_are_errors(void **state)
@@ -1100,15 +1102,15 @@ static void lost_connections_are_errors(void **state)
     int fd;
 
     (void)state;
-    client_comes(0);
+    admit_client(0);
     settle();
     fd = s->fd;
     close_fd(&fd);
     fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     assert_int_equal(fd, s->fd); /* somebody else's by now */
     restart();
-    assert_string_equal(rig.stories[0].reason, "error");
-    assert_int_equal(atoi(rig.stories[0].error), EBADF);
+    assert_string_equal(rig.histories[0].reason, "error");
+    assert_int_equal(atoi(rig.histories[0].error), EBADF);
     assert_int_equal(close(fd), 0);
     assert_int_equal(rig.table.header->open, 0);
 }
@@ -1119,47 +1121,47 @@ static void one_connection_is_one_session(void **state)
     struct session *s = rig.table.sessions;
 
     (void)state;
-    client_comes(0);
-    client_comes(1);
+    admit_client(0);
+    admit_client(1);
     settle();
     close_fd(&s[1].fd);
     s[1].fd = s[0].fd;
     s[1].cookie = s[0].cookie;
     restart();
-    assert_string_equal(rig.stories[1].reason, "error");
-    assert_int_equal(atoi(rig.stories[1].error), EEXIST);
+    assert_string_equal(rig.histories[1].reason, "error");
+    assert_int_equal(atoi(rig.histories[1].error), EEXIST);
     client_sends(0, "one\n", 4);
     settle();
-    assert_int_equal(rig.stories[0].ends, 0);
-    assert_int_equal(rig.stories[0].stream.records, 1);
+    assert_int_equal(rig.histories[0].ends, 0);
+    assert_int_equal(rig.histories[0].stream.records, 1);
 }
 
-/* --- Anything --- */
+/* --- Random steps --- */
 
 /* True when something comes back to S: its turn, its end in the batch, or what its client does. */
-static bool is_cared_for(const struct session *s)
+static bool is_scheduled(const struct session *s)
 {
     struct epoll_event event = {.events = EPOLLIN};
 
     if (table_list_has(s, LIST_RUN) || table_list_has(s, LIST_ENDING))
         return true;
-    return epoll_ctl(rig.clients->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 && errno == EEXIST;
+    return epoll_ctl(rig.scheduler->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 && errno == EEXIST;
 }
 
-static void all_are_cared_for(void)
+static void all_are_scheduled(void)
 {
     uint32_t sessions = 0;
 
     for (uint32_t i = 0; i < rig.table.header->used; i++) {
         const struct session *s = &rig.table.sessions[i];
 
-        assert_true(s->state == SESSION_FREE || is_cared_for(s));
+        assert_true(s->state == SESSION_FREE || is_scheduled(s));
         sessions += s->state != SESSION_FREE;
     }
-    assert_int_equal(sessions, rig.clients->sessions);
+    assert_int_equal(sessions, rig.scheduler->sessions);
 }
 
-static void client_does_anything(size_t i)
+static void random_client_step(size_t i)
 {
     static uint8_t data[READ_MAX];
     struct linger now = {.l_onoff = 1};
@@ -1186,7 +1188,7 @@ static void client_does_anything(size_t i)
     }
 }
 
-static void journal_does_anything(void)
+static void random_journal_step(void)
 {
     switch (random_below(3)) {
     case 0:
@@ -1202,31 +1204,31 @@ static void journal_does_anything(void)
     }
 }
 
-static void worker_does_anything(void)
+static void random_worker_step(void)
 {
     switch (random_below(12)) {
     case 0:
-        another_worker();
+        restart_worker();
         break;
     case 1:
-        scheduler_tick(rig.clients, now_usec(CLOCK_MONOTONIC) + random_below(3) * USEC_PER_SEC);
+        scheduler_tick(rig.scheduler, now_usec(CLOCK_MONOTONIC) + random_below(3) * USEC_PER_SEC);
         break;
     case 2:
     case 3:
-        assert_int_equal(admission_accept(rig.clients, 0, 3), 0);
+        assert_int_equal(admission_accept(rig.scheduler, 0, 3), 0);
         break;
     default:
-        if (scheduler_is_blocked(rig.clients))
-            scheduler_retry(rig.clients);
+        if (scheduler_is_blocked(rig.scheduler))
+            scheduler_retry(rig.scheduler);
         else if (random_below(2))
-            scheduler_find_ready(rig.clients);
+            scheduler_find_ready(rig.scheduler);
         else
-            scheduler_run(rig.clients);
+            scheduler_run(rig.scheduler);
     }
 }
 
 /* Whatever happens, and in whatever order: each session has a turn or is watched until it ends. */
-static void nobody_is_forgotten(void **state)
+static void every_session_stays_scheduled(void **state)
 {
     struct listener_settings *own = &rig.table.header->listeners[0].settings;
     const size_t clients = 12;
@@ -1239,26 +1241,26 @@ static void nobody_is_forgotten(void **state)
     rig.table.header->settings.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
     for (int n = random_rounds(10000); n > 0; n--) {
         if (random_below(3) == 0)
-            client_does_anything(random_below(clients));
+            random_client_step(random_below(clients));
         else if (random_below(4) == 0)
-            journal_does_anything();
+            random_journal_step();
         else
-            worker_does_anything();
-        all_are_cared_for();
+            random_worker_step();
+        all_are_scheduled();
     }
     if (random_below(2))
-        scheduler_stop(rig.clients);
+        scheduler_stop(rig.scheduler);
     for (size_t i = 0; i < clients; i++)
         close_fd(&rig.fds[i]);
     journald_close(&rig.journald);
     journald_open(&rig.journald);
     do {
-        assert_int_equal(admission_accept(rig.clients, 0, CLIENTS_MAX), 0);
-        scheduler_find_ready(rig.clients);
-        scheduler_run(rig.clients);
+        assert_int_equal(admission_accept(rig.scheduler, 0, CLIENTS_MAX), 0);
+        scheduler_find_ready(rig.scheduler);
+        scheduler_run(rig.scheduler);
         journal_takes_all();
-        all_are_cared_for();
-    } while (scheduler_has_work(rig.clients) || rig.clients->sessions > 0);
+        all_are_scheduled();
+    } while (scheduler_has_work(rig.scheduler) || rig.scheduler->sessions > 0);
     assert_int_equal(rig.table.header->open, 0);
 }
 
@@ -1267,23 +1269,23 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(longest_records_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_records_are_logged_before_cuts, setup, teardown),
-        cmocka_unit_test_setup_teardown(memory_is_no_way_past_the_queue, setup, teardown),
+        cmocka_unit_test_setup_teardown(reclaiming_memory_keeps_the_order, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_keeps_one_page, setup, teardown),
         cmocka_unit_test_setup_teardown(cuts_wait_for_the_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_comes_back_after_a_stall, setup, teardown),
         cmocka_unit_test_setup_teardown(shares_are_alike_at_a_slow_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(shares_of_many_are_alike, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_found_no_room_is_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(interrupted_turns_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_clients_make_room, setup, teardown),
-        cmocka_unit_test_setup_teardown(nobody_hangs_without_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(connections_without_room_are_closed, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),
         cmocka_unit_test_setup_teardown(short_sessions_are_not_watched, setup, teardown),
         cmocka_unit_test_setup_teardown(silent_sessions_are_watched, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_cannot_be_watched_is_ended, setup, teardown),
-        cmocka_unit_test_setup_teardown(bytes_not_yet_read_are_no_idleness, setup, teardown),
-        cmocka_unit_test_setup_teardown(records_not_yet_logged_are_no_idleness, setup, teardown),
+        cmocka_unit_test_setup_teardown(sessions_that_cannot_be_watched_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(unread_bytes_prevent_idle_timeout, setup, teardown),
+        cmocka_unit_test_setup_teardown(waiting_records_prevent_idle_timeout, setup, teardown),
         cmocka_unit_test_setup_teardown(idle_sessions_end_in_time, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_due_while_nothing_happens, setup, teardown),
         cmocka_unit_test_setup_teardown(unfinished_records_are_seen, setup, teardown),
@@ -1295,18 +1297,18 @@ int main(void)
         cmocka_unit_test_setup_teardown(deadlines_wait_for_the_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(many_are_due_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
-        cmocka_unit_test_setup_teardown(stops_accept_who_waits, setup, teardown),
-        cmocka_unit_test_setup_teardown(stops_wait_for_no_close, setup, teardown),
-        cmocka_unit_test_setup_teardown(stops_read_what_is_in_the_way, setup, teardown),
-        cmocka_unit_test_setup_teardown(stops_wait_for_a_moment, setup, teardown),
-        cmocka_unit_test_setup_teardown(stops_without_receipts_wait_for_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_accept_waiting_connections, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_do_not_wait_for_close, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_drain_unread_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_wait_200_ms_at_most, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_without_receipts_close_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(abandoned_clients_see_a_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_that_were_taken_are_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_connections_are_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(unclaimed_connection_becomes_a_session, setup, teardown),
         cmocka_unit_test_setup_teardown(accepting_is_announced, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
-        cmocka_unit_test_setup_teardown(nobody_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(every_session_stays_scheduled, setup, teardown),
     };
 
     random_begin();

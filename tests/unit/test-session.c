@@ -24,7 +24,7 @@
 
 #include "journald.h"
 
-/* One session with everything around it: its client, the table, and who reads the journal. */
+/* One session with everything around it: its client, the table, and a stand-in for journald. */
 static struct {
     struct table table;
     struct sink *sink;
@@ -234,8 +234,8 @@ static void client_sends(const void *data, size_t length)
     assert_int_equal(send(rig.client, data, length, MSG_NOSIGNAL), length);
 }
 
-/* What the client hears, up to its end: 0, or the error. */
-static int client_hears(char ret[static RECEIPT_MAX + 1])
+/* Reads what the client is sent, up to the end. Returns 0, or the error at the end. */
+static int read_answer(char ret[static RECEIPT_MAX + 1])
 {
     size_t length = 0;
     ssize_t n;
@@ -322,7 +322,7 @@ static void connections_are_told_from_others(void **state)
     assert_false(session_has_connection(&s));
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     s.fd = fds[0];
-    assert_false(session_has_connection(&s)); /* somebody else's */
+    assert_false(session_has_connection(&s)); /* another connection */
     s.cookie = 0;
     assert_false(session_has_connection(&s));
     s.cookie = session_cookie(fds[0]);
@@ -355,7 +355,7 @@ static void session_has_its_events(void **state)
     arrived(POLLIN);
     assert_int_equal(receive(), strlen(sent));
     log_all();
-    assert_int_equal(rig.s->records, 0); /* nothing counts before the journal has it */
+    assert_int_equal(rig.s->records, 0); /* not before the journal has them */
     flush();
     assert_int_equal(rig.s->records, 3);
     assert_int_equal(rig.s->bytes, strlen("one\ntwo\r\n\n"));
@@ -380,7 +380,7 @@ static void session_has_its_events(void **state)
 
     assert_false(answer());
     close_fd(&rig.s->fd);
-    assert_int_equal(client_hears(heard), 0);
+    assert_int_equal(read_answer(heard), 0);
     assert_string_equal(
         heard, "netd session=abababababababababababababababab records=4 bytes=16 end=eof\n");
 }
@@ -401,7 +401,7 @@ static void session_without_a_byte(void **state)
     assert_int_equal(rig.stream.records, 0);
     assert_false(answer());
     close_fd(&rig.s->fd);
-    assert_int_equal(client_hears(heard), 0);
+    assert_int_equal(read_answer(heard), 0);
     assert_string_equal(
         heard, "netd session=abababababababababababababababab records=0 bytes=0 end=eof\n");
 }
@@ -451,7 +451,7 @@ static void reasons_are_told(void **state)
         assert_true(rig.s->answered);
         if (!lingers)
             close_fd(&rig.s->fd);
-        r = client_hears(heard);
+        r = read_answer(heard);
         snprintf(line, sizeof(line), RECEIPT_FORMAT, "abababababababababababababababab",
                  UINT64_C(2), UINT64_C(7), rows[n].name);
         assert_string_equal(heard, rows[n].receipt && settings.receipt ? line : "");
@@ -462,7 +462,7 @@ static void reasons_are_told(void **state)
         if (lingers) {
             while (!session_is_acknowledged(rig.s))
                 ;
-            /* The client may still be sending; that comes to nothing, and to no reset. */
+            /* The client may still be sending; that is discarded, without a reset. */
             client_sends("more\n", 5);
             assert_false(session_drain(rig.s));
             assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
@@ -493,7 +493,7 @@ static void refused_clients_are_told(void **state)
         assert_true(fields_are(&rig.last, "NETD_REASON", session_reason_name(reasons[i])));
         assert_true(rig.s->end_taken);
         assert_true(answer());
-        assert_int_equal(client_hears(heard), 0);
+        assert_int_equal(read_answer(heard), 0);
         snprintf(line, sizeof(line), REFUSAL_FORMAT, session_reason_name(reasons[i]));
         assert_string_equal(heard, line);
         end();
@@ -513,7 +513,7 @@ static void local_clients_need_no_acknowledgement(void **state)
     assert_int_equal(session_unread(rig.s), 3);
 }
 
-/* Who goes on sending after the end does not hold netd up. */
+/* A client that goes on sending after the end does not delay netd. */
 static void drains_are_bounded(void **state)
 {
     static char data[100000];
@@ -647,7 +647,8 @@ static void raw_reads_wait_for_the_journal(void **state)
     assert_int_equal(rig.s->reason, REASON_NONE);
 }
 
-/* The region is full of what the journal has not taken: the client waits, and nothing is wrong. */
+/* The region is full of what the journal has not taken: the client waits, and the session goes on.
+ */
 static void full_regions_wait(void **state)
 {
     static uint8_t line[READ_MAX];
@@ -735,7 +736,7 @@ static void turns_are_bounded(void **state)
     assert_int_equal(rig.s->records, sizeof(data));
 }
 
-/* A batch without room: the session comes back when it was sent, and goes on where it was. */
+/* A batch without room: after it was sent, the session continues where it stopped. */
 static void full_batches_block(void **state)
 {
     static uint8_t data[2000];
@@ -794,7 +795,7 @@ static void full_arenas_block(void **state)
     rig.sink->arena.size = EVENT_ARENA_SIZE;
 }
 
-/* Nothing is put where is no room, and nothing is remembered as put. */
+/* Where there is no room, nothing is put in the batch, and nothing counted. */
 static void blocks(enum session_progress (*put)(struct session *, const struct session_context *))
 {
     struct session_context c = context();
@@ -1093,7 +1094,7 @@ static void any_bytes_come_back(void **state)
             die();
         assert_false(answer()); /* once is enough */
         close_fd(&rig.s->fd);
-        assert_int_equal(client_hears(heard), 0);
+        assert_int_equal(read_answer(heard), 0);
         snprintf(line, sizeof(line), RECEIPT_FORMAT, "abababababababababababababababab",
                  rig.s->records, (uint64_t)length, "eof");
         assert_string_equal(heard, line);

@@ -178,7 +178,7 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
     session_compact(s, c->region);
     want = (uint32_t)min_size(want, limit);
     if ((read_is_record && session_pending(s) > 0) || want > REGION_SIZE - window_end(s->window))
-        return 0; /* the journal has to take something first */
+        return 0; /* until the journal has taken something */
 
     n = session_take_bytes(s, c, transfer, want);
     if (n < 0 && n != -EAGAIN && n != -EINTR && s->pending_reason == REASON_NONE) {
@@ -390,7 +390,7 @@ void session_apply_answer(struct session *s, const struct transfer *transfer)
 }
 
 /* True when the client can still read an answer. */
-static bool session_is_heard(const struct session *s)
+static bool session_can_answer(const struct session *s)
 {
     return s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
 }
@@ -398,7 +398,7 @@ static bool session_is_heard(const struct session *s)
 /* True when the client gets a line, the receipt or the refusal. */
 static bool session_has_answer(const struct session *s, const struct session_context *c)
 {
-    return session_is_heard(s) && (s->state == SESSION_REFUSED || c->settings->receipt);
+    return session_can_answer(s) && (s->state == SESSION_REFUSED || c->settings->receipt);
 }
 
 /* Writes that line. Returns its length. */
@@ -455,14 +455,14 @@ bool session_send_receipt(struct session *s, const struct session_context *c,
     if (has_answer && !s->answered) {
         piece.iov_len = session_answer_text(s, text);
         transfer_begin(transfer, c->number, 0, &piece);
-        /* It cannot fail for want of room: nothing was ever written to this socket. And the end of
-         * the stream, which follows at once, goes in the same segment. */
+        /* There is always room: nothing was written to this socket before. MSG_MORE has the end of
+         * the stream, which follows at once, sent in the same segment. */
         (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
         session_apply_answer(s, transfer);
         transfer_finish(transfer);
     }
     s->answered = true;
-    if (!session_is_heard(s))
+    if (!session_can_answer(s))
         session_reset_at_close(s);
     return has_answer && s->reason != REASON_EOF && shutdown(s->fd, SHUT_WR) == 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One client: its bytes are received into its region, become records, and become entries in the
- * batch; in the end comes its disconnect, and the client's receipt.
+ * One client: bytes are received into its region, framed into records, and put in the batch as
+ * entries. Last come the disconnect event and the client's receipt.
  *
  * A session is plain data in memory that outlives the process that works on it (table.h). Each step
  * that cannot be repeated leaves its result there in one store, and the results of the system calls
@@ -28,7 +28,7 @@
 /* Bytes that one turn reads in line framing. */
 #define READ_MAX 32768
 
-/* Records that one turn puts in the batch: what makes a firehose wait for the others. */
+/* Maximum records that one turn puts in the batch, so that a busy client leaves room for others. */
 #define TURN_RECORDS 128
 
 /* A region holds an unfinished record twice (it moves to the front without overlap) and a read;
@@ -43,19 +43,19 @@
 enum session_state {
     SESSION_FREE,
     SESSION_OPEN,
-    SESSION_REFUSED, /* over a limit: gets its event and its line, and no session */
+    SESSION_REFUSED, /* over a limit: gets a refused event and a line, and no session */
 };
 
-/* Why it ends: NETD_REASON. The order is part of the table's layout. */
+/* Why a session ends: NETD_REASON. The order is part of the table's layout. */
 enum session_reason {
-    REASON_NONE, /* it goes on */
+    REASON_NONE, /* it has not ended */
     REASON_EOF,
     REASON_RESET,
     REASON_TIMEOUT,
     REASON_IDLE,
     REASON_SHUTDOWN,
     REASON_ERROR,
-    REASON_SESSION_LIMIT, /* these two: refused */
+    REASON_SESSION_LIMIT, /* from here on: of a refused connection */
     REASON_ADDRESS_LIMIT,
 };
 
@@ -79,7 +79,7 @@ struct session {
     uint64_t cookie; /* SO_COOKIE: tells whether FD is still this connection */
     uint8_t id[16];
     struct endpoint peer, local;
-    uint32_t listener;    /* number of the listener it came from, whose settings it has */
+    uint32_t listener;    /* number of its listener, whose settings apply */
     uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
     uint64_t end_usec;    /* valid with a reason */
     uint64_t active_usec; /* of the last byte, or the answer */
@@ -89,11 +89,11 @@ struct session {
     uint8_t connect_taken;
     uint8_t continued; /* its last record has more pieces to come */
     uint8_t end_taken; /* disconnect or refused */
-    uint8_t answered;  /* the receipt was handed over, or will never be */
+    uint8_t answered;  /* the receipt was sent, or never will be */
 
     uint8_t reason;         /* enum session_reason, once not REASON_NONE it stays */
-    uint8_t crashes;        /* in a row, of workers that were at this session's bytes */
-    uint8_t poisoned;       /* its bytes killed workers: they are not looked at again */
+    uint8_t crashes;        /* in a row, of workers that were processing this session's bytes */
+    uint8_t poisoned;       /* its bytes crashed workers: they are not processed again */
     uint8_t pending_reason; /* enum session_reason: how it will end when its last bytes are read */
     int32_t error;          /* errno for REASON_ERROR, here or in pending_reason */
 
@@ -102,12 +102,12 @@ struct session {
     uint64_t window;
     uint32_t resent_end; /* records that begin before this offset may be in the output already */
 
-    /* The worker's own, made anew by session_adopt() and recovery_run(). */
+    /* Private to the worker; initialized by session_adopt() and recovery_run(). */
     uint32_t framed;                     /* offset behind the last record in the batch */
     uint32_t scanned;                    /* bytes behind FRAMED known to hold no LF */
     uint32_t resident_bytes;             /* bytes of the region that have pages; the table's own */
     uint64_t batch_records, batch_bytes; /* as they will be when the batch is taken */
-    uint32_t stop_bytes;                 /* what may still be read while netd stops */
+    uint32_t stop_bytes;                 /* bytes that may still be read while netd stops */
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */
     uint8_t watched;                                   /* the worker's epoll has its connection */
@@ -119,7 +119,7 @@ struct session {
 
 /* A system call on one session whose result the kernel writes where the next worker finds it. */
 struct transfer {
-    uint32_t session; /* NO_SESSION: none is going on */
+    uint32_t session; /* NO_SESSION: no call is in progress */
     uint32_t base;    /* receive: the window's end before */
     struct mmsghdr message;
 };
@@ -148,16 +148,17 @@ static inline uint64_t window_make(uint32_t start, uint32_t end)
     return (uint64_t)end << 32 | start;
 }
 
-/* The word of NETD_REASON and the receipt. */
+/* The value of NETD_REASON, which the receipt has too. */
 const char *session_reason_name(enum session_reason reason);
 
-/* Sets the worker's own fields from what the journal has. */
+/* Initializes the fields that are private to the worker from what the journal has taken. */
 void session_adopt(struct session *s);
 
 /* Bytes of the region that hold something unfinished or not yet taken. */
 uint32_t session_pending(const struct session *s);
 
-/* True when every byte received was looked at: what is not in the batch is an unfinished record. */
+/* True when all bytes received have been framed: those not in the batch are an unfinished record.
+ */
 bool session_is_framed(const struct session *s);
 
 /* Moves the unfinished rest to the front of REGION, the session's, where nothing of it is in the
@@ -172,11 +173,11 @@ void session_compact(struct session *s, uint8_t *region);
 uint32_t session_receive(struct session *s, const struct session_context *c,
                          struct transfer *transfer, uint32_t limit);
 
-/* What session_log() came to. */
+/* The result of session_log(). */
 enum session_progress {
-    SESSION_WAITS,   /* for bytes, or for its end to be taken */
-    SESSION_RUNS,    /* its turn is over, there is more */
-    SESSION_BLOCKED, /* the batch or its text has no room: send it, then call again */
+    SESSION_WAITS,   /* nothing is left to do before more bytes arrive or the batch is sent */
+    SESSION_RUNS,    /* its turn is over, and there is more to do */
+    SESSION_BLOCKED, /* no room in the batch or its text: send it, then call again */
 };
 
 /*
@@ -195,7 +196,7 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
 /* Ends the session: the one place that sets a reason. Only the first call counts. */
 void session_end(struct session *s, enum session_reason reason, int error);
 
-/* Makes true what ITEM says. */
+/* Applies ITEM, the consequences of an entry that the journal has taken. */
 void session_apply(struct session *s, const struct item *item);
 
 /* Counts the bytes that TRANSFER says were received. */
@@ -209,7 +210,7 @@ void session_apply_receive(struct session *s, const struct transfer *transfer);
 bool session_send_receipt(struct session *s, const struct session_context *c,
                           struct transfer *transfer);
 
-/* Remembers that TRANSFER's answer is out. */
+/* Records that the answer of TRANSFER was sent. */
 void session_apply_answer(struct session *s, const struct transfer *transfer);
 
 /* Bytes that arrived and were not read (SIOCINQ, tcp(7)). */
@@ -219,18 +220,16 @@ uint32_t session_unread(const struct session *s);
  * (SIOCOUTQ, tcp(7)). */
 bool session_is_acknowledged(const struct session *s);
 
-/* Has the connection end with a reset when it is closed: the client is told that not all is well.
- */
+/* Makes the connection end with a reset when it is closed, which tells the client of a failure. */
 void session_reset_at_close(const struct session *s);
 
 /* The kernel's name for the socket FD, which no other socket ever has (SO_COOKIE, socket(7)); 0
  * where FD is none. */
 uint64_t session_cookie(int fd);
 
-/* True when FD is still the connection that S had, or the kernel cannot say: then nobody else has
- * it either. */
+/* True when the descriptor of S is still its connection, or when the kernel cannot tell. */
 bool session_has_connection(const struct session *s);
 
-/* Throws away what the client sends after its end, a bounded amount. Returns true when nothing more
- * can come and the connection may be closed. */
+/* Reads and discards a bounded amount of what the client sends after its session has ended. Returns
+ * true when nothing more can arrive and the connection may be closed. */
 bool session_drain(struct session *s);

@@ -13,7 +13,7 @@ static bool admission_has_room(const struct scheduler *sched)
     return table_has_room(sched->table) || table_list_first(sched->table, LIST_LINGER);
 }
 
-/* Room in the table: the oldest of those that only linger goes. */
+/* Takes a slot; if none is free, that of the session that has lingered longest. */
 static struct session *admission_take_slot(struct scheduler *sched)
 {
     struct session *s = table_take(sched->table);
@@ -37,14 +37,14 @@ static enum session_reason admission_refusal(const struct scheduler *sched,
     return REASON_NONE;
 }
 
-/* Counts an open session in, new or adopted. */
+/* Counts an open session, new or adopted. */
 static void admission_count(struct scheduler *sched, struct session *s)
 {
     sched->table->header->open++;
     address_count_add(sched->table, s);
 }
 
-/* Gives S its connection FD and its id. Without both it could not be told from others: false. */
+/* Gives S its connection FD and a new id. Returns false where it cannot have both. */
 static bool admission_assign_id(struct session *s, int fd)
 {
     ssize_t n;
@@ -110,7 +110,7 @@ int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most)
         struct endpoint peer = {0};
 
         if (!admission_has_room(sched) && scheduler_has_work(sched))
-            break; /* those who are refused make room after their turn */
+            break; /* refused connections make room after their turn */
         fd = sched->sessions < sched->descriptors_max
                  ? listener_accept(&h->listeners[listener], &h->accept, &peer)
                  : -EMFILE;
@@ -126,7 +126,7 @@ int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most)
 
 /* --- Adoption --- */
 
-/* Goes on with a session that another worker began, from what the table says of it. */
+/* Continues a session of an earlier worker from its slot in the table. */
 static void admission_adopt_session(struct scheduler *sched, struct session *s)
 {
     bool alive = session_has_connection(s);
@@ -136,7 +136,7 @@ static void admission_adopt_session(struct scheduler *sched, struct session *s)
     if (s->state == SESSION_OPEN)
         admission_count(sched, s);
     if (!alive) {
-        s->fd = -1; /* the number may be somebody else's by now */
+        s->fd = -1; /* the number may have been reused */
         session_end(s, REASON_ERROR, EBADF);
     } else if ((r = scheduler_watch(sched, s)) < 0) {
         if (r == -EEXIST)

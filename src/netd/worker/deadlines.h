@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When each session has to be looked at, at most once for each, and which comes first: a binary
- * heap. Its memory is allocated once. Setting and removing cost the logarithm of how many there
- * are, and asking for the first nothing.
+ * At most one deadline for each session, in a binary heap that is allocated once. Setting and
+ * removing one take logarithmic time, finding the earliest constant time.
  */
 #pragma once
 

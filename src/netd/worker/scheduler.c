@@ -13,8 +13,8 @@
 /* Clients found ready, and turns, in one round. */
 #define ROUND_CLIENTS 64
 
-/* What one turn reads while the sessions' bytes take about what they may: little, for whole records
- * may have to wait for many turns before their memory comes back. */
+/* Bytes that one turn reads while buffer_memory is nearly used up: few, since records that wait for
+ * their turn hold their memory until then. */
 #define READ_SCARCE 4096
 
 /* A session without a new byte for this long gives back the pages that it does not need. */
@@ -24,7 +24,7 @@
 #define LINGER_USEC      (2 * USEC_PER_SEC)
 #define LINGER_STOP_USEC (200 * USEC_PER_MSEC)
 
-/* How many clients may take; of few descriptors, half. */
+/* How many descriptors clients may take: all but DESCRIPTORS_KEPT, or half if there are few. */
 static uint32_t scheduler_descriptors_max(void)
 {
     struct rlimit limit;
@@ -121,10 +121,10 @@ static bool scheduler_may_close(const struct scheduler *sched, struct session *s
 }
 
 /*
- * Waits for what scheduler_may_close() needs; unwatched, for as long as a client may linger. When
- * the end of the stream is acknowledged the kernel wakes whoever waits, which is an edge of
- * EPOLLOUT, a level that is always there by then. Setting the events makes an edge of what is still
- * unread.
+ * Watches for what scheduler_may_close() needs; if that fails S lingers until its time is over. The
+ * kernel wakes waiters when the end of the stream is acknowledged. For epoll(7) that is an edge of
+ * EPOLLOUT, although the socket has been writable for as long as its sending side is shut down.
+ * Setting the events again makes an edge of bytes that are still unread.
  */
 static void scheduler_watch_lingering(struct scheduler *sched, struct session *s)
 {
@@ -174,19 +174,19 @@ static void scheduler_finish_ended(struct scheduler *sched)
 
 /* --- Sending --- */
 
-/* Remembers why the output takes nothing, and says so where it is more than a full queue. */
+/* Records why the output accepts nothing, and logs that unless its queue is merely full. */
 static void scheduler_set_blocked(struct scheduler *sched, int blocked_errno)
 {
-    const char *who = sched->sink.type->name;
+    const char *output = sched->sink.type->name;
     int before = sched->table->header->blocked_errno;
 
     sched->table->header->blocked_errno = blocked_errno;
     if (blocked_errno == before || sched->failed)
         return;
     if (blocked_errno != 0 && blocked_errno != EAGAIN)
-        log_warning("%s takes nothing: %s; waiting", who, strerror(blocked_errno));
+        log_warning("cannot write to %s: %s; waiting", output, strerror(blocked_errno));
     else if (blocked_errno == 0 && before != EAGAIN)
-        log_notice("%s takes entries again", who);
+        log_notice("%s accepts entries again", output);
 }
 
 /* Remembers that the output returned R. Returns true when it has taken all there was. */
@@ -241,8 +241,9 @@ static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
     return n;
 }
 
-/* S has nothing to do until its client sends. One that may have sent already is read first: many a
- * session is over before watching it would pay. Returns true when S has another turn. */
+/* S has nothing to do until more bytes arrive. If it received some in this turn it is read once
+ * more before epoll(7) watches it, since many sessions end before that would pay. Returns true when
+ * S has another turn. */
 static bool scheduler_wait(struct scheduler *sched, struct session *s, uint32_t received)
 {
     int r;
@@ -257,13 +258,13 @@ static bool scheduler_wait(struct scheduler *sched, struct session *s, uint32_t 
     return r < 0;
 }
 
-/* Remembers whose bytes are looked at, in case they kill the worker. */
+/* Records which session's bytes are processed, in case they crash the worker. */
 static void scheduler_work_on(struct scheduler *sched, uint32_t number)
 {
     __atomic_store_n(&sched->table->header->working, number, __ATOMIC_RELEASE);
 }
 
-/* Lets the session do what it can. */
+/* Receives, logs, and decides what S waits for. */
 static void scheduler_turn(struct scheduler *sched, struct session *s)
 {
     struct session_context context = scheduler_context(sched, s);
@@ -281,8 +282,8 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
     if (progress == SESSION_WAITS && scheduler_wait(sched, s, received))
         progress = SESSION_RUNS;
 
-    /* Whose turn was cut short keeps its place: at the end of the queue the same could happen to it
-     * each time. */
+    /* A session whose turn was cut short keeps its place: at the end of the queue that could happen
+     * to it each time. */
     if (progress == SESSION_WAITS) {
         table_list_remove(sched->table, LIST_RUN, s);
         scheduler_arm(sched, s);
@@ -330,9 +331,9 @@ static void scheduler_trim_first(struct scheduler *sched)
         table_list_remove(sched->table, LIST_TRIM, s);
 }
 
-/* Has memory back when the sessions' bytes take more than they may: first what is not needed, then
- * the longest unfinished records. Whole records wait for their turn: out of it, those of many
- * firehoses would keep everybody else waiting until the last of them is logged. */
+/* Reclaims memory above the limit: first pages that are not needed, then the longest unfinished
+ * records. Whole records still wait for their turn; logging those of many busy clients out of turn
+ * would delay all other sessions. */
 static void scheduler_reclaim(struct scheduler *sched)
 {
     const uint64_t limit = sched->table->header->settings.buffer_memory;
@@ -354,7 +355,8 @@ static void scheduler_reclaim(struct scheduler *sched)
     }
 }
 
-/* Once a second at most: what is received meanwhile puts it off for each session. */
+/* When pages can be given back: a second after the last byte of the session that has been silent
+ * for longest, and at most once a second. */
 static uint64_t scheduler_trim_due(const struct scheduler *sched)
 {
     const struct session *s = table_list_first(sched->table, LIST_TRIM);
@@ -430,8 +432,8 @@ static const struct listener_settings *scheduler_settings(const struct scheduler
     return &sched->table->header->listeners[s->listener].settings;
 }
 
-/* When S has been silent for too long. A session with whole records that wait for their turn is not
- * read meanwhile, and not silent. */
+/* When S has been silent for idle_timeout. A session whose whole records wait for their turn is not
+ * read meanwhile, so it is not idle. */
 static uint64_t scheduler_idle_due(const struct scheduler *sched, const struct session *s)
 {
     uint32_t timeout = scheduler_settings(sched, s)->idle_timeout;
@@ -442,7 +444,7 @@ static uint64_t scheduler_idle_due(const struct scheduler *sched, const struct s
     return s->active_usec + timeout * USEC_PER_SEC;
 }
 
-/* When the unfinished record of S has waited for its end for long enough. */
+/* When the unfinished record of S has waited for flush_timeout. */
 static uint64_t scheduler_flush_due(const struct scheduler *sched, const struct session *s)
 {
     uint32_t timeout = scheduler_settings(sched, s)->flush_timeout;
@@ -458,7 +460,7 @@ static uint64_t scheduler_session_due(const struct scheduler *sched, const struc
     return min_u64(scheduler_idle_due(sched, s), scheduler_flush_due(sched, s));
 }
 
-/* A deadline is not put off by each byte, but when it is reached. */
+/* A new byte does not move a deadline: that is done when the deadline is reached. */
 void scheduler_arm(struct scheduler *sched, const struct session *s)
 {
     uint64_t due = scheduler_session_due(sched, s);
@@ -470,7 +472,7 @@ void scheduler_arm(struct scheduler *sched, const struct session *s)
 static void scheduler_reach_deadline(struct scheduler *sched, struct session *s, uint64_t now)
 {
     if (scheduler_session_due(sched, s) <= now)
-        scheduler_turn(sched, s); /* it may have bytes that nobody came to read */
+        scheduler_turn(sched, s); /* bytes may have arrived that were not read yet */
     if (scheduler_idle_due(sched, s) <= now) {
         session_end(s, REASON_IDLE, 0);
         scheduler_turn(sched, s);
@@ -481,7 +483,7 @@ static void scheduler_reach_deadline(struct scheduler *sched, struct session *s,
                   scheduler_session_due(sched, s));
 }
 
-/* While nobody is read nobody is silent. */
+/* Not while the output is blocked: no session is read then. */
 static void scheduler_reach_deadlines(struct scheduler *sched, uint64_t now)
 {
     for (unsigned n = ROUND_CLIENTS;
@@ -490,7 +492,7 @@ static void scheduler_reach_deadlines(struct scheduler *sched, uint64_t now)
                                  now);
 }
 
-/* When the one that lingers longest has done so for long enough. */
+/* When the session that has lingered longest is to be closed. */
 static uint64_t scheduler_linger_due(const struct scheduler *sched)
 {
     const struct session *s = table_list_first(sched->table, LIST_LINGER);
@@ -544,7 +546,7 @@ void scheduler_stop(struct scheduler *sched)
         struct session *s = &sched->table->sessions[i];
 
         if (table_list_has(s, LIST_LINGER)) {
-            scheduler_watch_lingering(sched, s); /* and so looks at it soon */
+            scheduler_watch_lingering(sched, s); /* which makes it ready */
         } else if (s->state == SESSION_OPEN && s->reason == REASON_NONE) {
             scheduler_begin_drain(s);
             table_list_append(sched->table, LIST_RUN, s);

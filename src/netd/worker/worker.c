@@ -18,10 +18,10 @@
 /* Connections accepted in one round. */
 #define ROUND_ACCEPTS 32
 
-/* How long a listener that was given up stays open for handshakes that have begun. */
+/* How long a retired listener stays open for handshakes that have begun. */
 #define RETIRE_USEC (500 * USEC_PER_MSEC)
 
-/* After accept(2) ran out of descriptors or memory. */
+/* After accept(2) failed for lack of descriptors or memory. */
 #define ACCEPT_PAUSE_USEC (200 * USEC_PER_MSEC)
 
 struct worker {
@@ -40,7 +40,7 @@ struct worker {
     bool yielding;
     bool adopted;           /* the table is recovered, and its sessions go on */
     int unclaimed;          /* a connection to adopt, or NO_UNCLAIMED */
-    uint64_t retire_due;    /* when listeners that were given up may be closed; UINT64_MAX: now */
+    uint64_t retire_due;    /* when retired listeners may be closed; UINT64_MAX: now */
     uint64_t stop_deadline; /* 0: no stop */
 
     /* What the supervisor may have been told. */
@@ -54,7 +54,7 @@ static struct table_header *worker_header(const struct worker *w)
     return w->scheduler.table->header;
 }
 
-/* --- What may happen now --- */
+/* --- Event sources --- */
 
 /* None of these calls can fail for the kinds of source used here. */
 static void worker_set_source(sd_event_source *source, bool on)
@@ -63,9 +63,9 @@ static void worker_set_source(sd_event_source *source, bool on)
         (void)sd_event_source_set_enabled(source, on ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
-/* Turned off and on again, a source leaves and joins sd-event's epoll; and for one that is an epoll
- * itself the kernel then goes through all that is in it, looking for loops. Other events are a mere
- * change. */
+/* Disabling and enabling a source removes it from sd-event's epoll and adds it again; for a source
+ * that is an epoll itself the kernel then walks everything in it, to detect loops. Changing its
+ * events costs nothing. */
 static void worker_watch_source(sd_event_source *source, bool on)
 {
     (void)sd_event_source_set_io_events(source, on ? EPOLLIN : 0);
@@ -86,8 +86,8 @@ static bool worker_has_stopped(const struct worker *w)
     return w->scheduler.stopping && w->scheduler.sessions == 0;
 }
 
-/* Has the timer expire when something is due. One that is due later than it was stays: the timer
- * costs a system call, and it then only expires for nothing. */
+/* Arms the timer for the next thing that is due. If that has moved to a later time the timer stays:
+ * setting it costs a system call, and expiring early does no harm. */
 static void worker_arm_due(struct worker *w)
 {
     uint64_t due = min_u64(scheduler_next_due(&w->scheduler), w->retire_due);
@@ -101,7 +101,7 @@ static void worker_arm_due(struct worker *w)
     (void)sd_event_source_set_enabled(w->due_source, SD_EVENT_ONESHOT);
 }
 
-/* The supervisor asks with SIGNAL_COMMAND whether the loop still turns. */
+/* Shows the supervisor that the loop still runs. */
 static void worker_answer_ping(struct worker *w)
 {
     struct table_header *h = worker_header(w);
@@ -126,7 +126,7 @@ static void worker_wake_supervisor(struct worker *w)
     (void)kill(getppid(), SIGNAL_COMMAND);
 }
 
-/* Turns the sources on or off by what is true now; every handler ends with it. */
+/* Enables the sources that are of use now. Every handler ends with it. */
 static void worker_update(struct worker *w)
 {
     struct scheduler *sched = &w->scheduler;
@@ -193,8 +193,8 @@ static int worker_on_pause_over(sd_event_source *source, uint64_t usec, void *us
     return 0;
 }
 
-/* Leaves a listener alone, once nobody waits there any more, while netd stops; closes it where a
- * reload gave it up. */
+/* While netd stops, stops watching a listener at which no connection waits; closes it if a reload
+ * retired it. */
 static void worker_retire_listener(struct worker *w, uint32_t number)
 {
     struct table_listener *l = &worker_header(w)->listeners[number];
@@ -227,7 +227,7 @@ static void worker_accept_all(struct worker *w)
             worker_accept(w, i);
 }
 
-/* No handshake is left at the listeners that were given up: who waits there now is the last. */
+/* Retired listeners have no handshake left: the connections that wait there are the last. */
 static void worker_end_retirement(struct worker *w)
 {
     w->retire_due = UINT64_MAX;
@@ -251,9 +251,9 @@ static int worker_on_listener(sd_event_source *source, int fd, uint32_t revents,
     return 0;
 }
 
-/* When the journal has room again this source is ready before a descriptor is looked at. The queue
- * alone would fill the journal up again, and keep who is new or has little to say out of the queue
- * for as long as a firehose runs. */
+/* When the journal has room again this source is dispatched before any descriptor. The sessions in
+ * the queue alone would fill the journal again, and keep new connections and sessions with little
+ * to log out of it for as long as a busy client sends. */
 static int worker_on_run(sd_event_source *source, void *userdata)
 {
     struct worker *w = userdata;
@@ -266,10 +266,10 @@ static int worker_on_run(sd_event_source *source, void *userdata)
     return 0;
 }
 
-/* --- The supervisor's word --- */
+/* --- The supervisor's commands --- */
 
-/* Ends all sessions, those included that wait to be accepted; but whoever waits at a passed socket
- * is served by whom it is passed to next. */
+/* Ends all sessions, including connections that wait to be accepted. Those that wait at a passed
+ * socket are left to the process to which it is passed next. */
 static void worker_stop(struct worker *w)
 {
     if (w->stop_deadline == 0)
@@ -399,7 +399,7 @@ static int worker_on_retry(sd_event_source *source, uint64_t usec, void *userdat
     else
         r = worker_adopt(w);
     if (r < 0) {
-        log_error("worker: %s", strerror(-r));
+        log_error("worker failed: %s", strerror(-r));
         return sd_event_exit(w->event, WORKER_FAILED);
     }
     /* A stop may have come before there was anything to stop. */
@@ -468,12 +468,12 @@ int worker_run(struct table *table, enum output output, const char *journal_path
     if (r >= 0) {
         __atomic_store_n(&table->header->ready, true, __ATOMIC_RELEASE);
         (void)kill(getppid(), SIGNAL_COMMAND);
-        /* The command may have come before anybody looked; this also turns the sources on. */
+        /* A command may have been sent before; this also enables the sources. */
         (void)worker_on_command(NULL, NULL, &w);
         r = sd_event_loop(w.event);
     }
     if (r < 0)
-        log_error("worker: %s", strerror(-r));
+        log_error("worker failed: %s", strerror(-r));
     worker_deinit(&w);
     return r < 0 ? WORKER_FAILED : r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker: one event loop over listeners, clients, timers and the supervisor's word. It turns on
- * what may happen now: while the journal has no room, nobody is read and nobody accepted.
+ * The worker: one event loop over listeners, clients, timers and the supervisor's commands. While
+ * the journal has no room, no client is read and no connection accepted.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
  * ready. It must be blocked. */
 #define SIGNAL_COMMAND SIGUSR1
 
-/* Exit status of a worker whose standard output is gone for good. */
+/* Exit status of a worker whose standard output has failed for good. */
 #define WORKER_OUTPUT_GONE 3
 
 /* Exit status of a worker that was told to yield. */
