@@ -52,10 +52,11 @@ def test_messages_of_netd_itself(netd):
     netd.box.run("systemctl", "reload", "netd")
 
     def words():
-        lines = netd.box.sh(f"journalctl --sync; {command} -o cat").splitlines()[-3:]
+        lines = netd.box.sh(f"journalctl --sync; {command} -o cat").splitlines()[-4:]
         return [line.split()[0] for line in lines]
 
-    wait_for(lambda: words() == ["listening", "listening", "reloaded"], "netd's own lines")
+    wait_for(lambda: words() == ["ready:", "listening", "reloaded:", "listening"],
+             "netd's own lines")
 
 
 def test_the_tour(netd):

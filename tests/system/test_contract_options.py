@@ -47,6 +47,8 @@ USAGE = [  # and the thing that the line names
     (["--two\nlines"], r"--two\x0alines"), (["-\x1b"], r"-\x1b"), (["-p", "80x"], "--port"),
     (["--h"], "--h"), (["--ho", "127.0.0.1", "--", "b"], "b"), ([""], "''"),
     (["--check", "-xV"], "unknown option '-x'"), (["--che=x"], "'--che=x' takes no value"),
+    (["foo"], "unexpected argument 'foo', see --help"), (["--prot"], "unknown option '--prot'"),
+    (["--reload"], "--reload"), (["--reload=0"], "--reload: '0' is not a process ID"),
 ]
 
 
@@ -160,6 +162,7 @@ def test_example_of_the_manual_works_as_printed(netd):
 
 def test_port_zero_takes_a_free_port_which_the_notice_names(netd):
     netd.start(config="port = 0;")
+    assert re.search(r"^ready: version \S+, events go to the journal$", netd.log(), re.M)
     port = int(re.search(r"^listening on 127\.0\.0\.1:(\d+)$", netd.log(), re.M)[1])
     assert port > 1023
     served(netd, port=port)

@@ -24,7 +24,7 @@ SOCKET_ONLY = (SOURCE / "systemd/socket-only.conf").read_text(encoding="utf-8")
 
 
 def reloads(netd):
-    return len(re.findall(r"^reloaded$", netd.log(), re.M))
+    return len(re.findall(r"^reloaded: ", netd.log(), re.M))
 
 
 def reload(netd, config=None):
@@ -549,6 +549,7 @@ def test_an_upgrade(netd, programs):
         assert running_version(netd) != "netd 99.99"
         reload(netd)
         assert running_version(netd) == "netd 99.99"
+        assert "reloaded: version 99.99, events go to the journal" in netd.log()
         reload(netd)
         assert crowd.settle()[0] == 0
     assert netd.pid == pid

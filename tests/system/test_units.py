@@ -405,6 +405,7 @@ def test_the_catalog_explains_real_events(netd):
                     "A session ended: 127.0.0.1:", "A client was refused: 127.0.0.1:"):
         assert f"Subject: {subject}" in text
     assert f"NETD_SESSION_ID={session}" in text
+    assert "Records: 1. Bytes received: 10." in text
     fields = re.findall(r"@(\w+)@", (SOURCE / "systemd/netd.catalog").read_text(encoding="utf-8"))
     for field in set(fields):
         assert not re.search(rf"(?<!=)\b{field}\b(?!=)", text), field

@@ -414,6 +414,8 @@ class ByHand:
     def ready(self):
         """The address that the ready notice names."""
         line = self.process.stderr.readline().decode()
+        assert re.fullmatch(r"netd: ready: version \S+, events go to .+\n", line), line
+        line = self.process.stderr.readline().decode()
         found = re.fullmatch(r"netd: listening on (.+)\n", line)
         assert found, line
         return found[1]

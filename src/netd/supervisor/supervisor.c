@@ -2,6 +2,7 @@
 #include "netd/supervisor/supervisor.h"
 
 #include "common/exit-status.h"
+#include "common/names.h"
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/supervisor/handover.h"
@@ -95,6 +96,18 @@ static void supervisor_answer(struct supervisor *s, bool done)
     s->given.requester = 0;
 }
 
+static const char *supervisor_output_name(enum output output)
+{
+    switch (output) {
+    case OUTPUT_TEXT:
+        return "standard output, as text";
+    case OUTPUT_EXPORT:
+        return "standard output, in the Journal Export Format";
+    default:
+        return "the journal";
+    }
+}
+
 static void supervisor_say_ready(struct supervisor *s)
 {
     char address[128];
@@ -102,6 +115,8 @@ static void supervisor_say_ready(struct supervisor *s)
     if (s->ready_said || !s->given.table.header->ready)
         return;
     s->ready_said = true;
+    log_info("%s: version " NETD_VERSION ", events go to %s",
+             s->given.reload ? "reloaded" : "ready", supervisor_output_name(s->output));
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &s->given.table.header->listeners[i];
 
@@ -110,8 +125,6 @@ static void supervisor_say_ready(struct supervisor *s)
         listener_format(l, address);
         log_info("listening on %s%s", address, l->passed ? " (passed by systemd)" : "");
     }
-    if (s->given.reload)
-        log_info("reloaded");
     supervisor_announce(s, "READY=1");
     supervisor_answer(s, true);
 }
