@@ -122,7 +122,9 @@ static void nobody_is_notified(void **state)
     (void)state;
     assert_int_equal(notify_send(&n, "READY=1"), 0);
     assert_int_equal(setenv("NOTIFY_SOCKET", "", 1), 0);
+    notify_announce(&n, "READY=1");
     assert_int_equal(notify_send(&n, "READY=1"), 0);
+    assert_string_equal(n.state, ""); /* nothing is left to be sent */
 }
 
 static void a_bogus_address_is_an_error(void **state)

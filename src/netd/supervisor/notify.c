@@ -50,8 +50,10 @@ int notify_send(struct notify *n, const char *more)
     int length, size;
 
     length = notify_address(&address);
-    if (length <= 0)
+    if (length <= 0) {
+        n->state[0] = '\0'; /* it will never be sent */
         return length;
+    }
     size =
         snprintf(text, sizeof(text), "%s%s%s", n->state, n->state[0] && more[0] ? "\n" : "", more);
     /* A new socket each time: the service manager may have bound its own anew. */
