@@ -115,6 +115,7 @@ static const struct call {
 #ifdef SYS_poll
     CALL(poll, ENOMEM, EINTR),
 #endif
+    CALL(pipe2, EMFILE, ENFILE),
     CALL(ppoll, EINTR, ENOMEM),
     CALL(pread64, EIO, EINTR),
     CALL(prlimit64, EPERM),
@@ -130,6 +131,7 @@ static const struct call {
     CALL(setsockopt, ENOMEM),
     CALL(signalfd4, EMFILE, ENOMEM),
     CALL(socket, EMFILE, ENOBUFS, EAFNOSUPPORT),
+    CALL(splice, EAGAIN, ENOMEM, EINTR, EPIPE),
     CALL(statfs, ENOMEM),
     CALL(statx, ENOMEM, ENOSYS),
     CALL(timerfd_create, EMFILE, ENOMEM),

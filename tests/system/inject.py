@@ -157,7 +157,7 @@ def fake_journal():
     made.session(fake_events.session_id(2), [b"two"], peer="[2001:db8::1]:4711")
     made.connect(fake_events.session_id(3))
     made.data(fake_events.session_id(3), b"three")
-    # Netd died, and on standard output that meant a repeat.
+    # Netd crashed, and some of it may repeat.
     made.connect(REPEATED)
     made.data(REPEATED, b"four")
     made.data(REPEATED, b"four", NETD_RESENT="0")

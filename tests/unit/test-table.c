@@ -505,7 +505,7 @@ static void pages_are_counted_for_each(void **state)
     (void)state;
     for (int i = 0; i < CAPACITY; i++)
         (void)open_session(0, 0);
-    for (int i = 0; i < 5000; i++) {
+    for (int i = 0; i < random_rounds(5000); i++) {
         struct session *s = &table.sessions[random_below(CAPACITY)];
         uint32_t end = (uint32_t)random_below(REGION_SIZE + 1);
 
