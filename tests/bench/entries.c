@@ -90,7 +90,8 @@ static struct mmsghdr *make_sessions(char *lines, size_t count, size_t size)
     for (size_t i = 0; i < count; i++) {
         char id[33];
         uint8_t number[16];
-        struct event_source source = {.id = id, .peer = &peer, .local = &local, .priority = 6};
+        struct event_source source = {
+            .id = id, .peer = &peer, .local = &local, .priority = 6, .identifier = "netd"};
         struct event_totals totals = {
             .reason = "eof", .records = 1, .bytes = size, .duration_usec = 300 + i % 977};
         struct record record = {

@@ -74,7 +74,8 @@ static void listen_somewhere(struct setup *s)
                      .framing = FRAMING_LINE,
                      .priority = LOG_INFO,
                      .receipt = true,
-                     .sessions_max = CLIENTS_MAX},
+                     .sessions_max = CLIENTS_MAX,
+                     .identifier = "netd"},
     };
     struct listener_endpoints endpoints;
     char error[LISTENER_ERROR_MAX];

@@ -203,6 +203,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .peer = &peer,
         .local = &peer,
         .priority = LOG_INFO,
+        .identifier = "%a %p %s %l %%",
         .output = (enum output)(OUTPUT_JOURNAL + settings % 3),
     };
 

@@ -136,8 +136,8 @@ class Netd:
         matches = [f"NETD_SESSION_ID={session}"] if session else []
         if event:
             matches.append(f"NETD_EVENT={event}")
-        found = self.journal(*matches or ["SYSLOG_IDENTIFIER=netd"], **options)
-        return [e for e in found if "NETD_EVENT" in e]
+        kinds = ("connect", "data", "disconnect", "refused")
+        return self.journal(*matches or [f"NETD_EVENT={kind}" for kind in kinds], **options)
 
     def received(self, session):
         """What the client of SESSION sent, byte for byte, according to the journal."""

@@ -185,6 +185,30 @@ def test_flush_timeout_0_is_never(netd):
     check(netd, receipt.session, b"half", reason="idle")
 
 
+def test_two_clients_at_once_are_told_apart(netd):
+    netd.start(config='identifier = "%p";')
+    with netd.connect() as one, netd.connect() as two:
+        expected = []
+        for text in "one", "two":
+            for client in one, two:
+                client.sendall(f"{text}\n".encode())
+                expected.append((f"127.0.0.1:{port_of(client)}", text))
+                wait_for(lambda: len(netd.events(event="data")) == len(expected), "the record")
+        assert finish(netd, one).bytes == finish(netd, two).bytes == 8
+    shown = netd.box.run("journalctl", "-q", "-o", "short", "--cursor", netd.since,
+                         "NETD_EVENT=data").stdout
+    assert re.findall(r" ([0-9.:]+)\[\d+\]: (.*)", shown) == expected
+
+
+def test_identifiers(netd):
+    for template, pattern in (("netd", "netd"), ("100%% %a/%s", "100% 127.0.0.1/{id:.8}")):
+        netd.start(config=f'identifier = "{template}";')
+        session = netd.send(b"x\nSYSLOG_IDENTIFIER=y\n").session
+        assert {e.text("SYSLOG_IDENTIFIER") for e in netd.events(session)} == \
+            {pattern.format(id=session)}
+        netd.box.run("netd-client", "verify", session)
+
+
 def test_the_time_limit_holds_over_a_reload(netd):
     netd.start(config="flush_timeout = 3600;")
     with netd.connect() as client:

@@ -129,6 +129,7 @@ static void check_defaults(const struct config *c)
     assert_int_equal(c->listeners[0].settings.priority, LOG_INFO);
     assert_true(c->listeners[0].settings.receipt);
     assert_int_equal(c->listeners[0].settings.flush_timeout, 3);
+    assert_string_equal(c->listeners[0].settings.identifier, "netd");
     assert_int_equal(c->listeners[0].settings.sessions_max, 10000);
     assert_int_equal(c->listeners[0].settings.sessions_max_per_address, 0);
     assert_int_equal(c->listeners[0].settings.idle_timeout, 0);
@@ -200,7 +201,7 @@ static void sample_file_holds_the_defaults(void **state)
         else
             *out++ = *p;
     }
-    assert_int_equal(keys, 13);
+    assert_int_equal(keys, 14);
     if (load_text(&c, every_key) != 0)
         fail_msg("%s", error);
     check_defaults(&c);
@@ -218,6 +219,7 @@ static void every_key_is_read(void **state)
                                    "framing = \"ra\" \"w\";\n"
                                    "max_record = 64; priority = \"debug\"\n"
                                    "receipt = False; flush_timeout = 31536000;\n"
+                                   "identifier = \"%% %a%p%s%l\";\n"
                                    "output = \"export\";\n"
                                    "sessions :\n"
                                    "{\n"
@@ -235,6 +237,7 @@ static void every_key_is_read(void **state)
     assert_int_equal(c.listeners[0].settings.priority, LOG_DEBUG);
     assert_false(c.listeners[0].settings.receipt);
     assert_int_equal(c.listeners[0].settings.flush_timeout, 31536000);
+    assert_string_equal(c.listeners[0].settings.identifier, "%% %a%p%s%l");
     assert_int_equal(c.service.output, OUTPUT_EXPORT);
     assert_int_equal(c.listeners[0].settings.sessions_max, 1);
     assert_int_equal(c.listeners[0].settings.sessions_max_per_address, 1000000);
@@ -489,6 +492,14 @@ static void bad_settings(void **state)
          ":1: sessions.max: expected an integer, not a group"},
         {"abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij = 1;",
          ":1: abcdefghijabcdefghijabcdefghijabcdefghij...: unknown key"},
+        {"identifier = \"\";", ":1: identifier: is empty"},
+        {"identifier = \"a\\nb\";", ":1: identifier: 'a\\x0ab' is not printable ASCII"},
+        {"identifier = \"%%%x\";",
+         ":1: identifier: '%x' is not known; expected one of %a, %p, %s, %l, %%"},
+        {"identifier = \"100%\";",
+         ":1: identifier: '%' is not known; expected one of %a, %p, %s, %l, %%"},
+        {"identifier = \"1234567890123456789012345678901234567890123456789012345678901234\";",
+         ":1: identifier: is longer than 63 bytes"},
         {"host = \"\";", ":1: host: is empty"},
         {"host = \"a b\";", ":1: host: 'a b' is not an address or a host name"},
         {"host = \" a\";", ":1: host: ' a' is not an address or a host name"},

@@ -28,6 +28,7 @@ static const struct event_source source4 = {
     .peer = &peer4,
     .local = &local4,
     .priority = LOG_INFO,
+    .identifier = "netd",
     .output = OUTPUT_JOURNAL,
 };
 
@@ -211,6 +212,66 @@ static void refused_says_why(void **state)
     assert_true(fields_are(&f, "NETD_EVENT", "refused"));
     assert_true(fields_are(&f, "NETD_REASON", "address-limit"));
     assert_true(fields_are(&f, "MESSAGE", "192.0.2.1:4711 refused: address-limit"));
+    free(b.data);
+}
+
+static void identifiers_say_who(void **state)
+{
+    static const struct {
+        const char *template;
+        const struct endpoint *peer;
+        const char *identifier;
+    } rows[] = {
+        {"netd", &peer4, "netd"},
+        {"%a", &peer4, "192.0.2.1"},
+        {"%p", &peer4, "192.0.2.1:4711"},
+        {"%p", &peer6, "[2001:db8::1]:4711"},
+        {"%a %p", &peer_unix, "unix unix"},
+        {"%s", &peer4, "00112233"},
+        {"100%% of %a/%s!", &peer6, "100% of 2001:db8::1/00112233!"},
+        {"%%a%%", &peer4, "%a%"},
+        {"%", &peer4, ""},
+        {"a%x", &peer4, "a"},
+        {"", &peer4, ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct event_source source = source4;
+        struct entry entry;
+        struct fields f;
+        struct bytes b;
+
+        source.identifier = rows[i].template;
+        source.peer = rows[i].peer;
+        b = data_event(&source, "hello", 5, TERM_LF, NOT_RESENT);
+        f = parse(&b, OUTPUT_JOURNAL);
+        assert_true(fields_are(&f, "SYSLOG_IDENTIFIER", rows[i].identifier));
+        free(b.data);
+        arena.used = 0;
+        assert_int_equal(event_connect(&entry, &arena, &source), 0);
+        b = flatten(&entry);
+        f = parse(&b, OUTPUT_JOURNAL);
+        assert_true(fields_are(&f, "SYSLOG_IDENTIFIER", rows[i].identifier));
+        free(b.data);
+    }
+}
+
+static void long_identifiers_are_cut(void **state)
+{
+    struct event_source source = source4;
+    const struct field *value;
+    struct fields f;
+    struct bytes b;
+
+    (void)state;
+    source.identifier = "%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p%p";
+    b = data_event(&source, "hello", 5, TERM_CRLF, NOT_RESENT);
+    f = parse(&b, OUTPUT_JOURNAL);
+    value = fields_find(&f, "SYSLOG_IDENTIFIER");
+    assert_int_equal(value->length, EVENT_IDENTIFIER_MAX);
+    assert_memory_equal(value->value, "192.0.2.1:4711192.0.2.1:4711", 28);
+    assert_true(fields_are(&f, "MESSAGE", "hello"));
     free(b.data);
 }
 
@@ -630,6 +691,8 @@ int main(void)
         cmocka_unit_test(ipv6_and_unix_peers),
         cmocka_unit_test(disconnect_says_how_it_ended),
         cmocka_unit_test(refused_says_why),
+        cmocka_unit_test(identifiers_say_who),
+        cmocka_unit_test(long_identifiers_are_cut),
         cmocka_unit_test(data_has_its_fields_and_no_more),
         cmocka_unit_test(messages_are_escaped),
         cmocka_unit_test(every_byte_and_every_pair),

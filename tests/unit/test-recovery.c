@@ -405,7 +405,7 @@ static void impossible_listeners_stop_everything(void **state)
 
     (void)state;
     (void)open_session(0, 100);
-    for (int i = 0; i < 14; i++) {
+    for (int i = 0; i < 16; i++) {
         struct table_listener *l = &table.header->listeners[3];
 
         *l = good;
@@ -449,7 +449,13 @@ static void impossible_listeners_stop_everything(void **state)
         case 12:
             memcpy(l->path, "a\nPRIORITY=0", 13);
             break;
-        case 13: /* one of several */
+        case 13:
+            memset(l->settings.identifier, 'x', sizeof(l->settings.identifier));
+            break;
+        case 14:
+            memcpy(l->settings.identifier, "a\nPRIORITY=0", 13);
+            break;
+        case 15: /* one of several */
             table.header->listeners[4] = good;
             table.header->listeners[4].settings.max_record = 0;
             break;

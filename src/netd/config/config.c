@@ -39,7 +39,7 @@ static const struct config_choice config_outputs[] = {
     {NULL, 0},
 };
 
-enum config_kind { KIND_GROUP, KIND_HOST, KIND_NUMBER, KIND_CHOICE, KIND_BOOLEAN };
+enum config_kind { KIND_GROUP, KIND_HOST, KIND_IDENTIFIER, KIND_NUMBER, KIND_CHOICE, KIND_BOOLEAN };
 
 struct config_key {
     const char *path;
@@ -69,6 +69,7 @@ static const struct config_key config_keys[] = {
     {CHOICE("priority", listeners[0].settings.priority, config_priorities)},
     {BOOLEAN("receipt", listeners[0].settings.receipt)},
     {NUMBER("flush_timeout", listeners[0].settings.flush_timeout, 0, SECONDS_HIGH)},
+    {.path = "identifier", .kind = KIND_IDENTIFIER},
     {GROUP("sessions")},
     {NUMBER("sessions.max", listeners[0].settings.sessions_max, 1, SESSIONS_MAX_HIGH)},
     {NUMBER("sessions.max_per_address", listeners[0].settings.sessions_max_per_address, 0,
@@ -94,6 +95,7 @@ static const struct listener_config config_default_listener = {
             .receipt = true,
             .flush_timeout = 3,
             .sessions_max = 10000,
+            .identifier = "netd",
         },
     .address =
         {
@@ -178,6 +180,26 @@ static int config_set_host(struct config_reader *r, const char *where, const cha
                            SHOW(text));
     memcpy(r->config.listeners[0].address.host, text, length + 1);
     config_set_origin(r->config.listeners[0].origin.host, where);
+    return 0;
+}
+
+/* Printable ASCII: char may be signed, other bytes are then below a blank. */
+static int config_set_identifier(struct config_reader *r, const char *where, const char *text)
+{
+    if (*text == '\0')
+        return config_fail(r->error, "%s: is empty", where);
+    if (strlen(text) > IDENTIFIER_MAX)
+        return config_fail(r->error, "%s: is longer than %d bytes", where, IDENTIFIER_MAX);
+    for (const char *p = text; *p; p++)
+        if (*p < ' ' || *p > '~')
+            return config_fail(r->error, "%s: '" SHOWN "' is not printable ASCII", where,
+                               SHOW(text));
+    for (const char *p = text; (p = strchr(p, '%')); p += 2)
+        if (p[1] == '\0' || !strchr("apsl%", p[1]))
+            return config_fail(r->error,
+                               "%s: '%.2s' is not known; expected one of %%a, %%p, %%s, %%l, %%%%",
+                               where, p);
+    strcpy(r->config.listeners[0].settings.identifier, text);
     return 0;
 }
 
@@ -285,6 +307,8 @@ static int config_read_value(struct config_reader *r, const struct config_key *k
         return config_read_group(r, s, "sessions.");
     case KIND_HOST:
         return config_set_host(r, where, config_setting_get_string(s));
+    case KIND_IDENTIFIER:
+        return config_set_identifier(r, where, config_setting_get_string(s));
     case KIND_NUMBER:
         return config_set_number(r, key, where, config_setting_get_int64(s));
     case KIND_CHOICE:

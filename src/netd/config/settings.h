@@ -22,6 +22,8 @@
  * for sd_notify(3), to start another worker, for listeners and for the journal. */
 #define DESCRIPTORS_KEPT 64
 
+#define IDENTIFIER_MAX 63 /* bytes of the template */
+
 /* What the sessions of one listener go by. */
 struct listener_settings {
     enum framing framing;
@@ -32,6 +34,8 @@ struct listener_settings {
     uint32_t sessions_max;
     uint32_t sessions_max_per_address; /* 0: no limit */
     uint32_t idle_timeout;             /* seconds; 0: never */
+    /* SYSLOG_IDENTIFIER of the events: %a, %p, %s and %l are replaced, %% is a percent sign. */
+    char identifier[IDENTIFIER_MAX + 1];
 };
 
 /* What holds for all listeners together. */

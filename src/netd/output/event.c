@@ -234,6 +234,56 @@ static void event_add_time(struct text *text)
              zone[0] ? zone + 3 : "");
 }
 
+/* What KEY stands for in an identifier; ADDRESS is memory for it. */
+static const char *event_identifier_part(char key, const struct event_source *source,
+                                         const char *peer,
+                                         char address[static ENDPOINT_ADDRESS_MAX])
+{
+    switch (key) {
+    case 'a':
+        endpoint_address(source->peer, address);
+        return address;
+    case 'p':
+        return peer;
+    case 's':
+        snprintf(address, ENDPOINT_ADDRESS_MAX, "%.8s", source->id);
+        return address;
+    case '%':
+        return "%";
+    default: /* also 'l': listeners have no names yet */
+        return "";
+    }
+}
+
+static void event_add_identifier(struct text *text, const struct event_source *source,
+                                 const char *peer)
+{
+    char identifier[EVENT_IDENTIFIER_MAX + 1], address[ENDPOINT_ADDRESS_MAX];
+    size_t length = 0;
+
+    if (!strchr(source->identifier, '%')) {
+        text_field(text, "SYSLOG_IDENTIFIER", source->identifier);
+        return;
+    }
+    for (const char *p = source->identifier; *p;) {
+        const char *part = p;
+        size_t n = strcspn(p, "%");
+
+        if (n > 0) {
+            p += n;
+        } else {
+            part = event_identifier_part(p[1], source, peer, address);
+            n = strlen(part);
+            p += p[1] ? 2 : 1;
+        }
+        n = min_size(n, EVENT_IDENTIFIER_MAX - length);
+        memcpy(identifier + length, part, n);
+        length += n;
+    }
+    identifier[length] = '\0';
+    text_field(text, "SYSLOG_IDENTIFIER", identifier);
+}
+
 /* The fields that all entries begin with. */
 static void event_add_common(struct text *text, const struct event_source *source, const char *peer,
                              const char *event, const char *message_id)
@@ -253,7 +303,7 @@ static void event_add_common(struct text *text, const struct event_source *sourc
     }
     text_field(text, "MESSAGE_ID", message_id);
     text_number(text, "PRIORITY", (uint64_t)source->priority);
-    text_field(text, "SYSLOG_IDENTIFIER", "netd");
+    event_add_identifier(text, source, peer);
     text_field(text, FIELD_EVENT, event);
     text_field(text, FIELD_SESSION_ID, source->id);
     text_field(text, FIELD_PEER, peer);

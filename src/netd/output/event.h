@@ -25,6 +25,9 @@
 
 #define ENTRY_PIECES_MAX 6
 
+/* Bytes of SYSLOG_IDENTIFIER; a longer one is cut. */
+#define EVENT_IDENTIFIER_MAX 255
+
 /* One entry: pieces that point into an arena, a session's region or constants. */
 struct entry {
     struct iovec pieces[ENTRY_PIECES_MAX];
@@ -44,6 +47,7 @@ struct event_source {
     const struct endpoint *peer, *local;
     const char *local_path; /* of an AF_UNIX listener, else NULL */
     int priority;
+    const char *identifier; /* as in struct listener_settings */
     enum output output;
 };
 

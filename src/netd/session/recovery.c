@@ -96,6 +96,17 @@ static void recovery_quarantine(struct table *t)
 
 /* --- Consistency checks: a worker that crashed may have written anywhere --- */
 
+/* True if TEXT ends within SIZE bytes and has no control character. */
+static bool recovery_text_valid(const char *text, size_t size)
+{
+    const char *end = memchr(text, '\0', size);
+
+    for (const char *p = text; end && p < end; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return false;
+    return end;
+}
+
 static bool recovery_settings_valid(const struct listener_settings *c)
 {
     uint8_t receipt;
@@ -103,19 +114,16 @@ static bool recovery_settings_valid(const struct listener_settings *c)
     memcpy(&receipt, &c->receipt, sizeof(receipt)); /* as a bool it would have to be one */
     return c->max_record >= MAX_RECORD_LOW && c->max_record <= MAX_RECORD_HIGH &&
            (unsigned)c->framing <= FRAMING_RAW && c->priority >= LOG_NOTICE &&
-           c->priority <= LOG_DEBUG && receipt <= 1;
+           c->priority <= LOG_DEBUG && receipt <= 1 &&
+           recovery_text_valid(c->identifier, sizeof(c->identifier));
 }
 
 static bool recovery_listener_valid(const struct table_listener *l)
 {
     int listening = 0;
     socklen_t length = sizeof(listening);
-    const char *end = memchr(l->path, '\0', sizeof(l->path));
 
-    for (const char *p = l->path; end && p < end; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return false;
-    return end && recovery_settings_valid(&l->settings) &&
+    return recovery_text_valid(l->path, sizeof(l->path)) && recovery_settings_valid(&l->settings) &&
            getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening;
 }
 

@@ -206,6 +206,7 @@ static struct event_source session_source(const struct session *s, const struct 
         .local = &s->local,
         .local_path = c->local_path,
         .priority = c->settings->priority,
+        .identifier = c->settings->identifier,
         .output = c->sink->output,
     };
 }
