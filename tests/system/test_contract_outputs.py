@@ -2,13 +2,17 @@
 """Events on standard output: a person's lines, or the Journal Export Format; and where "auto" goes."""
 
 import contextlib
+import fcntl
 import re
 import socket
+import sys
 import tempfile
+import termios
 
 import pytest
 
 import journal
+from box import wait_for
 from traffic import (ADDRESSES, AWKWARD, EVERY_EVENT, MESSAGE_IDS, ByHand, awkward, check_record,
                      complaint, records, seeded)
 
@@ -180,6 +184,64 @@ def test_a_slow_reader_is_waited_for(box):
             out, err = program.process.communicate(timeout=30)
     assert err == b"" and program.process.returncode == 0
     assert journal.joined(journal.parse(out)) == data[:100000]
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["reload", "kill"])
+def test_a_reader_that_stalls_holds_no_reload_up(box, kill):
+    """And what it had got a part of goes on where it ended."""
+    data = b"\xff" * 50_000 + b"\n" + b"x" * 50_000 + b"\ny"
+    with ByHand(box, "-o", "export", "-p", "0") as program:
+        port = int(program.ready().rpartition(":")[2])
+        worker = f"pgrep -P $(cat {program.PID}) || true"
+        before = box.sh(worker).strip()
+        with box.connect(port) as client:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            wait_for(lambda: is_full(program.process.stdout), "the pipe to be full")
+            if kill:
+                box.sh(f"kill -KILL {before}")
+            else:
+                program.kill("HUP")
+            wait_for(lambda: box.sh(worker).strip() not in ("", before), "another worker")
+            out = b""
+            while not out.endswith(b"\n\n") or b"NETD_EVENT=disconnect" not in out:
+                out += program.process.stdout.read1(1 << 20)
+            assert b"end=eof" in client.recv(4096)
+        program.kill("TERM")
+        out += program.process.communicate(timeout=30)[0]
+        assert program.process.returncode == 0
+    events = journal.parse(out)
+    assert [e.text("NETD_EVENT") for e in events] == ["connect", *["data"] * 3, "disconnect"]
+    assert journal.joined(events) == data and b"NETD_RESENT" not in out
+
+
+def test_a_stop_while_what_a_dead_worker_left_stalls(box):
+    """There is nothing to stop yet: it ends in time all the same, and says who was not logged."""
+    box.sh("echo 'sessions = { stop_timeout = 1; };' >/tmp/netd-patience.conf")
+    with ByHand(box, "-o", "export", "-p", "0", "-c", "/tmp/netd-patience.conf") as program:
+        port = int(program.ready().rpartition(":")[2])
+        worker = f"pgrep -P $(cat {program.PID}) || true"
+        before = box.sh(worker).strip()
+        with box.connect(port) as client:
+            client.sendall(b"\xff" * 50_000 + b"\n")
+            wait_for(lambda: is_full(program.process.stdout), "the pipe to be full")
+            box.sh(f"kill -KILL {before}")
+            assert b"worker died" in program.process.stderr.readline()
+            wait_for(lambda: box.sh(worker).strip() not in ("", before), "another worker")
+            program.kill("TERM")
+            with pytest.raises(ConnectionResetError):
+                while client.recv(4096):
+                    pass
+            assert program.process.wait(30) == 1
+        assert program.process.stderr.read() == \
+            b"netd: stopped before the journal took the last of 1 sessions; they were reset\n"
+
+
+def is_full(reader):
+    """True when a pipe has as much as it takes, but for less than a page."""
+    unread = fcntl.ioctl(reader, termios.FIONREAD, b"\0" * 4)
+    size = fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ)
+    return size - int.from_bytes(unread, sys.byteorder) < 4096
 
 
 def test_a_slow_reader_of_another_user_holds_nothing_up(box):

@@ -558,12 +558,15 @@ uint32_t scheduler_abandon(struct scheduler *sched)
 {
     uint32_t lost = 0;
 
-    for (uint32_t i = 0; i < sched->table->header->used; i++) {
+    /* The table may not have been recovered yet. */
+    for (uint32_t i = 0; i < sched->table->header->used && i < sched->table->capacity; i++) {
         struct session *s = &sched->table->sessions[i];
 
         if (s->state == SESSION_FREE || s->end_taken)
             continue;
         lost += s->state == SESSION_OPEN;
+        if (!session_has_connection(s))
+            continue;
         session_reset_at_close(s);
         close_fd(&s->fd);
     }

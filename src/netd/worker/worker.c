@@ -310,7 +310,7 @@ static int worker_on_command(sd_event_source *source, const struct signalfd_sigi
 
 static void worker_abandon(struct worker *w)
 {
-    uint32_t lost = w->adopted ? scheduler_abandon(&w->scheduler) : worker_header(w)->open;
+    uint32_t lost = scheduler_abandon(&w->scheduler);
 
     if (lost > 0)
         log_error("stopped before the journal took the last of %u sessions; they were reset", lost);
