@@ -10,6 +10,10 @@ _netd_client_sessions() {
     } 2>/dev/null | sort -u
 }
 
+_netd_client_listeners() {
+    journalctl --quiet --field NETD_LISTENER "$@" 2>/dev/null
+}
+
 _netd_client() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='send sessions show cat follow verify'
@@ -27,7 +31,7 @@ _netd_client() {
             ((i++))
             ;;
         -H | -p | -T | -S | -U | -n | --host | --port | --timeout | --peer | --since | --until | \
-            --lines)
+            --lines | --listener | --reason)
             [[ ${COMP_WORDS[i + 1]-} == = ]] && ((i++))
             ((i++))
             ;;
@@ -53,6 +57,15 @@ _netd_client() {
         mapfile -t COMPREPLY < <(compgen -W 'today yesterday now -1h -1d' -- "$current")
         return
         ;;
+    --listener)
+        mapfile -t COMPREPLY < <(compgen -W "$(_netd_client_listeners "${journal[@]}")" -- "$current")
+        return
+        ;;
+    --reason)
+        words='eof reset timeout idle shutdown protocol error'
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+        return
+        ;;
     -p | -T | -n | --port | --timeout | --lines | --namespace | --peer)
         return
         ;;
@@ -60,11 +73,14 @@ _netd_client() {
 
     case $command in
     send) options=$general ;;
-    sessions) options="$general $where --json --utc --no-pager --open --peer --since --until --lines" ;;
+    sessions)
+        options="$general $where --json --utc --no-pager --open --peer --listener --reason --reverse"
+        options+=' --since --until --lines'
+        ;;
     show) options="$general $where --json --utc --no-pager" ;;
     cat) options="$general $where" ;;
-    follow) options="$general $where --json --utc --lines" ;;
-    verify) options="$general $where --json --no-pager" ;;
+    follow) options="$general $where --json --utc --lines --peer --listener" ;;
+    verify) options="$general $where --json --no-pager --listener" ;;
     *) options="$general $where --json --utc --no-pager" ;;
     esac
     if [[ $current == -* ]]; then

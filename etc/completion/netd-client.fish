@@ -4,8 +4,7 @@
 set -l commands send sessions show cat follow verify
 set -l reading sessions show cat follow verify
 
-function __netd_client_sessions --description 'Ids of open and recent sessions'
-    # From the same journal that the command line names.
+function __netd_client_journal --description 'Options that name the journal to read'
     set -l journal
     set -l take 0
     for word in (commandline -opc)
@@ -19,10 +18,19 @@ function __netd_client_sessions --description 'Ids of open and recent sessions'
             set journal $word
         end
     end
+    string join -- \n $journal
+end
+
+function __netd_client_sessions --description 'Ids of open and recent sessions'
+    set -l journal (__netd_client_journal)
     begin
         netd-client sessions --quiet --open $journal
         netd-client sessions --quiet --lines 50 $journal
     end 2>/dev/null | sort -u
+end
+
+function __netd_client_listeners --description 'Names of listeners'
+    journalctl --quiet --field NETD_LISTENER (__netd_client_journal) 2>/dev/null
 end
 
 function __netd_client_times --description 'Examples of times'
@@ -51,7 +59,10 @@ complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow ver
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow' -l utc -d 'Times in UTC'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show verify' -l no-pager -d 'Do not use a pager'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l open -d 'Only open sessions'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l peer -x -d 'Only sessions of this client address'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l reason -x -a 'eof reset timeout idle shutdown protocol error' -d 'Only those that ended for this reason'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s r -l reverse -d 'Newest first'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions follow' -l peer -x -d 'Only those of this client address'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions follow verify' -l listener -x -a '(__netd_client_listeners)' -d 'Only those of this listener'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s S -l since -x -a '(__netd_client_times)' -d 'Only those that began at or after a time'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s U -l until -x -a '(__netd_client_times)' -d 'Only those that began at or before a time'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions follow' -s n -l lines -x -d 'Only the last ones'

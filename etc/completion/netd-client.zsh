@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 # zsh completion for netd-client(1); installed as share/zsh/site-functions/_netd-client
 
-# Open and recent sessions, from the same journal that the command line names, with their peers.
-_netd_client_sessions() {
-    local -a ids journal
+# Sets journal to the options that name the journal to read.
+_netd_client_journal() {
     local -i i
 
+    journal=()
     for ((i = 2; i < $#_netd_client_words; i++)); do
         case $_netd_client_words[i] in
         -D | --directory | --namespace)
@@ -15,9 +15,24 @@ _netd_client_sessions() {
         --directory=* | --namespace=*) journal=(${(Q)_netd_client_words[i]}) ;;
         esac
     done
+}
+
+# Open and recent sessions, from the same journal that the command line names.
+_netd_client_sessions() {
+    local -a ids journal
+
+    _netd_client_journal
     ids=(${(fu)"$(netd-client sessions --quiet --open $journal 2>/dev/null
         netd-client sessions --quiet --lines 50 $journal 2>/dev/null)"})
     _wanted sessions expl session compadd -a ids
+}
+
+_netd_client_listeners() {
+    local -a names journal
+
+    _netd_client_journal
+    names=(${(f)"$(journalctl --quiet --field NETD_LISTENER $journal 2>/dev/null)"})
+    _wanted listeners expl listener compadd -a names
 }
 
 _netd_client_times() {
@@ -25,7 +40,7 @@ _netd_client_times() {
 }
 
 _netd_client() {
-    local -a general where json utc pager
+    local -a general where json utc pager peer listener
     local curcontext=$curcontext state line
     local -A opt_args
     local -a _netd_client_words=("${words[@]}") # _arguments removes the words before the command
@@ -46,6 +61,8 @@ _netd_client() {
     json='--json[one JSON object per line]'
     utc='--utc[times in UTC]'
     pager='--no-pager[do not use a pager]'
+    peer='--peer=[only those of this client address]:address:'
+    listener='--listener=[only those of this listener]:listener:_netd_client_listeners'
 
     _arguments -C -A '-*' $general $where $json $utc $pager \
         '1:command:((send\:"send messages, or standard input"
@@ -60,9 +77,10 @@ _netd_client() {
     case $line[1] in
     send) _arguments $general '*:message:' ;;
     sessions)
-        _arguments $general $where $json $utc $pager \
-            '--open[only open sessions]' \
-            '--peer=[only sessions of this client address]:address:' \
+        _arguments $general $where $json $utc $pager $peer $listener \
+            '(--reason)--open[only open sessions]' \
+            '(--open)--reason=[only those that ended for this reason]:reason:(eof reset timeout idle shutdown protocol error)' \
+            '(-r --reverse)'{-r,--reverse}'[newest first]' \
             '(-S --since)'{-S,--since=}'[only those that began at or after a time]:time:_netd_client_times' \
             '(-U --until)'{-U,--until=}'[only those that began at or before a time]:time:_netd_client_times' \
             '(-n --lines)'{-n,--lines=}'[only the last ones]:number:'
@@ -70,11 +88,11 @@ _netd_client() {
     show) _arguments $general $where $json $utc $pager '1:session:_netd_client_sessions' ;;
     cat) _arguments $general $where '1:session:_netd_client_sessions' ;;
     follow)
-        _arguments $general $where $json $utc \
+        _arguments $general $where $json $utc $peer $listener \
             '(-n --lines)'{-n,--lines=}'[start with the last events]:number:' \
             '1:session:_netd_client_sessions'
         ;;
-    verify) _arguments $general $where $json $pager '*:session:_netd_client_sessions' ;;
+    verify) _arguments $general $where $json $pager $listener '*:session:_netd_client_sessions' ;;
     esac
 }
 

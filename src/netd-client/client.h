@@ -18,8 +18,9 @@ struct options {
     const char *directory, *name_space; /* journal to read; NULL: the default */
     bool json, utc, no_pager;
 
-    bool open;
+    bool open, reverse;
     char peer[ENDPOINT_ADDRESS_MAX]; /* as in NETD_PEER_ADDRESS; "": any */
+    const char *listener, *reason;   /* NULL: any */
     uint64_t since, until;           /* microseconds since the epoch; 0, UINT64_MAX: no limit */
     uint64_t lines;                  /* UINT64_MAX: not given */
 };

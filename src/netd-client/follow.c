@@ -9,16 +9,40 @@
 
 #define LINES_DEFAULT 10 /* like journalctl -f */
 
+static bool follow_wants(const struct event *event, const struct options *options)
+{
+    const char *peer = event->fields[EVENT_PEER].text;
+
+    return !*options->peer || (peer && peer_has_address(peer, options->peer));
+}
+
+/* Moves before the last COUNT events. */
+static int follow_seek_last(struct reader *reader, const struct options *options, uint64_t count)
+{
+    struct event event;
+    int r;
+
+    if (!*options->peer || count == 0)
+        return reader_seek_last(reader, count);
+    r = reader_seek_tail(reader);
+    while (r >= 0 && (r = reader_previous(reader, &event)) > 0)
+        if (follow_wants(&event, options) && count-- == 0)
+            return 0;
+    return r < 0 ? r : reader_seek_head(reader);
+}
+
 /* Shows all new events. Returns 1 if SESSION has ended, 0 if more may follow, or a negative errno.
  */
-static int follow_rest(const struct output *output, struct reader *reader, bool json,
-                       const char *session)
+static int follow_rest(const struct output *output, struct reader *reader,
+                       const struct options *options, const char *session)
 {
     struct event event;
     int r;
 
     while ((r = reader_next(reader, &event)) > 0) {
-        if (json)
+        if (!follow_wants(&event, options))
+            continue;
+        if (options->json)
             r = output_json(event_json(&event));
         else
             output_event(output, &event, !session);
@@ -57,9 +81,11 @@ static int follow_events(const struct output *output, struct reader *reader,
 
     if (r >= 0)
         r = reader_filter(reader, session, KIND_ANY);
+    if (r >= 0 && options->listener)
+        r = reader_filter_listener(reader, options->listener);
     if (r >= 0)
-        r = reader_seek_last(reader, lines);
-    while (r == 0 && (r = follow_rest(output, reader, options->json, session)) == 0 && !over) {
+        r = follow_seek_last(reader, options, lines);
+    while (r == 0 && (r = follow_rest(output, reader, options, session)) == 0 && !over) {
         if (fflush(stdout) != 0)
             return 0; /* main() reports it */
         r = reader_wait(reader, STDOUT_FILENO);

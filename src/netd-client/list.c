@@ -30,24 +30,15 @@ static int list_compare_begins(const void *a, const void *b)
 
 /* --- Filters --- */
 
-/* True if ADDRESS is that of PEER, "192.0.2.1:4711", "[fe80::1%eth0]:4711" or "unix". An ADDRESS
- * without a scope matches any scope. */
-static bool peer_is_at(const char *peer, const char *address)
-{
-    bool bracket = *peer == '[';
-    size_t length = strlen(address);
-    const char *rest = peer + bracket + length;
-
-    if (strncmp(peer + bracket, address, length) != 0)
-        return false;
-    return bracket ? *rest == ']' || *rest == '%' : *rest == ':' || *rest == '\0';
-}
-
 static bool list_wants(const struct session *s, const struct options *options)
 {
     if (options->open && (s->ended || s->state != SESSION_OPEN))
         return false;
-    if (*options->peer && !peer_is_at(s->peer, options->peer))
+    if (*options->peer && !peer_has_address(s->peer, options->peer))
+        return false;
+    if (options->listener && strcmp(s->listener, options->listener) != 0)
+        return false;
+    if (options->reason && strcmp(s->reason, options->reason) != 0)
         return false;
     return s->begin >= options->since && s->begin <= options->until;
 }
@@ -78,15 +69,16 @@ static void copy_value(char *ret, size_t size, const struct value *value)
     ret[n] = '\0';
 }
 
-static void session_take_addresses(struct session *s, const struct event *event)
+static void session_take_common(struct session *s, const struct event *event)
 {
     copy_value(s->peer, sizeof(s->peer), &event->fields[EVENT_PEER]);
     copy_value(s->local, sizeof(s->local), &event->fields[EVENT_LOCAL]);
+    copy_value(s->listener, sizeof(s->listener), &event->fields[EVENT_LISTENER]);
 }
 
 static void session_take_disconnect(struct session *s, const struct event *event)
 {
-    session_take_addresses(s, event);
+    session_take_common(s, event);
     copy_value(s->reason, sizeof(s->reason), &event->fields[EVENT_REASON]);
     s->totals = event_totals(event);
     s->ended = true;
@@ -97,7 +89,7 @@ static void session_take_disconnect(struct session *s, const struct event *event
 
 static void session_take_connect(struct session *s, const struct event *event)
 {
-    session_take_addresses(s, event);
+    session_take_common(s, event);
     s->has_connect = true;
     s->begin = event->time;
     if (!s->ended)
@@ -190,7 +182,7 @@ static int data_only_read(struct session *s, struct reader *reader)
         r = reader_last(reader, &event);
     if (r <= 0 || event.kind != KIND_DATA)
         return r < 0 ? r : 0; /* refused clients have IDs, too */
-    session_take_addresses(s, &event);
+    session_take_common(s, &event);
     s->state = session_state_of(&event);
     return 1;
 }

@@ -6,7 +6,8 @@
 #include "netd-client/session.h"
 
 /* Buffer size of a text, including NUL. netd writes no longer ones; forged ones are truncated. */
-#define LISTED_MAX 128
+#define LISTED_MAX      128
+#define LISTED_NAME_MAX 65
 
 struct session {
     char id[SESSION_ID_HEX + 1];
@@ -17,6 +18,7 @@ struct session {
     uint64_t end;             /* likewise, if ended */
     struct totals totals;     /* if ended */
     char peer[LISTED_MAX], local[LISTED_MAX], reason[LISTED_MAX];
+    char listener[LISTED_NAME_MAX]; /* "" if it has no name */
 };
 
 struct list {

@@ -22,7 +22,7 @@
 /* Options accepted by all commands; others are listed in the command table. */
 #define GENERAL "HpTqvhV"
 
-static const char short_options[] = ":H:p:T:qvD:S:U:n:hV"; /* leading ':': see getopt(3) */
+static const char short_options[] = ":H:p:T:qvD:S:U:n:rhV"; /* leading ':': see getopt(3) */
 
 static const struct option long_options[] = {
     {"host", required_argument, NULL, 'H'},
@@ -37,6 +37,9 @@ static const struct option long_options[] = {
     {"no-pager", no_argument, NULL, 'P'},
     {"open", no_argument, NULL, 'o'},
     {"peer", required_argument, NULL, 'a'},
+    {"listener", required_argument, NULL, 'l'},
+    {"reason", required_argument, NULL, 'R'},
+    {"reverse", no_argument, NULL, 'r'},
     {"since", required_argument, NULL, 'S'},
     {"until", required_argument, NULL, 'U'},
     {"lines", required_argument, NULL, 'n'},
@@ -81,10 +84,13 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "      --no-pager         do not use a pager\n\n"
           "Options of sessions:\n"
           "      --open             only open sessions\n"
-          "      --peer ADDRESS     only sessions of this client address\n"
+          "      --reason REASON    only those that ended for this reason\n"
           "  -S, --since TIME       only those that began at or after TIME\n"
           "  -U, --until TIME       only those that began at or before TIME\n"
-          "  -n, --lines N          only the last N; follow: start with the last N events\n\n"
+          "  -r, --reverse          newest first\n"
+          "  -n, --lines N          only the last N; follow: start with the last N events\n"
+          "      --peer ADDRESS     only those of this client address; also for follow\n"
+          "      --listener NAME    only those of this listener; also for follow and verify\n\n"
           "See netd-client(1).\n",
           stream);
 }
@@ -140,6 +146,14 @@ static int options_time(int letter, const char *text, uint64_t *ret)
                            options_name(letter), text);
     if (r < 0)
         return client_fail(EXIT_USAGE, "--%s: '%s' is not a time", options_name(letter), text);
+    return -1;
+}
+
+static int options_text(int letter, const char *text, const char **ret)
+{
+    if (*text == '\0')
+        return client_fail(EXIT_USAGE, "--%s is empty", options_name(letter));
+    *ret = text;
     return -1;
 }
 
@@ -209,10 +223,7 @@ static int options_take(struct options *options, int letter)
         options->verbose = true;
         break;
     case 'D':
-        if (*optarg == '\0')
-            return client_fail(EXIT_USAGE, "--directory is empty");
-        options->directory = optarg;
-        break;
+        return options_text(letter, optarg, &options->directory);
     case 'N':
         options->name_space = optarg;
         break;
@@ -230,6 +241,13 @@ static int options_take(struct options *options, int letter)
         break;
     case 'a':
         return options_peer(options, optarg);
+    case 'l':
+        return options_text(letter, optarg, &options->listener);
+    case 'R':
+        return options_text(letter, optarg, &options->reason);
+    case 'r':
+        options->reverse = true;
+        break;
     case 'S':
         return options_time(letter, optarg, &options->since);
     case 'U':
@@ -310,6 +328,11 @@ static int options_check(const struct options *options, const struct command *co
     if (command->arguments_max >= 0 && count > command->arguments_max)
         return client_fail(EXIT_USAGE, "%s: unexpected argument '%s'", command->name,
                            arguments[command->arguments_max]);
+    if (count > 0 && (*options->peer || options->listener))
+        return client_fail(EXIT_USAGE, "%s: --%s cannot be combined with a session", command->name,
+                           *options->peer ? "peer" : "listener");
+    if (options->open && options->reason)
+        return client_fail(EXIT_USAGE, "--open and --reason are mutually exclusive");
     if (options->directory && options->name_space)
         return client_fail(EXIT_USAGE, "--directory and --namespace are mutually exclusive");
     if (options->since > options->until)

@@ -304,13 +304,11 @@ json_t *event_json(const struct event *event)
         const char *key;
         enum event_field field;
     } keys[] = {
-        {"session", EVENT_SESSION},   {"event", EVENT_NAME},
-        {"peer", EVENT_PEER},         {"local", EVENT_LOCAL},
-        {"message", EVENT_MESSAGE},   {"data", EVENT_DATA_BYTES},
-        {"resent", EVENT_RESENT},     {"terminator", EVENT_TERMINATOR},
-        {"reason", EVENT_REASON},     {"errno", EVENT_ERRNO},
-        {"records", EVENT_RECORDS},   {"bytes", EVENT_BYTES},
-        {"duration", EVENT_DURATION},
+        {"session", EVENT_SESSION}, {"event", EVENT_NAME},        {"peer", EVENT_PEER},
+        {"local", EVENT_LOCAL},     {"listener", EVENT_LISTENER}, {"message", EVENT_MESSAGE},
+        {"data", EVENT_DATA_BYTES}, {"resent", EVENT_RESENT},     {"terminator", EVENT_TERMINATOR},
+        {"reason", EVENT_REASON},   {"errno", EVENT_ERRNO},       {"records", EVENT_RECORDS},
+        {"bytes", EVENT_BYTES},     {"duration", EVENT_DURATION},
     };
     json_t *object = json_pack("{sI}", "time", (json_int_t)event->time);
 

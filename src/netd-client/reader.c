@@ -33,6 +33,7 @@ static const struct {
     [EVENT_SESSION] = FIELD(FIELD_SESSION_ID),
     [EVENT_PEER] = FIELD(FIELD_PEER),
     [EVENT_LOCAL] = FIELD(FIELD_LOCAL),
+    [EVENT_LISTENER] = FIELD(FIELD_LISTENER),
     [EVENT_REASON] = FIELD(FIELD_REASON),
     [EVENT_RECORDS] = FIELD(FIELD_RECORDS),
     [EVENT_BYTES] = FIELD(FIELD_BYTES),
@@ -198,6 +199,19 @@ int reader_filter(struct reader *reader, const char *session, unsigned kinds)
     for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(kinds_known); i++)
         if (kinds & kinds_known[i].kind)
             r = sd_journal_add_match(reader->journal, kinds_known[i].match, 0);
+    return r < 0 ? r : 0;
+}
+
+int reader_filter_listener(struct reader *reader, const char *listener)
+{
+    CLEANUP(free_pointer) char *match = NULL;
+    int r;
+
+    if (asprintf(&match, FIELD_LISTENER "=%s", listener) < 0) {
+        match = NULL;
+        return -ENOMEM;
+    }
+    r = sd_journal_add_match(reader->journal, match, 0);
     return r < 0 ? r : 0;
 }
 
@@ -432,6 +446,17 @@ uint64_t value_number(const struct value *value)
 bool value_is(const struct value *value, const char *text)
 {
     return value->text && strcmp(value->text, text) == 0;
+}
+
+bool peer_has_address(const char *peer, const char *address)
+{
+    bool bracket = *peer == '[';
+    size_t length = strlen(address);
+    const char *rest = peer + bracket + length;
+
+    if (strncmp(peer + bracket, address, length) != 0)
+        return false;
+    return bracket ? *rest == ']' || *rest == '%' : *rest == ':' || *rest == '\0';
 }
 
 struct totals event_totals(const struct event *event)

@@ -24,6 +24,7 @@ enum event_field {
     EVENT_SESSION,
     EVENT_PEER,
     EVENT_LOCAL,
+    EVENT_LISTENER,
     EVENT_REASON,
     EVENT_RECORDS,
     EVENT_BYTES,
@@ -82,6 +83,9 @@ int reader_filter(struct reader *reader, const char *session, unsigned kinds);
 int reader_seek_head(struct reader *reader);
 int reader_seek_tail(struct reader *reader);
 
+/* Restricts the filter further, to events of LISTENER. Returns 0 or a negative errno. */
+int reader_filter_listener(struct reader *reader, const char *listener);
+
 /* Combines reader_filter() and reader_seek_head(). */
 int reader_begin(struct reader *reader, const char *session, unsigned kinds);
 
@@ -119,6 +123,10 @@ uint64_t value_number(const struct value *value);
 
 /* True if the value exists and equals TEXT. */
 bool value_is(const struct value *value, const char *text);
+
+/* True if PEER, "192.0.2.1:4711", "[fe80::1%eth0]:4711" or "unix", has this ADDRESS. An ADDRESS
+ * without a scope matches any scope. */
+bool peer_has_address(const char *peer, const char *address);
 
 /* The numbers in EVENT, a disconnect event. */
 struct totals event_totals(const struct event *event);

@@ -231,10 +231,10 @@ static json_t *session_json(const struct session *s)
 
     errno = 0;
     object = json_pack(
-        "{ss so? sb so? so? so* ss so*}", "session", s->id, "begin", time_json(s->begin),
+        "{ss so? sb so? so? so? so? ss so*}", "session", s->id, "begin", time_json(s->begin),
         "begin_logged", (int)s->has_connect, "end", s->ended ? time_json(s->end) : NULL, "peer",
-        text_json(s->peer), "local", text_json(s->local), "state",
-        s->ended ? "ended" : session_state_word(s->state), "reason", text_json(s->reason));
+        text_json(s->peer), "local", text_json(s->local), "listener", text_json(s->listener),
+        "state", s->ended ? "ended" : session_state_word(s->state), "reason", text_json(s->reason));
 
     if (object && s->ended) {
         json_object_set_new(object, "duration", json_integer((json_int_t)s->totals.duration));
@@ -245,6 +245,16 @@ static json_t *session_json(const struct session *s)
 }
 
 /* --- The command --- */
+
+static void sessions_reverse(struct list *list)
+{
+    for (size_t i = 0; i < list->count / 2; i++) {
+        struct session *s = list->sessions[i];
+
+        list->sessions[i] = list->sessions[list->count - 1 - i];
+        list->sessions[list->count - 1 - i] = s;
+    }
+}
 
 static int sessions_print(const struct output *output, const struct list *list,
                           const struct options *options)
@@ -280,6 +290,8 @@ int sessions_run(const struct options *options, char **arguments, int count)
     if (list.count == 0)
         return options->quiet ? EXIT_FAILED
                               : client_fail(EXIT_FAILED, "no sessions in the journal match");
+    if (options->reverse)
+        sessions_reverse(&list);
     output_open(&output, options, !options->json && !options->quiet);
     r = sessions_print(&output, &list, options);
     output_close(&output);

@@ -39,8 +39,11 @@ static void show_head_of(const struct output *output, const struct event *event,
     if (first) {
         show_value("Session", &event->fields[EVENT_SESSION]);
         show_value("Peer", &event->fields[EVENT_PEER]);
-        if (event->kind == KIND_CONNECT) {
+        if (event->kind == KIND_CONNECT)
             show_value("Local", &event->fields[EVENT_LOCAL]);
+        if (event->fields[EVENT_LISTENER].text)
+            show_value("Listener", &event->fields[EVENT_LISTENER]);
+        if (event->kind == KIND_CONNECT) {
             show_time(output, "Begin", event->time);
         } else {
             printf("%9s: %s\n", "Begin", "not in the journal");

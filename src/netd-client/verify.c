@@ -90,7 +90,8 @@ static int verify_all(struct verification *v)
 
     r = list_collect(&list, v->reader, v->options);
     if (r >= 0 && list.count == 0) {
-        client_fail(EXIT_FAILED, "no sessions in the journal");
+        client_fail(EXIT_FAILED, "no sessions in the journal%s",
+                    v->options->listener ? " match" : "");
         v->unmatched = true;
     }
     for (size_t i = 0; r >= 0 && i < list.count; i++) {

@@ -84,7 +84,7 @@ class Journal:
             "NETD_DURATION_USEC": str(duration),
         } | more)
 
-    def session(self, session, records, **more):
+    def session(self, session, records, reason="eof", **more):
         """A whole session; RECORDS are bytes, or (bytes, terminator)."""
         pieces = [r if isinstance(r, tuple) else (r, None) for r in records]
         self.connect(session, **more)
@@ -92,7 +92,7 @@ class Journal:
             self.data(session, data, terminator, **more)
         sent = stream(pieces)
         count = sum(1 for _, terminator in pieces if terminator != "continued")
-        self.disconnect(session, count, len(sent), **more)
+        self.disconnect(session, count, len(sent), reason, **more)
         return sent
 
     def export(self):

@@ -17,9 +17,10 @@ import time
 import pytest
 
 from box import SOURCE, wait_for
-from fake_events import BOOT, START, Journal, session_id, stream
+from fake_events import BOOT, IDS, START, Journal, session_id, stream
 
-A, B, C = (session_id(n) for n in (1, 2, 3))  # c4ca4238..., c81e728d..., eccbc87e...
+# c4ca4238..., c81e728d..., eccbc87e..., a87ff679...
+A, B, C, D = (session_id(n) for n in (1, 2, 3, 4))
 SECOND = 1_000_000
 
 
@@ -91,6 +92,17 @@ def three_sessions():
     return journal
 
 
+def sessions_of_listeners():
+    """A and C are of the listener "devices", B is of "relay", D is of one without a name."""
+    journal = Journal(step=SECOND)
+    journal.session(A, [b"one"], peer="192.0.2.1:4711", NETD_LISTENER="devices")
+    journal.session(B, [b"two"], peer="192.0.2.10:4712", NETD_LISTENER="relay",
+                    reason="reset")
+    journal.session(C, [b"three"], peer="unix", NETD_LISTENER="devices", reason="idle")
+    journal.session(D, [b"four"], peer="[2001:db8::1]:4713")
+    return journal
+
+
 def test_sessions_as_a_table(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     assert client(box, "sessions", "-D", directory, "--utc").stdout == f"""\
@@ -109,7 +121,8 @@ def test_sessions_as_json(box, directory):
     assert first == {
         "session": A, "begin": START + SECOND, "begin_logged": True, "end": START + 4 * SECOND,
         "duration": 1_500_000, "peer": "192.0.2.1:4711", "local": "127.0.0.1:3000",
-        "records": 2, "bytes": 8, "state": "ended", "reason": "eof"}
+        "records": 2, "bytes": 8, "state": "ended", "reason": "eof",
+        "listener": None}
 
 
 @pytest.mark.parametrize("arguments, expected", [
@@ -126,10 +139,60 @@ def test_sessions_as_json(box, directory):
     (["-S", "@1795334402", "-U", "@1795334406"], [B]),
     (["-S", "@1795334402", "-n", "1"], [C]),
     (["-U", "@1795334406", "-n", "1"], [B]),
+    (["-r"], [C, B, A]),
+    (["--reverse", "-n", "2"], [C, B]),
+    (["-r", "--until", "2026-11-22 08:00:05 UTC"], [B, A]),
 ])
 def test_filters_of_sessions(box, directory, arguments, expected):
     three_sessions().write(box, f"{directory}/a.journal")
     assert lines(client(box, "sessions", "-q", "-D", directory, *arguments)) == expected
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--listener", "devices"], [A, C]),
+    (["--listener=devices", "-n", "1"], [C]),
+    (["--listener", "relay"], [B]),
+    (["--listener", "devices", "--peer", "unix"], [C]),
+    (["--reason", "eof"], [A, D]),
+    (["--reason", "reset"], [B]),
+    (["--reason", "eof", "-n", "1", "--peer", "192.0.2.1"], [A]),
+    (["--reason", "idle", "--listener", "devices"], [C]),
+])
+def test_sessions_of_a_listener_or_with_a_reason(box, directory, arguments, expected):
+    sessions_of_listeners().write(box, f"{directory}/a.journal")
+    assert lines(client(box, "sessions", "-q", "-D", directory, *arguments)) == expected
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--listener", "device"], ["--listener", "devices2"], ["--listener", "DEVICES"],
+    ["--listener", "relay", "--reason", "eof"], ["--reason", "re"], ["--reason", "open"]])
+def test_no_session_of_a_listener_or_with_a_reason(box, directory, arguments):
+    sessions_of_listeners().write(box, f"{directory}/a.journal")
+    failed(client(box, "sessions", "-D", directory, *arguments), 1,
+           "no sessions in the journal match")
+
+
+def test_an_open_session_has_a_listener_and_no_reason(box, directory):
+    journal = Journal(NETD_LISTENER="devices")
+    journal.connect(A)
+    journal.data(B, b"without connect and disconnect events")
+    journal.disconnect(C, 0, 0)
+    journal.write(box, f"{directory}/a.journal")
+    assert set(lines(client(box, "sessions", "-q", "-D", directory, "--listener", "devices"))) == {
+        A, B, C}
+    assert lines(client(box, "sessions", "-q", "-D", directory, "--reason", "eof")) == [C]
+
+
+def test_the_listener_in_json_and_show(box, directory):
+    sessions_of_listeners().write(box, f"{directory}/a.journal")
+    where = ["-D", directory]
+    assert [s["listener"] for s in objects(client(box, "sessions", "--json", *where))] == [
+        "devices", "relay", "devices", None]
+    for session, listener in (B, "relay"), (D, None):
+        events = objects(client(box, "show", "--json", session, *where))
+        assert [e.get("listener") for e in events] == [listener] * 3
+    assert "Listener: relay" in lines(client(box, "show", B, *where))[3]
+    assert "Listener" not in client(box, "show", D, *where).stdout
 
 
 def times_in_words():
@@ -838,6 +901,20 @@ def test_verify_skips_sessions_of_other_hosts(box, directory):
     assert client(box, "verify", "-D", directory, A).stdout.split()[1] == "no-end"
 
 
+def test_verify_the_sessions_of_a_listener(box, directory):
+    journal = sessions_of_listeners()
+    journal.connect(session_id(5), NETD_LISTENER="relay")
+    journal.disconnect(session_id(5), 1, 1, NETD_LISTENER="relay")
+    journal.write(box, f"{directory}/a.journal")
+    *shown, summary = lines(client(box, "verify", "-D", directory, "--listener", "devices"))
+    assert {line.split()[0] for line in shown} == {A, C} and summary == "2 sessions: 2 ok"
+    *shown, summary = lines(client(box, "verify", "-D", directory, "--listener", "relay"), 1)
+    assert {line.split()[0] for line in shown} == {B, session_id(5)}
+    assert summary == "2 sessions: 1 ok, 1 gap"
+    failed(client(box, "verify", "-D", directory, "--listener", "x"), 1,
+           "no sessions in the journal match")
+
+
 def test_output_for_a_gap(box, directory):
     journal = Journal()
     journal.connect(A)
@@ -996,6 +1073,61 @@ def test_follow_ends_when_its_output_is_closed(box, directory):
         assert process.wait(30) == 0
 
 
+def followed(box, count, *arguments):
+    """The messages of the first COUNT events."""
+    with following(box, "--json", *arguments) as process:
+        return [json.loads(process.stdout.readline())["message"] for _ in range(count)]
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--peer", "192.0.2.10"], ["192.0.2.10:4712 connect", "two", "192.0.2.10:4712 disconnect"]),
+    (["--peer", "unix", "-n", "2"], ["three", "unix disconnect"]),
+    (["--peer", "2001:db8::1", "-n", "1"], ["[2001:db8::1]:4713 disconnect"]),
+    (["--listener", "relay", "-n", "2"], ["two", "192.0.2.10:4712 disconnect"]),
+    (["--listener", "devices", "-n", "4"],
+     ["192.0.2.1:4711 disconnect", "unix connect", "three", "unix disconnect"]),
+    (["--listener", "devices", "--peer", "192.0.2.1"],
+     ["192.0.2.1:4711 connect", "one", "192.0.2.1:4711 disconnect"]),
+])
+def test_follow_begins_with_the_last_events_of_a_peer_or_listener(box, directory, arguments,
+                                                                  expected):
+    sessions_of_listeners().write(box, f"{directory}/a.journal")
+    assert followed(box, len(expected), "-D", directory, *arguments) == expected
+
+
+def test_follow_new_events_of_a_peer_or_listener(box):
+    """Of the journal of this machine, to which the events of a made-up netd are added."""
+    def log(session, peer, listener):
+        box.run("logger", "--journald", text=True, input="\n".join([
+            f"MESSAGE={session}", f"MESSAGE_ID={IDS['connect']}", "NETD_EVENT=connect",
+            f"NETD_SESSION_ID={session}", f"NETD_PEER={peer}", f"NETD_LISTENER={listener}", ""]))
+
+    wanted = ["--peer", "192.0.2.1"], ["--listener", "devices"], [
+        "--peer", "192.0.2.1", "--listener", "devices"]
+    log(session_id(9), "192.0.2.1:1", "devices")
+    box.run("journalctl", "--sync")
+    with contextlib.ExitStack() as stack:
+        shown = [stack.enter_context(following(box, "--json", "-n", "1", *w)) for w in wanted]
+        for process in shown:
+            assert json.loads(process.stdout.readline())["session"] == session_id(9)
+        log(A, "192.0.2.10:1", "relay")
+        log(B, "192.0.2.1:1", "relay")
+        log(C, "192.0.2.10:1", "devices")
+        log(D, "192.0.2.1:1", "devices")
+        for process, expected in zip(shown, ([B, D], [C, D], [D])):
+            for session in expected:
+                assert json.loads(process.stdout.readline())["session"] == session
+
+
+def test_follow_refused_clients_of_a_peer(box, directory):
+    journal = Journal(NETD_LISTENER="relay")
+    journal.edge("refused", A, NETD_REASON="denied")
+    journal.edge("refused", B, peer="192.0.2.2:1", NETD_REASON="denied")
+    journal.write(box, f"{directory}/a.journal")
+    assert followed(box, 1, "-D", directory, "--peer", "192.0.2.2", "--listener", "relay") == [
+        "192.0.2.2:1 refused"]
+
+
 # --- Journal files and namespaces ---
 
 
@@ -1150,6 +1282,17 @@ def test_no_permission(box, directory):
      "--until: '08:00 Asia/Tokyo' names a time zone; use UTC, an offset such as +01:00, or TZ"),
     (["sessions", "--since", "now", "--until", "-1h"], "--since is later than --until"),
     (["sessions", "-n", "x"], "--lines: 'x' is not a number"),
+    (["sessions", "--listener", ""], "--listener is empty"),
+    (["sessions", "--reason="], "--reason is empty"),
+    (["sessions", "--open", "--reason", "eof"], "--open and --reason are mutually exclusive"),
+    (["show", "a", "--peer", "192.0.2.1"], "show: unexpected option '--peer'"),
+    (["verify", "-r"], "verify: unexpected option '--reverse'"),
+    (["follow", "--reason", "eof"], "follow: unexpected option '--reason'"),
+    (["cat", "a", "--listener", "x"], "cat: unexpected option '--listener'"),
+    (["follow", "a", "--peer", "192.0.2.1"],
+     "follow: --peer cannot be combined with a session"),
+    (["follow", "a", "--listener", "x"], "follow: --listener cannot be combined with a session"),
+    (["verify", "a", "--listener", "x"], "verify: --listener cannot be combined with a session"),
     (["sessions", "-D", "/", "--namespace", "x"],
      "--directory and --namespace are mutually exclusive"),
 ] + [
