@@ -19,14 +19,6 @@
 #define OPEN_TRIES      50
 #define OPEN_PAUSE_USEC (20 * USEC_PER_MSEC)
 
-static int handover_setenv(const char *name, int value)
-{
-    char text[16];
-
-    snprintf(text, sizeof(text), "%d", value);
-    return setenv(name, text, 1) < 0 ? -errno : 0;
-}
-
 void handover_find_program(char ret[static PATH_MAX])
 {
     static const char self[] = "/proc/self/exe";
@@ -38,31 +30,25 @@ void handover_find_program(char ret[static PATH_MAX])
         ret[n] = '\0';
 }
 
-/* The sockets that systemd passed are passed on, where they always were: sd_listen_fds(3). */
-static int handover_pass_sockets(const struct table *table)
-{
-    int count = 0, r = 0;
-
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        count += table->header->listeners[i].passed != 0;
-    if (count > 0)
-        r = handover_setenv("LISTEN_FDS", count);
-    if (count > 0 && r == 0)
-        r = handover_setenv("LISTEN_PID", (int)getpid());
-    return r;
-}
-
+/* For the program to be executed. Without SESSIONS the sockets that systemd passed are passed on,
+ * where they always were: sd_listen_fds(3). */
 static int handover_set_environment(const struct handover *h, bool sessions, int check_fd)
 {
-    char text[32];
+    /* putenv(3) takes these as they are; of what setenv(3) copies, it leaks some when memory runs
+     * out. */
+    static char table[64], reload[64], fds[32], pid[32];
+    int count = 0;
 
-    snprintf(text, sizeof(text), "%d:%d", check_fd, (int)h->requester);
-    if (setenv(ENV_RELOAD, text, 1) < 0)
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        count += h->table.header->listeners[i].passed != 0;
+    snprintf(table, sizeof(table), ENV_TABLE "=%d:%d", h->table.header_fd, h->table.regions_fd);
+    snprintf(reload, sizeof(reload), ENV_RELOAD "=%d:%d", check_fd, (int)h->requester);
+    snprintf(fds, sizeof(fds), "LISTEN_FDS=%d", count);
+    snprintf(pid, sizeof(pid), "LISTEN_PID=%d", (int)getpid());
+    if (putenv(reload) != 0 || (sessions && putenv(table) != 0) ||
+        (!sessions && count > 0 && (putenv(fds) != 0 || putenv(pid) != 0)))
         return -errno;
-    if (!sessions)
-        return handover_pass_sockets(&h->table);
-    snprintf(text, sizeof(text), "%d:%d", h->table.header_fd, h->table.regions_fd);
-    return setenv(ENV_TABLE, text, 1) < 0 ? -errno : 0;
+    return 0;
 }
 
 int handover_exec(const struct handover *h, bool sessions, const char *program, char **argv)
