@@ -158,7 +158,7 @@ static void text_add(struct text *text, const char *format, ...)
 }
 
 /* Without the cost of printf(3): for what is in every entry. */
-static void text_put(struct text *text, const char *string)
+static inline void text_put(struct text *text, const char *string)
 {
     size_t length = min_size(strlen(string), EVENT_TEXT_MAX - text->length);
 
@@ -166,7 +166,7 @@ static void text_put(struct text *text, const char *string)
     text->length += length;
 }
 
-static void text_field(struct text *text, const char *name, const char *value)
+static inline void text_field(struct text *text, const char *name, const char *value)
 {
     text_put(text, name);
     text_put(text, "=");
