@@ -25,8 +25,7 @@ void log_init(void)
                      fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
-/* True when the whole line went out. A short write to a stream is a torn line: it counts as
- * written. */
+/* Returns true if the line was written. A short write is a torn line and counts as written. */
 static bool log_write(const char *line, size_t length)
 {
     struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -41,7 +40,7 @@ static bool log_write(const char *line, size_t length)
 void log_line(int level, const char *format, ...)
 {
     char line[PATH_MAX + 1024];
-    size_t room = sizeof(line) - 1, length; /* one byte is kept for the LF */
+    size_t room = sizeof(line) - 1, length; /* one byte is for the LF */
     va_list arguments;
     int n;
 

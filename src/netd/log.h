@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * netd's own diagnostics: one line each on standard error. Where that is the journal's stream
- * (JOURNAL_STREAM, systemd.exec(5)) a "<N>" prefix gives the level (sd-daemon(3)), elsewhere "netd:
- * " says who speaks. Never blocks: a line that a full pipe or socket does not take at once is
- * dropped, and the next one says how many were.
+ * netd's own diagnostics: one line each on standard error. If that is connected to the journal
+ * (JOURNAL_STREAM, systemd.exec(5)) the prefix is the level, "<N>" (sd-daemon(3)), otherwise
+ * "netd: ". Never blocks: a line that a full pipe or socket does not take at once is dropped, and
+ * the next line reports the number of lost lines.
  */
 #pragma once
 
@@ -11,11 +11,11 @@
 
 #include <syslog.h>
 
-/* Looks once at what standard error is. */
+/* Determines whether standard error is the journal. */
 void log_init(void);
 
-/* Writes one line at the syslog level LEVEL; bytes that are not printable ASCII or UTF-8 stay as
- * they are, so quote what comes from outside before. */
+/* Writes one line at the syslog level LEVEL. Nothing is escaped here: text from outside must be
+ * escaped before. */
 void log_line(int level, const char *format, ...) PRINTF(2, 3);
 
 #define log_error(...)   log_line(LOG_ERR, __VA_ARGS__)

@@ -36,7 +36,7 @@ static void netd_help(FILE *f)
                "See netd(8) and netd.conf(5).\n");
 }
 
-/* Says whether what was asked for was written. */
+/* Flushes standard output. Returns the exit status. */
 static int netd_finish_output(void)
 {
     int r = flush_standard_output();
@@ -56,7 +56,7 @@ static int netd_usage_error(const char *before, const char *word, const char *af
     return EXIT_USAGE;
 }
 
-/* Says what getopt_long() found wrong: RESULT is '?' or ':'. */
+/* Reports the error RESULT, '?' or ':', of getopt_long(3). */
 static int netd_option_error(char **argv, int result)
 {
     char letter[] = {'-', (char)optopt, '\0'};
@@ -65,24 +65,24 @@ static int netd_option_error(char **argv, int result)
         return netd_usage_error("option", argv[optind - 1], " needs a value");
     if (optopt == 0)
         return netd_usage_error("unknown option", argv[optind - 1], "");
-    if (strchr("tVh", optopt)) /* known, so it was a long one, with '=' */
+    if (strchr("tVh", optopt)) /* a known long option with "=VALUE" */
         return netd_usage_error("option", argv[optind - 1], " takes no value");
     return netd_usage_error("unknown option", letter, "");
 }
 
-/* Whoever started us without 0, 1 or 2 gets no client's connection in their place. What is written
- * to them fails instead of being taken for written. */
+/* Opens /dev/null as 0, 1 and 2 if they are closed, so that no connection gets these numbers.
+ * Read-only: writing to them fails instead of being silently lost. */
 static int netd_fill_standard_fds(void)
 {
-    /* open(2) takes the lowest free number, which this one is. */
+    /* open(2) uses the lowest free number, which is this one. */
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
             return -errno;
     return 0;
 }
 
-/* Has as many descriptors as we may have; sessions.max counts on them. Returns their number, or 0
- * where it is not known. */
+/* Raises the soft limit of open files to the hard one, for sessions.max. Returns it, or 0 if it is
+ * unknown. */
 static uint64_t netd_raise_limit(void)
 {
     struct rlimit limit;

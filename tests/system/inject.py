@@ -423,7 +423,7 @@ class Life:
         require(b"\nhang\n" not in self.report.data, "it hangs")
         require(self.status < 120 or self.status in self.endings, f"exit status {self.status}")
         for line in self.lines():
-            require(not re.search("of signal|hangs|Sanitizer|runtime error", line), line)
+            require(not re.search("of signal|not respond|Sanitizer|runtime error", line), line)
 
     def check_exit(self, program, allowed):
         """An exit status other than 0 has its line."""

@@ -126,7 +126,7 @@ def test_auto_is_text_where_it_does_not(box):
 def test_a_file_size_limit_is_an_error(box):
     """Whether it is in the session table's way or in the output's: one line, and no signal."""
     said = complaint(box, "-p", "0", status=1, program=("prlimit", "--fsize=1000000", "netd"))
-    assert said == "cannot make the session table: File too large"
+    assert said == "cannot create the session table: File too large"
 
     limit = 10**10
     with tempfile.TemporaryFile() as out:

@@ -367,7 +367,7 @@ def test_p5_a_worker_that_hangs_is_replaced(netd):
         os.kill(stopped, signal.SIGSTOP)
         processes.worker(other_than=stopped)
         assert crowd.settle()[0] == 0
-    assert re.search(r"^worker \d+ hangs; ending it$", netd.log(), re.M)
+    assert re.search(r"^worker \d+ does not respond; killing it$", netd.log(), re.M)
 
 
 def test_p1_workers_that_do_nothing_but_die(netd):

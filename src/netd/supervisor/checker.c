@@ -17,21 +17,21 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* Memory for a check, more than any version needs: the program that checks may have a longer struct
- * than the one that asks. Pages that nobody writes to take no memory. */
+/* Size of a mapping for a check in every version: the program that checks may have a larger struct
+ * than the one that reads. Pages that are not written take no memory. */
 #define CHECK_ROOM (UINT64_C(1) << 20)
 
-_Static_assert(sizeof(struct check) <= CHECK_ROOM, "a check has no room");
-_Static_assert(sizeof(((struct check *)0)->error) >= CONFIG_ERROR_MAX, "an error has no room");
-_Static_assert(sizeof(((struct check *)0)->error) >= LISTENER_ERROR_MAX, "an error has no room");
+_Static_assert(sizeof(struct check) <= CHECK_ROOM, "a check does not fit");
+_Static_assert(sizeof(((struct check *)0)->error) >= CONFIG_ERROR_MAX, "an error does not fit");
+_Static_assert(sizeof(((struct check *)0)->error) >= LISTENER_ERROR_MAX, "an error does not fit");
 
-/* For "netd -t": descriptor CHECK_FD is where to write what it finds. The value is "numeric" or
- * "resolve". */
+/* Tells "netd -t" to write its result to descriptor CHECK_FD. The value is "numeric" or "resolve".
+ */
 #define ENV_CHECK            "NETD_CHECK"
 #define CHECK_FD             3
 #define CHECK_WORDS(numeric) ((numeric) ? "numeric" : "resolve")
 
-/* A check by another program that takes longer has failed: it could be any program. */
+/* Time limit for the program on disk. */
 #define CHECK_SEC 60
 
 /* --- In the child --- */
@@ -63,13 +63,13 @@ static void checker_unblock_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Executes the check by PROGRAM, or exits. */
+/* Executes PROGRAM for the check, or exits. */
 static _Noreturn void checker_become(const char *program, char **argv, bool numeric, int memfd)
 {
     size_t n = 0;
     char **more;
 
-    /* It must not keep connections open that the worker closes. */
+    /* Connections that the worker closes must not stay open here. */
     if ((memfd != CHECK_FD && dup2(memfd, CHECK_FD) < 0) || close_range(CHECK_FD + 1, ~0U, 0) < 0)
         _exit(EXIT_FAILED);
     checker_unblock_signals();
@@ -98,7 +98,7 @@ static struct check *checker_map(int fd)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* As fork(2), for a child that dies with its parent. */
+/* Like fork(2), but the child dies with its parent. */
 static pid_t checker_fork(void)
 {
     pid_t parent = getpid(), pid = fork();
@@ -111,7 +111,7 @@ static pid_t checker_fork(void)
     return pid < 0 ? -errno : pid;
 }
 
-/* Forks over CHECK, which C owns from here on; without a child it is gone. */
+/* Forks. The parent's C then owns CHECK; without a child it is unmapped. */
 static pid_t checker_begin(struct checker *c, struct check *check)
 {
     pid_t pid = checker_fork();
@@ -134,7 +134,7 @@ static int checker_start_over(struct checker *c, struct check *check,
     pid = checker_begin(c, check);
     if (pid == 0) {
         checker_unblock_signals();
-        (void)close(STDERR_FILENO); /* libconfig's last words are none of netd's lines */
+        (void)close(STDERR_FILENO); /* flex prints its fatal errors there */
         checker_find(check, input, numeric);
         _exit(EXIT_SUCCESS);
     }
@@ -177,7 +177,7 @@ int checker_execute(struct checker *c, const char *program, char **argv, bool nu
     return pid < 0 ? pid : 0;
 }
 
-/* Says why there is no answer, by the child's STATUS. */
+/* Sets the error of a child that exited with STATUS and left no result. */
 static void checker_explain(struct checker *c, int status)
 {
     const size_t size = sizeof(c->check->error);
@@ -219,7 +219,7 @@ void checker_deinit(struct checker *c)
 
 /* --- netd -t --- */
 
-/* Where the program that runs "netd -t" wants to have what is found, or NULL. */
+/* Maps CHECK_FD, or returns NULL. */
 static struct check *checker_map_given(void)
 {
     struct stat st;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The checker: a child that reads the configuration and resolves its names, for a start, for "netd
- * -t" and for a reload. libconfig crashes or ends the process when an allocation of its own fails,
- * and a resolver may take minutes: neither concerns the supervisor or the worker. What the child
- * found is in memory that its parent shares. For a reload it is the program on disk that checks,
- * and, once executed (handover.h), takes what it had found itself.
+ * The checker: a child process that reads the configuration and resolves its names, for a start,
+ * "netd -t" and a reload. libconfig crashes or exits when it runs out of memory, and a resolver may
+ * take minutes; neither affects the supervisor or the worker. The result is in memory shared with
+ * the parent. For a reload the program on disk runs the check and, when it is executed
+ * (handover.h), receives its own result.
  */
 #pragma once
 
@@ -13,48 +13,48 @@
 
 #include <sys/types.h>
 
-/* What a checker found. One program reads what another one wrote, so that the head, up to and with
- * size, stays as it is in every version. */
+/* Result of a check. It may be written by another version than the one that reads it: the members
+ * up to and including size never change. */
 struct check {
-    char error[4096 + 512]; /* one line; empty when all is good */
+    char error[4096 + 512]; /* one line; empty on success */
     int32_t layout;         /* table_layout() of the program that checked */
     int32_t status;         /* exit status of "netd -t" */
-    uint32_t size;          /* sizeof(struct check) there; 0 until all of this is written */
+    uint32_t size;          /* sizeof(struct check) there; 0 until the result is complete */
 
     struct config config;
     struct listener_endpoints endpoints[CONFIG_LISTENERS_MAX];
 };
 
 struct checker {
-    pid_t pid;           /* 0: it does not run */
-    struct check *check; /* what it found, or NULL */
-    const char *program; /* the one that checks; NULL: this one */
-    const char *file;    /* the one that is read, where it is this one */
+    pid_t pid;           /* 0: not running */
+    struct check *check; /* its result, or NULL */
+    const char *program; /* the program that checks; NULL: this one */
+    const char *file;    /* the file that is read, if program is NULL */
 };
 
-/* Starts a child that checks what INPUT names, which must stay there. With NUMERIC no name is
- * looked up, because systemd passed the sockets. Returns 0 or a negative errno. */
+/* Starts a child that checks what INPUT names; INPUT must stay valid. With NUMERIC no names are
+ * resolved, because systemd passed the sockets. Returns 0 or a negative errno. */
 int checker_start(struct checker *c, const struct config_input *input, bool numeric);
 
-/* Has PROGRAM, which must stay there, check the configuration and itself: "-t" added to ARGV.
- * Returns 0 or a negative errno. */
+/* Starts PROGRAM as a child with "-t" and ARGV to run the check; PROGRAM must stay valid. Returns 0
+ * or a negative errno. */
 int checker_execute(struct checker *c, const char *program, char **argv, bool numeric);
 
-/* To be called when the child has ended, with its status of waitpid(2), and once only: completes
- * what it found, whatever became of it. */
+/* To be called once when the child has exited with STATUS (waitpid(2)). Sets an error if it did not
+ * complete the result. */
 void checker_ended(struct checker *c, int status);
 
-/* Ends the child where there is one, and forgets what was found. */
+/* Kills the child, if it runs, and frees the result. */
 void checker_deinit(struct checker *c);
 
-/* "netd -t", also as checker_execute() runs it: checks, and returns the exit status. The error was
- * printed, or given to whoever runs this. */
+/* "netd -t", also when run by checker_execute(). Returns the exit status; the error is logged, or
+ * passed to the running netd. */
 int checker_main(const struct config_input *input);
 
-/* Copies CHECK to a memfd for the program that is executed next. Returns the descriptor, which is
- * not close-on-exec, or a negative errno. */
+/* Copies CHECK to a memfd, without close-on-exec, for the program to be executed. Returns the
+ * descriptor or a negative errno. */
 int check_save(const struct check *check);
 
-/* In that program: what check_save() wrote to FD, which is closed. Returns 0 or a negative errno:
- * -EPROTONOSUPPORT where it is not from this very program. */
+/* Maps what check_save() wrote to FD, and closes FD. Returns 0 or a negative errno, such as
+ * -EPROTONOSUPPORT if another program wrote it. */
 int check_load(struct checker *ret, int fd);

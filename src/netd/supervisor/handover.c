@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "HEADER_FD:REGIONS_FD", for the program that is executed. */
+/* "HEADER_FD:REGIONS_FD" */
 #define ENV_TABLE "NETD_TABLE"
 
-/* "CHECK_FD:REQUESTER", likewise. */
+/* "CHECK_FD:REQUESTER" */
 #define ENV_RELOAD "NETD_RELOAD"
 
-/* How often, and how far apart, the new program tries to map the table. */
+/* Attempts of the new program to map the table, and the pause between them. */
 #define OPEN_TRIES      50
 #define OPEN_PAUSE_USEC (20 * USEC_PER_MSEC)
 
@@ -25,17 +25,16 @@ void handover_find_program(char ret[static PATH_MAX])
     ssize_t n = readlink(self, ret, PATH_MAX - 1);
 
     if (n < 0)
-        memcpy(ret, self, sizeof(self)); /* this program, if not what replaces it */
+        memcpy(ret, self, sizeof(self)); /* this program, without what replaces it */
     else
         ret[n] = '\0';
 }
 
-/* For the program to be executed. Without SESSIONS the sockets that systemd passed are passed on,
- * where they always were: sd_listen_fds(3). */
+/* Sets the environment of the program to be executed. Without SESSIONS the sockets that systemd
+ * passed are passed on, at the same descriptors: sd_listen_fds(3). */
 static int handover_set_environment(const struct handover *h, bool sessions, int check_fd)
 {
-    /* putenv(3) takes these as they are; of what setenv(3) copies, it leaks some when memory runs
-     * out. */
+    /* putenv(3), because setenv(3) leaks its copy when the environment cannot grow. */
     static char table[64], reload[64], fds[32], pid[32];
     int count = 0;
 
@@ -75,7 +74,7 @@ static int handover_open_table(const char *text, struct table *ret)
 
     if (sscanf(text, "%d:%d", &header_fd, &regions_fd) != 2)
         return r;
-    /* A moment without memory must not end them. */
+    /* A temporary lack of memory must not end all sessions. */
     for (int i = 0; i < OPEN_TRIES; i++) {
         r = table_open(ret, header_fd, regions_fd);
         if (r != -ENOMEM)

@@ -23,8 +23,8 @@ void notify_announce(struct notify *n, const char *state)
     snprintf(n->state, sizeof(n->state), "%s", state);
 }
 
-/* Where $NOTIFY_SOCKET is: a path, or with "@" in front an abstract name. Returns the address's
- * length, 0 where nobody is to be notified, or -EINVAL. */
+/* Converts $NOTIFY_SOCKET, a path or "@" and an abstract name. Returns the address's length, 0 if
+ * it is not set, or -EINVAL. */
 static int notify_address(struct sockaddr_un *ret)
 {
     const char *name = getenv("NOTIFY_SOCKET");
@@ -38,7 +38,7 @@ static int notify_address(struct sockaddr_un *ret)
     memcpy(ret->sun_path, name, length);
     if (name[0] == '@')
         ret->sun_path[0] = '\0';
-    /* The NUL behind a path belongs to it, while it would be one more byte of an abstract name. */
+    /* A path includes its NUL; in an abstract name that would be one more byte: unix(7). */
     return (int)(offsetof(struct sockaddr_un, sun_path) + length + (name[0] == '/'));
 }
 
@@ -56,7 +56,7 @@ int notify_send(struct notify *n, const char *more)
     }
     size =
         snprintf(text, sizeof(text), "%s%s%s", n->state, n->state[0] && more[0] ? "\n" : "", more);
-    /* A new socket each time: the service manager may have bound its own anew. */
+    /* A new socket each time: a restarted service manager has bound a new one. */
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages to the service manager, in the protocol of sd_notify(3). sd_notify() itself waits for as
- * long as the receiver's queue is full; here a message that cannot go out at once is kept, and goes
- * out with a later one.
+ * Messages to the service manager, in the protocol of sd_notify(3). sd_notify() itself blocks while
+ * the receiver's queue is full; here a message that cannot be sent at once is kept and sent again
+ * later.
  */
 #pragma once
 
@@ -12,18 +12,18 @@
 #define NOTIFY_MAX 512
 
 struct notify {
-    char state[128]; /* the last one announced that has not gone out, or empty */
+    char state[128]; /* announced but not sent yet, or empty */
 };
 
-/* True when there is somebody to notify. */
+/* True if $NOTIFY_SOCKET is set. */
 bool notify_is_wanted(void);
 
-/* Announces STATE, variables as sd_notify(3) has them, in place of one that has not gone out yet:
- * "READY=1". It goes out with the next notify_send(). */
+/* Announces STATE, variables of sd_notify(3) such as "READY=1", in place of one that was not sent
+ * yet. The next notify_send() sends it. */
 void notify_announce(struct notify *n, const char *state);
 
 /*
- * Sends the announced state, where there is one, and MORE, in one message, and never waits. Returns
- * 0, also where nobody is to be notified, or a negative errno; then the announced state is kept.
+ * Sends the announced state, if any, and MORE in one message. Never blocks. Returns 0, also without
+ * $NOTIFY_SOCKET, or a negative errno; the announced state is then kept.
  */
 int notify_send(struct notify *n, const char *more);

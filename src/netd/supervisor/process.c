@@ -14,24 +14,23 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* Ticks without an answer after which the worker counts as hanging, and ticks it gets to leave a
- * core. Ticks and not time: a suspended machine must not look like a hanging worker. */
+/* Ticks without an answer after which the worker is considered hung, and ticks it gets to dump
+ * core. Ticks, not time: a suspended machine must not look like a hung worker. */
 #define HANG_TICKS  10
 #define ABORT_TICKS 2
 
-/* One that runs for less than this meanwhile was stopped, or waits for something: what it was
- * working on is not to blame, while a loop that does not end is its own fault. */
+/* A hung worker that used less processor time than this was blocked or stopped from outside; one
+ * that used more is in an endless loop. */
 #define HANG_CPU_USEC (100 * USEC_PER_MSEC)
 
-/* A worker that lives less than this has not got over what killed the one before it. */
+/* A worker that dies sooner than this is assumed to die of the same cause as the previous one. */
 #define CRASH_STREAK_USEC USEC_PER_SEC
 #define CRASH_STREAK_MAX  16
 #define CRASH_PAUSE_USEC  (10 * USEC_PER_MSEC)
 #define CRASH_PAUSE_MAX   USEC_PER_SEC
 
-/* As fork(2), but both processes have one table of descriptors: what the worker accepts stays open
- * when it dies. glibc has no wrapper that goes on where it is called (see raw_clone() of systemd).
- */
+/* Like fork(2), but with a shared descriptor table: what the worker accepts stays open when it
+ * dies. glibc's clone(3) cannot return in the child (see raw_clone() of systemd). */
 static pid_t process_clone(void)
 {
 #if defined(__s390__)
@@ -90,7 +89,7 @@ void process_command(const struct process *w, struct table *table, enum table_co
         (void)kill(w->pid, SIGNAL_COMMAND);
 }
 
-/* Processor time that PID has used, or 0 where that cannot be told. */
+/* Processor time of PID in microseconds, or 0 if unknown. */
 static uint64_t process_cpu_usec(pid_t pid)
 {
     clockid_t clock;
@@ -115,9 +114,9 @@ void process_watch(struct process *w, struct table *table)
     w->silent_ticks++;
     if (w->silent_ticks == HANG_TICKS) {
         w->stalled = process_cpu_usec(w->pid) - w->silent_cpu < HANG_CPU_USEC;
-        log_error("worker %d hangs; ending it", (int)w->pid);
-        (void)kill(w->pid, SIGABRT); /* leaves a core */
-        (void)kill(w->pid, SIGCONT); /* also where it was stopped */
+        log_error("worker %d does not respond; killing it", (int)w->pid);
+        (void)kill(w->pid, SIGABRT); /* dumps core */
+        (void)kill(w->pid, SIGCONT); /* it may be stopped */
     } else if (w->silent_ticks == HANG_TICKS + ABORT_TICKS) {
         (void)kill(w->pid, SIGKILL);
     }
@@ -131,12 +130,12 @@ int process_ended(struct process *w, struct table *table, int status)
     w->pid = 0;
     stream_settle(&table->header->batch.stream, STDOUT_FILENO);
     if (WIFSIGNALED(status))
-        log_error("worker died of signal %d (%s); its sessions go on", WTERMSIG(status),
+        log_error("worker died of signal %d (%s); its sessions continue", WTERMSIG(status),
                   strsignal(WTERMSIG(status)));
     else if (WEXITSTATUS(status) == WORKER_OUTPUT_GONE)
-        return -EPIPE; /* the worker said why */
+        return -EPIPE; /* the worker logged why */
 
-    /* A worker that was killed or held from outside has done nothing wrong. */
+    /* SIGKILL and a stall come from outside, not from what the worker was doing. */
     table->header->crashed = !killed && !w->stalled;
     w->restart_usec = now;
     if (killed || now - w->since_usec >= CRASH_STREAK_USEC) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The supervisor's view of the worker: started, told what to do, watched, and started again when it
- * dies.
+ * The worker as the supervisor sees it: start, command, watch, restart.
  */
 #pragma once
 
@@ -13,32 +12,32 @@
 struct process {
     pid_t pid; /* 0: none */
     uint64_t since_usec, restart_usec;
-    unsigned crash_streak; /* workers in a row that died as soon as they began */
-    unsigned silent_ticks; /* since it was asked and did not answer */
-    uint64_t silent_cpu;   /* microseconds that it had run by then */
-    bool stalled;          /* it was ended because it hung, and not by its own fault */
+    unsigned crash_streak; /* consecutive workers that died soon after their start */
+    unsigned silent_ticks; /* since an unanswered ping */
+    uint64_t silent_cpu;   /* its processor time at that ping, microseconds */
+    bool stalled;          /* it was killed while blocked or stopped */
 };
 
-/* Starts a worker over TABLE, which shares the caller's descriptors. Returns 0 or a negative errno,
- * said; then w->restart_usec says when to try again. */
+/* Starts a worker on TABLE, which shares the caller's descriptors. Returns 0, or a negative errno,
+ * which is logged; the next attempt is then due at w->restart_usec. */
 int process_start(struct process *w, struct table *table, enum output output);
 
-/* True where what process_start() returned may pass. */
+/* True if the error R of process_start() may go away by itself. */
 bool process_error_is_transient(int r);
 
-/* Starts one if there is none and its time has come, as of NOW (microseconds, CLOCK_MONOTONIC). */
+/* Starts a worker if there is none and one is due at NOW (microseconds, CLOCK_MONOTONIC). */
 void process_start_if_due(struct process *w, struct table *table, enum output output, uint64_t now);
 
-/* Writes COMMAND in the table, and has the worker look at it. */
+/* Writes COMMAND to the table and signals the worker. */
 void process_command(const struct process *w, struct table *table, enum table_command command);
 
-/* To be called once a second, or less often while w->silent_ticks is 0: asks the worker whether its
- * loop turns, and ends one that does not answer any more. */
+/* To be called once a second, or less often while w->silent_ticks is 0: pings the worker, and kills
+ * one that no longer answers. */
 void process_watch(struct process *w, struct table *table);
 
 /*
- * Takes note that the worker ended with STATUS (waitpid(2)) without having been told to, and
- * decides when the next one starts. Returns 0, or a negative errno, said, when there is none:
- * -EPIPE where the output is gone, -ELOOP where workers die as soon as they begin.
+ * Handles the unexpected end of the worker with STATUS (waitpid(2)) and schedules the next one.
+ * Returns 0, or a negative errno, which is logged, if there will be none: -EPIPE if the output is
+ * closed, -ELOOP if workers keep dying soon after their start.
  */
 int process_ended(struct process *w, struct table *table, int status);

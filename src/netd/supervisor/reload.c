@@ -11,24 +11,23 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The signals' values. One without it is from somebody else, and whoever sent it might die of an
- * answer. */
-enum { RELOAD_QUESTION = 0x6e657464, RELOAD_DONE, RELOAD_FAILED };
+/* Values of the signals. The sender of any other might be killed by a reply. */
+enum { RELOAD_REQUEST = 0x6e657464, RELOAD_DONE, RELOAD_FAILED };
 
 /* Room for a process's name, LF and NUL included: proc(5). */
 #define NAME_ROOM 18
 
-/* How often the one who waits looks whether the supervisor is still there. */
-#define LOOK_SEC 1
+/* Interval at which a waiting process checks that the supervisor still exists. */
+#define EXISTS_SEC 1
 
-/* Waits for the answer of SUPERVISOR. */
+/* Waits for the reply of SUPERVISOR. */
 static int reload_wait(pid_t supervisor, const sigset_t *signals)
 {
-    const struct timespec look = {.tv_sec = LOOK_SEC};
+    const struct timespec interval = {.tv_sec = EXISTS_SEC};
     siginfo_t info;
 
     for (;;) {
-        if (sigtimedwait(signals, &info, &look) > 0) {
+        if (sigtimedwait(signals, &info, &interval) > 0) {
             if (info.si_code == SI_QUEUE && info.si_pid == supervisor)
                 return info.si_value.sival_int == RELOAD_DONE ? EXIT_SUCCESS : EXIT_FAILED;
         } else if (kill(supervisor, 0) < 0 && errno == ESRCH) {
@@ -54,9 +53,9 @@ static bool reload_read_name(const char *pid, char ret[static NAME_ROOM])
     return ok;
 }
 
-/* True where SUPERVISOR can be seen not to be a netd that could answer: the signal would end
- * another program, or have a systemd as PID 1 end all of them. In the sandbox of netd.service it
- * cannot be seen (ProtectProc=). */
+/* True if SUPERVISOR is visibly not a netd of this user. The signal would kill another program, and
+ * have systemd as PID 1 start rescue.target. In the sandbox of netd.service nothing is visible
+ * (ProtectProc=). */
 static bool reload_is_misdirected(pid_t supervisor)
 {
     char pid[16], path[32], name[NAME_ROOM], own[NAME_ROOM];
@@ -70,7 +69,7 @@ static bool reload_is_misdirected(pid_t supervisor)
 
 int reload_request(pid_t supervisor)
 {
-    const union sigval question = {.sival_int = RELOAD_QUESTION};
+    const union sigval request = {.sival_int = RELOAD_REQUEST};
     sigset_t signals;
 
     if (reload_is_misdirected(supervisor)) {
@@ -80,7 +79,7 @@ int reload_request(pid_t supervisor)
     sigemptyset(&signals);
     sigaddset(&signals, SIGNAL_RELOAD);
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (sigqueue(supervisor, SIGNAL_RELOAD, question) < 0) {
+    if (sigqueue(supervisor, SIGNAL_RELOAD, request) < 0) {
         log_error("cannot signal process %d: %s", (int)supervisor, strerror(errno));
         return EXIT_FAILED;
     }
@@ -90,7 +89,7 @@ int reload_request(pid_t supervisor)
 pid_t reload_requester(const siginfo_t *info)
 {
     return info->si_signo == SIGNAL_RELOAD && info->si_code == SI_QUEUE &&
-                   info->si_value.sival_int == RELOAD_QUESTION
+                   info->si_value.sival_int == RELOAD_REQUEST
                ? info->si_pid
                : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * "netd --reload=PID", the ExecReload= of netd.service: has a supervisor reload, and waits for how
- * it came out. Question and answer are queued signals (sigqueue(3)), which need no file, no socket
- * and no privilege: both processes belong to one user.
+ * "netd --reload=PID", the ExecReload= of netd.service: requests a reload from a supervisor, and
+ * waits for its outcome. Request and reply are queued signals (sigqueue(3)), which need no file, no
+ * socket and no privilege between processes of one user.
  */
 #pragma once
 
@@ -10,16 +10,15 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Both ways. Signals of this kind are not merged: who asks during a reload is asked for later. */
+/* For both. Real-time signals queue (signal(7)): a request during a reload is handled after it. */
 #define SIGNAL_RELOAD (SIGRTMIN + 1)
 
-/* Asks SUPERVISOR, and returns the exit status: 0 when its new configuration is in force. Why it is
- * not, the supervisor says; other errors were said here. */
+/* Requests a reload from SUPERVISOR. Returns the exit status: 0 if the new configuration is in
+ * force. The supervisor logs why it is not; other errors are logged here. */
 int reload_request(pid_t supervisor);
 
-/* In the supervisor: the process that asked, for the signal INFO, or 0 where that was no question.
- */
+/* In the supervisor: the process that sent the request INFO, or 0 if it is none. */
 pid_t reload_requester(const siginfo_t *info);
 
-/* In the supervisor: answers REQUESTER, if it is not 0. */
+/* In the supervisor: replies to REQUESTER, unless it is 0. */
 void reload_answer(pid_t requester, bool done);

@@ -21,25 +21,25 @@
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 
-/* How often the supervisor looks after the worker and tells systemd: while something changes, and
- * while nothing does. With WatchdogSec= at most half of that. */
+/* Interval at which the supervisor checks the worker and notifies systemd: while the status
+ * changes, and while it does not. With WatchdogSec= at most half of that. */
 #define TICK_USEC USEC_PER_SEC
 #define IDLE_USEC (15 * USEC_PER_SEC)
 
 #define STATUS_MAX 256
 
-/* What a stop may take beyond stop_timeout, for answers to be read and processes to end. */
+/* Added to stop_timeout: time for clients to read their receipts and for processes to exit. */
 #define STOP_EXTRA_USEC (5 * USEC_PER_SEC)
 
 enum reload {
     RELOAD_NONE,
-    RELOAD_CHECKING, /* the program on disk looks at the configuration and itself */
-    RELOAD_YIELDING, /* the worker finishes its batch; its sessions go on */
-    RELOAD_ENDING, /* the worker ends its sessions: the new program does not understand the table */
+    RELOAD_CHECKING, /* the program on disk checks the configuration */
+    RELOAD_YIELDING, /* the worker finishes its batch and exits; sessions continue */
+    RELOAD_ENDING,   /* the worker ends all sessions: the new program has another table layout */
 };
 
 struct supervisor {
-    struct handover given; /* what the program before left, and the next one gets */
+    struct handover given; /* received from the previous program, passed to the next */
     enum output output;
     struct process worker;
     struct notify notify;
@@ -52,11 +52,11 @@ struct supervisor {
     uint64_t stop_deadline;
     uint64_t tick_usec, idle_usec; /* TICK_USEC and IDLE_USEC, or less */
     uint64_t last_tick;
-    bool idle;               /* nothing changes */
-    char status[STATUS_MAX]; /* the last that was sent */
+    bool idle;               /* the status does not change */
+    char status[STATUS_MAX]; /* last sent */
 };
 
-/* --- What systemd is told: sd_notify(3) --- */
+/* --- Notifications: sd_notify(3) --- */
 
 static void supervisor_format_status(const struct supervisor *s, char ret[static STATUS_MAX])
 {
@@ -72,8 +72,8 @@ static void supervisor_format_status(const struct supervisor *s, char ret[static
              blocked_errno ? "; waiting for the journal: " : "", why);
 }
 
-/* Sends what was announced, the status, and that the supervisor is alive. What does not go out does
- * with the next tick. */
+/* Sends the announced state, the status and the watchdog keep-alive. A message that cannot be sent
+ * now is sent again at the next tick. */
 static void supervisor_notify(struct supervisor *s)
 {
     char text[STATUS_MAX + 32];
@@ -89,7 +89,7 @@ static void supervisor_announce(struct supervisor *s, const char *state)
     supervisor_notify(s);
 }
 
-/* The outcome of a reload, for whoever asked. */
+/* Reports the outcome of a reload to the process that requested it. */
 static void supervisor_answer(struct supervisor *s, bool done)
 {
     reload_answer(s->given.requester, done);
@@ -129,7 +129,7 @@ static void supervisor_say_ready(struct supervisor *s)
     supervisor_answer(s, true);
 }
 
-/* Says whether there is nothing to do before the next tick, and has the worker say when there is.
+/* Decides whether to sleep for idle_usec; the worker then signals the first change of the status.
  */
 static void supervisor_set_idle(struct supervisor *s)
 {
@@ -207,8 +207,8 @@ static void supervisor_checked(struct supervisor *s, int status)
     }
 }
 
-/* The worker is gone. Whatever it left is adopted by the next one, of the new program or, where
- * that cannot be executed, of this one. */
+/* The worker has exited. The next one continues its sessions: that of the new program or, if it
+ * cannot be executed, of this one. */
 static void supervisor_exec(struct supervisor *s)
 {
     int r;
@@ -251,14 +251,14 @@ static int supervisor_worker_ended(struct supervisor *s, int status)
     s->worker.pid = 0;
     if (!s->stopping)
         supervisor_exec(s);
-    else if (yielded) /* the stop came a moment too late for this one */
+    else if (yielded) /* it exited just before the stop was requested */
         (void)process_start(&s->worker, &s->given.table, s->output);
     else
         return WEXITSTATUS(status);
     return -1;
 }
 
-/* Looks at every child that ended. Returns -1, or the exit status. */
+/* Handles every child that has exited. Returns -1, or the exit status. */
 static int supervisor_reap(struct supervisor *s)
 {
     int status, r = -1;
@@ -274,8 +274,8 @@ static int supervisor_reap(struct supervisor *s)
     return r;
 }
 
-/* The signals that are looked at now. What asks for a reload waits its turn, in the kernel and
- * across the execution of the next program. */
+/* The signals to handle now. Requests for a reload stay pending during one, also across execve(2).
+ */
 static sigset_t supervisor_signals(const struct supervisor *s)
 {
     sigset_t signals;
@@ -312,10 +312,10 @@ static void supervisor_wait(struct supervisor *s)
         supervisor_stop(s);
     else if (number == SIGHUP || number == SIGNAL_RELOAD)
         supervisor_reload(s, &info);
-    /* Else a child ended, the worker is ready, or time is up: looked at in any case. */
+    /* SIGCHLD, SIGNAL_COMMAND and a timeout are handled by the loop. */
 }
 
-/* Serves until there is an exit status. */
+/* Runs until there is an exit status, and returns it. */
 static int supervisor_loop(struct supervisor *s)
 {
     for (;;) {
@@ -351,7 +351,7 @@ static uint32_t supervisor_capacity(const struct config *config)
     return config->listeners[0].settings.sessions_max + TABLE_LINGERING;
 }
 
-/* Says once where netd listens instead of where the configuration has it. */
+/* Logs once if netd does not listen where the configuration says. */
 static void supervisor_compare_passed(const struct table_header *h, const struct check *check)
 {
     const struct listener_address *configured = &check->config.listeners[0].address;
@@ -369,8 +369,8 @@ static void supervisor_compare_passed(const struct table_header *h, const struct
     }
 }
 
-/* Reads the configuration, and resolves it unless there are PASSED sockets. Returns 0, or the exit
- * status, or 0 while stopping. */
+/* Reads the configuration and, unless there are PASSED sockets, resolves its names. Returns 0, also
+ * with s->stopping set, or the exit status. */
 static int supervisor_check(struct supervisor *s, int passed)
 {
     struct checker *c = &s->given.checker;
@@ -396,14 +396,15 @@ static int supervisor_check(struct supervisor *s, int passed)
     return c->check->status;
 }
 
-/* What is wrong with a listener: systemd tries again what may pass. */
+/* Exit status for a listener that cannot be opened. systemd restarts netd if that may help. */
 static int supervisor_listener_status(int r)
 {
     return r == -EINVAL || r == -EACCES || r == -EPERM || r == -EAFNOSUPPORT ? EXIT_CONFIG
                                                                              : EXIT_FAILED;
 }
 
-/* Makes an empty table for what was checked, with its listeners. Returns 0 or the exit status. */
+/* Creates an empty table with the listeners of the checked configuration. Returns 0 or the exit
+ * status. */
 static int supervisor_make_table(struct supervisor *s, int passed)
 {
     const struct check *check = s->given.checker.check;
@@ -414,7 +415,7 @@ static int supervisor_make_table(struct supervisor *s, int passed)
 
     r = table_create(t, supervisor_capacity(config));
     if (r < 0) {
-        log_error("cannot make the session table: %s", strerror(-r));
+        log_error("cannot create the session table: %s", strerror(-r));
         return EXIT_FAILED;
     }
     r = table_lock(t);
@@ -440,8 +441,8 @@ static int supervisor_make_table(struct supervisor *s, int passed)
     return 0;
 }
 
-/* A start: sockets from systemd or from the configuration, an empty table. Returns 0 or the exit
- * status, or 0 while stopping. */
+/* Starts with an empty table, and sockets from systemd or from the configuration. Returns 0, also
+ * with s->stopping set, or the exit status. */
 static int supervisor_begin(struct supervisor *s)
 {
     int passed = sd_listen_fds(1), r = 0;
@@ -450,7 +451,7 @@ static int supervisor_begin(struct supervisor *s)
         log_error("LISTEN_FDS: cannot take the passed sockets: %s", strerror(-passed));
         return EXIT_CONFIG;
     }
-    /* What else the caller left open is not ours, and must not look like a client's connection. */
+    /* Other descriptors that the caller left open must not be mistaken for connections. */
     (void)close_range((unsigned)(SD_LISTEN_FDS_START + passed), ~0U, 0);
     if (!s->given.checker.check)
         r = supervisor_check(s, passed);
@@ -459,8 +460,8 @@ static int supervisor_begin(struct supervisor *s)
     return r;
 }
 
-/* Puts what was checked in force over what an earlier program left. Returns 0, or a negative errno
- * with one line in ERROR and the old configuration in force. */
+/* Applies the checked configuration to the table of the previous program. Returns 0, or a negative
+ * errno with one line in ERROR and the old configuration in force. */
 static int supervisor_configure(struct supervisor *s, char error[static LISTENER_ERROR_MAX])
 {
     const struct check *check = s->given.checker.check;
@@ -483,14 +484,14 @@ static int supervisor_configure(struct supervisor *s, char error[static LISTENER
     if (check->config.warning[0])
         log_warning("%s", check->config.warning);
     h = s->given.table.header;
-    /* "auto" was decided at the start: a journal that is away for a moment changes nothing. */
+    /* "auto" was decided at the start: a journal that is temporarily absent changes nothing. */
     if (check->config.service.output != OUTPUT_AUTO || h->settings.output != OUTPUT_AUTO)
         h->output = supervisor_decide_output(check->config.service.output);
     h->settings = check->config.service;
     return 0;
 }
 
-/* A reload, in the new program. */
+/* Continues a reload in the new program. */
 static void supervisor_resume(struct supervisor *s)
 {
     char error[LISTENER_ERROR_MAX] = "";
@@ -514,7 +515,7 @@ static void supervisor_block_signals(void)
     sigaddset(&signals, SIGNAL_COMMAND);
     sigaddset(&signals, SIGNAL_RELOAD);
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-    (void)signal(SIGPIPE, SIG_IGN); /* an errno says it */
+    (void)signal(SIGPIPE, SIG_IGN); /* EPIPE is handled */
     (void)signal(SIGXFSZ, SIG_IGN);
     (void)signal(SIGCHLD, SIG_DFL);
 }
@@ -531,8 +532,8 @@ static void supervisor_set_intervals(struct supervisor *s)
     }
 }
 
-/* Starts the first worker. Returns 0, or the exit status where there will never be one; a table
- * with sessions is given up for nothing. */
+/* Starts the first worker. Returns 0, or the exit status if none can ever start. With RESUMED
+ * sessions it is tried again in any case. */
 static int supervisor_start_worker(struct supervisor *s, bool resumed)
 {
     int r;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The service's main process. It keeps the descriptors of listeners and clients open by living, and
- * the session table by mapping it; it starts the worker, which shares both, and starts another when
- * that one dies; it reloads by executing the program on disk in its own place; and it speaks to
- * systemd. It touches no byte of a client and writes nothing to the journal but its own
- * diagnostics.
+ * The service's main process. It holds the descriptors of listeners and clients and maps the
+ * session table; starts the worker, which shares both, and restarts it when it dies; reloads by
+ * executing the program on disk in its place; and notifies systemd. It does not touch clients'
+ * bytes, and writes nothing to the journal but its own diagnostics.
  */
 #pragma once
 
 #include "netd/config/config.h"
 
-/* Runs netd until it is stopped. INPUT says where the configuration is; ARGV is main's, for a
- * reload. Returns the exit status; every error was said. */
+/* Runs netd until it is stopped. INPUT names the sources of the configuration; ARGV is main's, for
+ * a reload. Returns the exit status; errors are logged here. */
 int supervisor_run(const struct config_input *input, char **argv);

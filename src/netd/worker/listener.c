@@ -13,11 +13,11 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
-/* Connections that the kernel completes ahead of accept(2); cut down to net.core.somaxconn. */
+/* Completed connections that wait for accept(2); the kernel limits it to net.core.somaxconn. */
 #define LISTEN_BACKLOG 4096
 
-/* A peer that is silent for KEEPALIVE_IDLE is asked every KEEPALIVE_INTERVAL; after DEAD without
- * any sign of life the connection ends with ETIMEDOUT (tcp(7), RFC 5482). */
+/* A peer that is silent for KEEPALIVE_IDLE is probed every KEEPALIVE_INTERVAL; after DEAD without
+ * an answer the connection fails with ETIMEDOUT (tcp(7), RFC 5482). */
 #define KEEPALIVE_IDLE_SEC     60
 #define KEEPALIVE_INTERVAL_SEC 10
 #define KEEPALIVE_PROBES       6
@@ -28,8 +28,8 @@ static void listener_set(int fd, int level, int option, int value)
     (void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-/* Options that accepted sockets inherit. Each is refused where it does not apply (AF_UNIX), and
- * then it is not needed. */
+/* Options that accepted sockets inherit. Those that do not apply to AF_UNIX fail there, which is
+ * harmless. */
 static void listener_set_options(int fd)
 {
     listener_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
@@ -49,7 +49,7 @@ void listener_format(const struct table_listener *l, char ret[static 128])
     snprintf(ret, 128, "%s", l->path[0] ? l->path : text);
 }
 
-/* Fills in what the kernel knows of the socket FD. */
+/* Fills in the address of the socket FD. */
 static int listener_describe(struct table_listener *l, int fd)
 {
     struct sockaddr_storage sa = {0};
@@ -67,7 +67,7 @@ static int listener_describe(struct table_listener *l, int fd)
         memcpy(l->path, un->sun_path, min_size(path, sizeof(l->path) - 1));
         if (l->path[0] == '\0')
             l->path[0] = '@';
-        /* It becomes a field's value: nothing in it may end one. */
+        /* It becomes the value of a field, which a control character could end. */
         for (char *p = l->path; *p; p++)
             if ((unsigned char)*p < 0x20 || *p == 0x7f)
                 *p = '?';
@@ -112,7 +112,7 @@ static bool listener_same_endpoint(const struct endpoint *a, const struct endpoi
     return a->port == b->port && endpoint_same_address(a, b);
 }
 
-/* One attempt. Returns the descriptor or a negative errno. */
+/* Binds WANTED. Returns the descriptor or a negative errno. */
 static int listener_try(const struct endpoint *wanted, bool any, bool share)
 {
     CLEANUP(close_fd) int fd = -1;
@@ -148,8 +148,8 @@ static void listeners_share(const struct table *t, uint16_t port, int on)
     }
 }
 
-/* Binds WANTED. Where one of our own listeners stands in the way (127.0.0.1 becomes *), both have
- * the port for a moment, so that no client finds it closed. */
+/* Binds WANTED. If that conflicts with one of our own listeners (127.0.0.1 becomes *), both share
+ * the port for a moment, so that it is never closed. */
 static int listener_bind(const struct table *t, const struct endpoint *wanted, bool any)
 {
     int fd = listener_try(wanted, any, false);
@@ -162,8 +162,8 @@ static int listener_bind(const struct table *t, const struct endpoint *wanted, b
     return fd;
 }
 
-/* True where the sessions of both closed listeners go by the same. Bytes between members may differ
- * by chance: then these two share nothing. */
+/* True if both are closed and have the same settings. Padding may differ; then they are merely not
+ * merged. */
 static bool listener_is_alike(const struct table_listener *a, const struct table_listener *b)
 {
     const void *x = &a->settings, *y = &b->settings;
@@ -172,7 +172,7 @@ static bool listener_is_alike(const struct table_listener *a, const struct table
            memcmp(x, y, sizeof(a->settings)) == 0;
 }
 
-/* Has sessions of closed listeners that are alike name one of them. There is no worker. */
+/* Gives sessions of closed listeners with equal settings the number of one of them. */
 static void listeners_merge_closed(struct table *t)
 {
     const struct table_listener *all = t->header->listeners;
@@ -189,7 +189,7 @@ static void listeners_merge_closed(struct table *t)
             t->sessions[i].listener = same[t->sessions[i].listener];
 }
 
-/* A listener's number that neither an open socket nor a session needs, or -1. */
+/* A number that no open listener has and no session refers to, or -1. */
 static int listeners_free_number(const struct table *t)
 {
     bool needed[LISTENERS_MAX] = {false};
@@ -244,7 +244,7 @@ static int listeners_get_or_bind(struct table *t, const struct endpoint *wanted,
     return n;
 }
 
-/* The reason why there is no listener, in words. */
+/* Describes the error NUMBER. */
 static const char *listener_reason(int number, uint16_t port)
 {
     if (number == -ENOSPC)
@@ -255,7 +255,7 @@ static const char *listener_reason(int number, uint16_t port)
     return strerror(-number);
 }
 
-/* Names where the setting was written, where that is not the built-in default. */
+/* Writes the error line, with the origin of the setting unless it is the default. */
 static void listener_error(char error[static LISTENER_ERROR_MAX],
                            const struct listener_config *config, int number)
 {
@@ -269,7 +269,7 @@ static void listener_error(char error[static LISTENER_ERROR_MAX],
              listener_reason(number, a->port));
 }
 
-/* Gets all of CONFIG's listeners, and marks their numbers in WANTED. */
+/* Gets the listeners of CONFIG, and marks their numbers in WANTED. */
 static int listeners_bind(struct table *t, const struct listener_config *config,
                           const struct listener_endpoints *endpoints,
                           bool wanted[static LISTENERS_MAX], char error[static LISTENER_ERROR_MAX])
@@ -285,7 +285,7 @@ static int listeners_bind(struct table *t, const struct listener_config *config,
             first_error = r;
     }
     if (!found && any && first_error == -EAFNOSUPPORT) {
-        /* A machine without IPv6: every address is every IPv4 address. */
+        /* A machine without IPv6: listen on all IPv4 addresses. */
         struct endpoint every = {.family = AF_INET, .port = config->address.port};
 
         r = listeners_get_or_bind(t, &every, false);

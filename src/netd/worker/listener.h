@@ -1,57 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listening sockets: bound from the configuration or passed by systemd, and what accept(2) gives.
- * They live in the table, so that they outlive the process that opened them.
+ * Listening sockets, bound from the configuration or passed by systemd, and accept(2). They are in
+ * the table, so that they outlive the process that opened them.
  */
 #pragma once
 
 #include "netd/config/config.h"
 #include "netd/session/table.h"
 
-/* Room for one line about a listener that cannot be had. */
+/* Size of an error line about a listener. */
 #define LISTENER_ERROR_MAX (PATH_MAX + 512)
 
-/* Addresses that one name may have; of more, the first. */
+/* Addresses that one name may have; further ones are ignored. */
 #define ENDPOINTS_MAX 16
 
-/* Where one listener of the configuration listens: its name resolved. */
+/* The resolved address of one listener of the configuration. */
 struct listener_endpoints {
     uint32_t count;
     struct endpoint at[ENDPOINTS_MAX]; /* AF_INET or AF_INET6 */
 };
 
 /*
- * Resolves the address of CONFIG, which may take as long as a resolver likes; with NUMERIC nothing
- * is looked up, and a name has no endpoints. Returns 0, or with one line in ERROR -EINVAL where the
- * name does not exist, or -EAGAIN where that is not known for the moment.
+ * Resolves the address of CONFIG, which may take minutes. With NUMERIC names are not resolved, and
+ * have no endpoints. Returns 0, or with one line in ERROR -EINVAL if the name does not exist, or
+ * -EAGAIN if it cannot be resolved for the moment.
  */
 int listener_resolve(const struct listener_config *config, bool numeric,
                      struct listener_endpoints *ret, char error[static LISTENER_ERROR_MAX]);
 
 /*
- * Makes the table's own listeners those of CONFIG, at ENDPOINTS, binding new ones before it closes
- * old ones; one whose address stays gets the new settings. Passed ones only get the settings.
- * Connections that wait at a closed listener are lost, so the caller accepts them first. Returns 0,
- * or a negative errno with one line in ERROR and everything as it was. Of several endpoints one
- * that can be bound is enough.
+ * Binds ENDPOINTS as the listeners of CONFIG, and then marks the other ones as closing; one whose
+ * address stays gets the new settings. Passed sockets only get the settings. Of several endpoints
+ * at least one must be bound. There must be no worker. Returns 0, or a negative errno with one line
+ * in ERROR and nothing changed.
  */
 int listeners_configure(struct table *t, const struct listener_config *config,
                         const struct listener_endpoints *endpoints,
                         char error[static LISTENER_ERROR_MAX]);
 
 /*
- * Adopts the COUNT sockets from descriptor FIRST on, which the service manager passed. Returns 0,
- * or a negative errno with one line in ERROR where one of them is not a listening TCP or unix
- * stream socket.
+ * Adopts COUNT sockets from descriptor FIRST on that the service manager passed. Returns 0, or a
+ * negative errno with one line in ERROR if one of them is not a listening TCP or unix stream
+ * socket.
  */
 int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
                     char error[static LISTENER_ERROR_MAX]);
 
-/* True when L is where CONFIG, at ENDPOINTS, would have had netd listen. */
+/* True if L has one of ENDPOINTS, the addresses of CONFIG. */
 bool listener_matches(const struct table_listener *l, const struct listener_config *config,
                       const struct listener_endpoints *endpoints);
 
-/* Writes the address of L as people write it. */
+/* Formats the address of L. */
 void listener_format(const struct table_listener *l, char ret[static 128]);
 
 /*
