@@ -8,9 +8,10 @@
  * "not done" from "done" and the next worker can tell the two apart. A system call changes the
  * kernel's state, and no store of ours is atomic with that. So each call that cannot be repeated is
  * one whose result the kernel itself stores here before the call returns: recvmmsg(2) and
- * sendmmsg(2) fill in msg_len. A process that is being killed still completes that store: the memory
- * is locked (table_lock()), so no page has to be waited for. If it cannot be locked and the page is
- * in swap, the store fails and the call counts as not made; netd warns about that when it starts.
+ * sendmmsg(2) fill in msg_len. A process that is being killed still completes that store, because
+ * the memory is locked (table_lock()), so no page has to be waited for. If it cannot be locked and
+ * the page is in swap, the store fails and the call counts as not made; netd warns about that when
+ * it starts.
  *
  *   step                       the store that completes it       otherwise, the next worker
  *   -------------------------  --------------------------------  ---------------------------------
@@ -36,8 +37,8 @@
  *   end a session              reason, after error and time      goes on: the cause is still there
  *   send the receipt           answer.message.msg_len, by the    sends it
  *                              kernel
- *   close a connection         state, after close(2)             sees by SO_COOKIE that the number is
- *                                                                not this connection; frees the slot
+ *   close a connection         state, after close(2)             sees by SO_COOKIE that the number
+ *                                                                is another's; frees the slot
  *   free a slot                state, before anything else       clears what is left in it
  *   retire a listener          its fd is -1, before close(2)     closes what is in no table
  *
@@ -48,20 +49,20 @@
  *   copy entries               stream.loaded, after the bytes    frames them again: no byte is out
  *   write bytes of the buffer  stream.handed: even, their count  odd, a call was being made: adds
  *                                                                what it took, see below
- *   complete the buffer        msg_len of each entry's message,  completes it before it looks at the
- *                              then stream.loaded                batch
+ *   complete the buffer        msg_len of each entry's message,  completes it before it looks at
+ *                              then stream.loaded                the batch
  *
  * What an interrupted call took, by kind of standard output:
  *
  *   socket                     stream.message.msg_len, by the kernel
  *   file                       the file offset, compared with stream.offset; also with O_APPEND
- *   pipe, terminal             nothing tells. So bytes go through a pipe of our own, which is empty
- *                              before the call: they are what is in it now. splice(2) takes them from
- *                              there, so what is not out yet is still in the pipe.
+ *   pipe, terminal             nothing tells. So bytes go through a pipe of our own, which is
+ *                              empty before the call: they are what is in it now. splice(2) takes
+ *                              them from there: what is not out yet is still in the pipe.
  *   other devices              unknown: bytes may repeat
  *
- * Other writers of the same open file move the offset, too. So when a worker has died the supervisor
- * calls stream_settle() before it logs anything. A reload that changes the output while the reader
+ * Other writers of the same open file move the offset, too. So when a worker has died the
+ * supervisor calls stream_settle() before it logs anything. A reload that changes the output while the reader
  * of the old one is stalled abandons the buffer; its entries go to the new output.
  *
  * Where order matters the stores have release semantics, against the compiler: the kernel and the
