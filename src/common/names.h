@@ -46,6 +46,8 @@
 #define TERMINATOR_CRLF      "crlf"
 #define TERMINATOR_NONE      "none"
 #define TERMINATOR_CONTINUED "continued"
+#define TERMINATOR_NUL       "nul"
+#define TERMINATOR_OCTET     "octet"
 
 /* Length of a session ID in bytes, and in hex digits without the terminating NUL. */
 #define SESSION_ID_SIZE 16

@@ -448,6 +448,10 @@ static const char *event_terminator_field(enum terminator terminator)
         return "\n" FIELD_TERMINATOR "=" TERMINATOR_NONE "\n";
     case TERM_CONTINUED:
         return "\n" FIELD_TERMINATOR "=" TERMINATOR_CONTINUED "\n";
+    case TERM_NUL:
+        return "\n" FIELD_TERMINATOR "=" TERMINATOR_NUL "\n";
+    case TERM_OCTET:
+        return "\n" FIELD_TERMINATOR "=" TERMINATOR_OCTET "\n";
     case TERM_LF:
         break;
     }

@@ -15,7 +15,7 @@
 #define MAX_RECORD_HIGH 131072
 
 /* The order is part of the table's layout. */
-enum framing { FRAMING_LINE, FRAMING_RAW };
+enum framing { FRAMING_LINE, FRAMING_RAW, FRAMING_NUL, FRAMING_OCTET };
 
 /* What ended a record: NETD_TERMINATOR of netd.journal-fields(7). */
 enum terminator {
@@ -23,13 +23,18 @@ enum terminator {
     TERM_CRLF,      /* CR LF */
     TERM_NONE,      /* the stream ended, or a raw read */
     TERM_CONTINUED, /* cut at the size limit; the session's next data event goes on */
+    TERM_NUL,       /* NUL */
+    TERM_OCTET,     /* nothing: all bytes of a counted frame are there */
 };
 
 struct record {
     const uint8_t *data; /* into the caller's buffer */
     size_t length;       /* bytes, without the terminator */
-    size_t consumed;     /* bytes, with it */
+    size_t consumed;     /* bytes, with it and with a counted frame's head */
     enum terminator terminator;
+    uint32_t frame_length; /* of a counted frame's first piece that is not all of it: the announced
+                              length; else 0 */
+    uint32_t frame_left;   /* bytes of the frame that are still to come */
 };
 
 /* What a framing is asked about: the stream from the end of the last record on. */
@@ -41,6 +46,7 @@ struct framing_input {
     bool at_end;     /* nothing follows the bytes */
     bool mid_record; /* the last record was a continued piece: at the end an empty rest still gets
                         its last, empty piece */
+    uint32_t frame_left; /* of the last record */
 };
 
 struct framing_ops {
@@ -68,6 +74,10 @@ static inline const struct framing_ops *framing_ops(enum framing framing)
 int framing_line_next(struct framing_input *in, struct record *ret);
 int framing_line_flush(const struct framing_input *in, struct record *ret);
 int framing_raw_next(struct framing_input *in, struct record *ret);
+int framing_nul_next(struct framing_input *in, struct record *ret);
+int framing_nul_flush(const struct framing_input *in, struct record *ret);
+int framing_octet_next(struct framing_input *in, struct record *ret);
+int framing_octet_flush(const struct framing_input *in, struct record *ret);
 
 /* For them: fills in *RET with the first LENGTH bytes and END_LENGTH bytes that end the record.
  * Returns 1. */
