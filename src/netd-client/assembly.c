@@ -23,6 +23,7 @@ void assembly_add(struct assembly *a, const struct event *event, struct value *d
     struct value payload = event_payload(event), end = {.text = event_ending(event)};
     size_t size, repeated = 0, in_payload;
     uint64_t offset = a->position;
+    bool continues = value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_CONTINUED);
     bool whole = false;
 
     end.length = strlen(end.text);
@@ -30,8 +31,8 @@ void assembly_add(struct assembly *a, const struct event *event, struct value *d
     /* If the offset is beyond the position, the bytes in between are not in the journal. */
     if (assembly_is_marked(event, size, &offset) && offset <= a->position) {
         repeated = (size_t)min_u64(a->position - offset, size);
-        /* Only the last piece of a split record can be empty, so that a second one is a repeat. */
-        whole = size > 0 ? repeated == size : !a->continues;
+        /* A repeat may still be the first to end its record: if the stream ended after a piece. */
+        whole = repeated == size && (a->position > offset + size || continues || !a->continues);
     }
     in_payload = min_size(repeated, payload.length);
     *data = value_behind(payload, in_payload);
@@ -43,6 +44,6 @@ void assembly_add(struct assembly *a, const struct event *event, struct value *d
     if (__builtin_add_overflow(offset, size, &a->position))
         a->position = UINT64_MAX; /* only after a forged NETD_RESENT */
     a->bytes += size - repeated;
-    a->continues = value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_CONTINUED);
+    a->continues = continues;
     a->records += !a->continues;
 }

@@ -82,6 +82,8 @@ static void repeats_are_dropped(void **state)
          "abc",
          1,
          2},
+        /* The stream ended meanwhile. */
+        {{{"abc", "continued", NULL}, {"abc", "none", "0"}}, "abc", 1, 1},
         /* Empty lines. */
         {{{"", NULL, NULL}, {"", NULL, "0"}, {"", NULL, "1"}}, "\n\n", 2, 1},
         /* A second crash during the repeat. */
