@@ -39,6 +39,7 @@
 #define FIELD_BYTES         "NETD_BYTES"
 #define FIELD_DURATION_USEC "NETD_DURATION_USEC"
 #define FIELD_DATA          "NETD_DATA"
+#define FIELD_FRAME_LENGTH  "NETD_FRAME_LENGTH"
 #define FIELD_TERMINATOR    "NETD_TERMINATOR"
 #define FIELD_RESENT        "NETD_RESENT"
 
@@ -48,6 +49,9 @@
 #define TERMINATOR_CONTINUED "continued"
 #define TERMINATOR_NUL       "nul"
 #define TERMINATOR_OCTET     "octet"
+
+/* Highest NETD_FRAME_LENGTH: nine digits. */
+#define FRAME_LENGTH_HIGH 999999999
 
 /* Length of a session ID in bytes, and in hex digits without the terminating NUL. */
 #define SESSION_ID_SIZE 16

@@ -15,12 +15,15 @@ struct assembly {
     uint64_t records, bytes; /* of the added events, without repeats */
     uint64_t repeats;        /* events that were repeats, entirely or in part */
     bool continues;          /* the last piece did not end its record */
+    char head[16];           /* of the last event's counted frame */
 };
 
+/* What an event stands for: the head of a counted frame, the record, and what ended it. */
+#define EVENT_PARTS 3
+
 /*
- * Adds EVENT, a data event. *DATA and *ENDING are set to the bytes of its record and of the
- * record's terminator that are not repeats. They point into EVENT or to constants, and may be
- * empty.
+ * Adds EVENT, a data event. PARTS are set to the bytes of its parts that are not repeats. They
+ * point into EVENT, the assembly or constants, and may be empty.
  */
-void assembly_add(struct assembly *assembly, const struct event *event, struct value *data,
-                  struct value *ending);
+void assembly_add(struct assembly *assembly, const struct event *event,
+                  struct value parts[static EVENT_PARTS]);

@@ -288,6 +288,7 @@ static json_t *field_json(enum event_field field, const struct value *value)
     case EVENT_DATA_BYTES:
         return bytes_json(value);
     case EVENT_RESENT:
+    case EVENT_FRAME_LENGTH:
     case EVENT_RECORDS:
     case EVENT_BYTES:
     case EVENT_DURATION:
@@ -304,11 +305,21 @@ json_t *event_json(const struct event *event)
         const char *key;
         enum event_field field;
     } keys[] = {
-        {"session", EVENT_SESSION}, {"event", EVENT_NAME},        {"peer", EVENT_PEER},
-        {"local", EVENT_LOCAL},     {"listener", EVENT_LISTENER}, {"message", EVENT_MESSAGE},
-        {"data", EVENT_DATA_BYTES}, {"resent", EVENT_RESENT},     {"terminator", EVENT_TERMINATOR},
-        {"reason", EVENT_REASON},   {"errno", EVENT_ERRNO},       {"records", EVENT_RECORDS},
-        {"bytes", EVENT_BYTES},     {"duration", EVENT_DURATION},
+        {"session", EVENT_SESSION},
+        {"event", EVENT_NAME},
+        {"peer", EVENT_PEER},
+        {"local", EVENT_LOCAL},
+        {"listener", EVENT_LISTENER},
+        {"message", EVENT_MESSAGE},
+        {"data", EVENT_DATA_BYTES},
+        {"resent", EVENT_RESENT},
+        {"terminator", EVENT_TERMINATOR},
+        {"frame_length", EVENT_FRAME_LENGTH},
+        {"reason", EVENT_REASON},
+        {"errno", EVENT_ERRNO},
+        {"records", EVENT_RECORDS},
+        {"bytes", EVENT_BYTES},
+        {"duration", EVENT_DURATION},
     };
     json_t *object = json_pack("{sI}", "time", (json_int_t)event->time);
 

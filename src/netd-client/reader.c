@@ -41,6 +41,7 @@ static const struct {
     [EVENT_ERRNO] = FIELD("ERRNO"),
     [EVENT_TERMINATOR] = FIELD(FIELD_TERMINATOR),
     [EVENT_RESENT] = FIELD(FIELD_RESENT),
+    [EVENT_FRAME_LENGTH] = FIELD(FIELD_FRAME_LENGTH),
     [EVENT_MESSAGE] = FIELD("MESSAGE"),
     [EVENT_DATA_BYTES] = FIELD(FIELD_DATA),
     [EVENT_MACHINE] = FIELD("_MACHINE_ID"),
@@ -478,11 +479,13 @@ struct value event_payload(const struct event *event)
     return message->text ? *message : (struct value){.text = ""};
 }
 
-const char *event_ending(const struct event *event)
+struct value event_ending(const struct event *event)
 {
     const struct value *terminator = &event->fields[EVENT_TERMINATOR];
 
     if (!terminator->text)
-        return "\n";
-    return value_is(terminator, TERMINATOR_CRLF) ? "\r\n" : "";
+        return (struct value){.text = "\n", .length = 1};
+    if (value_is(terminator, TERMINATOR_CRLF))
+        return (struct value){.text = "\r\n", .length = 2};
+    return (struct value){.text = "", .length = value_is(terminator, TERMINATOR_NUL)};
 }

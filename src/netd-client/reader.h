@@ -32,6 +32,7 @@ enum event_field {
     EVENT_ERRNO,
     EVENT_TERMINATOR,
     EVENT_RESENT,
+    EVENT_FRAME_LENGTH,
     EVENT_MESSAGE,
     EVENT_DATA_BYTES,
     /* Trusted fields about the process that logged the event. */
@@ -134,5 +135,5 @@ struct totals event_totals(const struct event *event);
 /* The record or piece of EVENT, a data event, without its terminator. */
 struct value event_payload(const struct event *event);
 
-/* The bytes of its terminator: "\n", "\r\n" or "". */
-const char *event_ending(const struct event *event);
+/* The bytes of its terminator: LF, CR LF, NUL or none. */
+struct value event_ending(const struct event *event);

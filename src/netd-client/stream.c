@@ -50,7 +50,7 @@ static int stream_write(stream_sink sink, void *userdata, const struct value *by
 static int stream_data(struct reader *reader, const char *id, stream_sink sink, void *userdata,
                        struct assembly *assembly)
 {
-    struct value data, ending;
+    struct value parts[EVENT_PARTS];
     struct event event;
     int r;
 
@@ -58,10 +58,9 @@ static int stream_data(struct reader *reader, const char *id, stream_sink sink, 
     if (r < 0)
         return r;
     while ((r = reader_next(reader, &event)) > 0) {
-        assembly_add(assembly, &event, &data, &ending);
-        r = stream_write(sink, userdata, &data);
-        if (r >= 0)
-            r = stream_write(sink, userdata, &ending);
+        assembly_add(assembly, &event, parts);
+        for (size_t i = 0; r >= 0 && i < EVENT_PARTS; i++)
+            r = stream_write(sink, userdata, &parts[i]);
         if (r < 0)
             return r;
     }

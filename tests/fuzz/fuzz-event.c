@@ -27,10 +27,14 @@ static void check_fields(const uint8_t *entry, size_t size, enum output output,
     MUST(data_event_is_sound(&f, &value));
     MUST(value->length == record->length);
     MUST(memcmp(value->value, record->data, record->length) == 0);
-    snprintf(names, sizeof(names), "%s" COMMON "%s%s%s",
+    snprintf(names, sizeof(names), "%s" COMMON "%s%s%s%s",
              output == OUTPUT_EXPORT ? "__REALTIME_TIMESTAMP,__MONOTONIC_TIMESTAMP,_BOOT_ID," : "",
              record->terminator != TERM_LF ? ",NETD_TERMINATOR" : "",
-             resent != NOT_RESENT ? ",NETD_RESENT" : "", value->binary ? ",NETD_DATA" : "");
+             resent != NOT_RESENT ? ",NETD_RESENT" : "",
+             record->frame_length > 0 && (record->terminator != TERM_OCTET || resent != NOT_RESENT)
+                 ? ",NETD_FRAME_LENGTH"
+                 : "",
+             value->binary ? ",NETD_DATA" : "");
     MUST(fields_are_named(&f, names));
     MUST(fields_are(&f, "PRIORITY", "6"));
     MUST(fields_are(&f, "NETD_EVENT", "data"));
@@ -67,7 +71,8 @@ static void try_data(struct input in, uint32_t settings, struct arena *arena,
     struct record record = {
         .data = in.data,
         .length = min_size(in.size, MAX_RECORD_HIGH),
-        .terminator = (enum terminator)(settings / 4 % 4),
+        .terminator = (enum terminator)(settings / 4 % (TERM_OCTET + 1)),
+        .frame_length = settings & 0x20 ? (uint32_t)in.size + settings : 0,
     };
     struct event_prefix prefix;
     struct entry entry;

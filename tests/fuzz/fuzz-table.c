@@ -27,8 +27,13 @@
 #define SESSIONS 4
 #define ROUNDS   400
 
-/* What the clients of all sessions have sent: some of it is logged, some received, some neither. */
-static const char sent[] = "logged\nreceived\nand not\nfin";
+/* What the clients of the sessions have sent, lines or counted frames by turns: some of it is
+ * logged, some received, some neither. Of the first frame four bytes are logged. */
+#define SENT 27
+static const char sent[][SENT + 1] = {
+    "logged\nreceived\nand not\nfin",
+    "12 abcdefg\nhij\0\n3 xyz9 tail",
+};
 #define LOGGED   7
 #define RECEIVED 20
 
@@ -72,6 +77,7 @@ static void prepare(void)
 /* A session in the middle of its life, the state of which only its slot knows. */
 static void add_session(int i)
 {
+    bool framed = i % 2;
     struct session *s = table_take(&table);
     int fds[2];
 
@@ -83,14 +89,17 @@ static void add_session(int i)
     s->peer = s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, (uint8_t)i}};
     s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
     s->connect_taken = true;
-    s->records = 1;
+    s->framing = framed ? FRAMING_OCTET : FRAMING_LINE;
+    s->records = !framed;
+    s->continued = framed;
+    s->frame_left = framed ? 8 : 0;
     s->bytes = LOGGED;
     s->window = window_make(LOGGED, RECEIVED);
-    memcpy(table_region(&table, s), sent, RECEIVED);
-    MUST(send(peers[i], sent + RECEIVED, strlen(sent) - RECEIVED, MSG_NOSIGNAL) > 0);
+    memcpy(table_region(&table, s), sent[framed], RECEIVED);
+    MUST(send(peers[i], sent[framed] + RECEIVED, SENT - RECEIVED, MSG_NOSIGNAL) > 0);
     MUST(shutdown(peers[i], SHUT_WR) == 0);
     table_publish(s, SESSION_OPEN);
-    streams[i] = (struct joined){0};
+    streams[i] = (struct joined){.continued = framed};
     ends[i] = 0;
 }
 
@@ -211,11 +220,10 @@ static void check_session(int i)
     int length;
 
     hex_id(ids[i], id);
-    length = snprintf(line, sizeof(line), RECEIPT_FORMAT, id, UINT64_C(4), (uint64_t)strlen(sent),
-                      "eof");
+    length = snprintf(line, sizeof(line), RECEIPT_FORMAT, id, UINT64_C(4), UINT64_C(27), "eof");
     MUST(ends[i] == 1);
-    MUST(streams[i].length == strlen(sent) - LOGGED);
-    MUST(memcmp(streams[i].bytes, sent + LOGGED, streams[i].length) == 0);
+    MUST(streams[i].length == SENT - LOGGED);
+    MUST(memcmp(streams[i].bytes, sent[i % 2] + LOGGED, streams[i].length) == 0);
     MUST(n == length && memcmp(line, heard, (size_t)n) == 0);
 }
 

@@ -20,7 +20,7 @@ static inline void settings_check(const struct config *c)
     MUST(memchr(listener->address.host, '\0', sizeof(listener->address.host)) &&
          listener->address.host[0]);
     MUST(l->max_record >= MAX_RECORD_LOW && l->max_record <= MAX_RECORD_HIGH);
-    MUST(l->framing == FRAMING_LINE || l->framing == FRAMING_RAW);
+    MUST(l->framing < FRAMINGS);
     MUST(l->priority >= LOG_NOTICE && l->priority <= LOG_DEBUG);
     MUST(l->sessions_max >= 1 && l->sessions_max <= SESSIONS_MAX_HIGH);
     MUST(l->sessions_max_per_address <= SESSIONS_MAX_HIGH);

@@ -168,9 +168,9 @@ class Foreground:
 class Client(threading.Thread):
     """Sends numbered records, stopping for a moment in the middle of one, until told to end."""
 
-    def __init__(self, netd, number, pause=0.03, line_end=b"\n", **options):
+    def __init__(self, netd, number, pause=0.03, framing="line", **options):
         super().__init__(daemon=True)
-        self.netd, self.pause, self.line_end = netd, pause, line_end
+        self.netd, self.pause, self.framing = netd, pause, framing
         self.random = random.Random(number)
         self.label = b"client %d record " % number
         self.socket = netd.connect(timeout=180, **options)
@@ -180,24 +180,31 @@ class Client(threading.Thread):
         self.go_on = threading.Event()
         self.start()
 
-    def _lines(self, first):
-        return [self.label + b"%d " % (first + i) + b"." * self.random.randint(0, 80) +
-                self.line_end for i in range(self.random.randint(1, 5))]
+    def _framed(self, record):
+        if self.framing == "octet" and self.random.random() < 0.8:  # the others are lines
+            return b"%d %s" % (len(record), record)
+        return record + (b"\0" if self.framing == "nul" else b"\n")
+
+    def _records(self, first):
+        return [self._framed(self.label + b"%d " % (first + i) +
+                             b"." * self.random.randint(0, 80))
+                for i in range(self.random.randint(1, 5))]
 
     def run(self):
         pieces, count = [], 0
         try:
             while not self.over.is_set():
-                lines = self._lines(count)
-                count += len(lines)
-                piece = b"".join(lines)
+                records = self._records(count)
+                count += len(records)
+                piece = b"".join(records)
                 pieces.append(piece)
                 cut = self.random.randrange(len(piece))
                 self.socket.sendall(piece[:cut])
                 self.over.wait(self.random.random() * self.pause)
                 self.socket.sendall(piece[cut:])
                 self.over.wait(self.random.random() * self.pause)
-            pieces.append(self.label + b"the last, without an end")
+            pieces.append(b"999 " * (self.framing == "octet") + self.label +
+                          b"the last, without an end")
             self.socket.sendall(pieces[-1])
             self.socket.shutdown(1)
             while piece := self.socket.recv(4096):

@@ -8,10 +8,11 @@ FIELDS = (
     "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "ERRNO", "_PID", "_SYSTEMD_UNIT",
     "NETD_EVENT", "NETD_SESSION_ID", "NETD_PEER", "NETD_PEER_ADDRESS", "NETD_PEER_PORT",
     "NETD_LOCAL", "NETD_REASON", "NETD_RECORDS", "NETD_BYTES", "NETD_DURATION_USEC", "NETD_DATA",
-    "NETD_TERMINATOR", "NETD_RESENT",
+    "NETD_TERMINATOR", "NETD_RESENT", "NETD_FRAME_LENGTH",
 )
 
-TERMINATORS = {None: b"\n", b"crlf": b"\r\n", b"none": b"", b"continued": b""}
+TERMINATORS = {None: b"\n", b"crlf": b"\r\n", b"none": b"", b"continued": b"", b"nul": b"\0",
+               b"octet": b""}
 
 
 class Entry(dict):
@@ -71,11 +72,18 @@ def parse(export):
 def joined(events):
     """What the client sent, byte for byte, from the data events of one session in their order. What
     repeats must be the same bytes again."""
-    found = bytearray()
+    found, begins = bytearray(), True
     for event in events:
         if event["NETD_EVENT"] != b"data":
             continue
-        piece = event.record + TERMINATORS[event.get("NETD_TERMINATOR")]
+        terminator = event.get("NETD_TERMINATOR")
+        piece = event.record + TERMINATORS[terminator]
+        # A counted frame's head; what may be a repeat always says it.
+        if "NETD_FRAME_LENGTH" in event:
+            piece = event["NETD_FRAME_LENGTH"] + b" " + piece
+        elif terminator == b"octet" and begins and "NETD_RESENT" not in event:
+            piece = b"%d %s" % (len(event.record), piece)
+        begins = terminator != b"continued"
         at = event.number("NETD_RESENT") if "NETD_RESENT" in event else len(found)
         repeat = found[at:at + len(piece)]
         assert at <= len(found) and piece.startswith(repeat), event

@@ -97,6 +97,9 @@ def speaker(netd, data, end=lambda client: client.shutdown(1), **options):
 SHORT = b"one\r\ntwo"
 # More than one read: the unfinished line of the first moves to the front of the region.
 LONG = (b"a" * 7899 + b"\n") * 4 + b"b" * 2000 + b"\nrest"
+# In pieces of 64 bytes; the stream ends within a frame, or without a NUL.
+FRAMED = {"octet": b"3 one150 " + b"5 x\n" * 37 + b"xxline\r\n70 cut short",
+          "nul": b"one\0" + b"x\n" * 70 + b"\0two"}
 
 
 def places(death, client, sample, *before):
@@ -139,14 +142,25 @@ def check_answers(netd, data, results):
         assert repeats == 0
 
 
-def start(netd, limits):
-    netd.start(config=f"sessions: {{ {limits} }};", dropin="[Service]\nWatchdogSec=0\n")
+def start(netd, limits, settings=""):
+    netd.start(config=f"sessions: {{ {limits} }}; {settings}",
+               dropin="[Service]\nWatchdogSec=0\n")
 
 
 @pytest.mark.parametrize("data", [SHORT, LONG], ids=["short", "long"])
 def test_p1_death_at_every_place_of_a_sessions_life(netd, death, sample, data):
     start(netd, "max = 16;")
     check_answers(netd, data, every_place(death(), speaker(netd, data), sample))
+
+
+@pytest.mark.parametrize("framing", FRAMED)
+def test_p1_death_at_every_place_among_frames(netd, death, sample, framing):
+    """Also between the pieces of one: how much of it is still to come outlives the worker."""
+    start(netd, "max = 16;", f'framing = "{framing}"; max_record = 64;')
+    data = FRAMED[framing]
+    check_answers(netd, data, every_place(death(), speaker(netd, data), sample))
+    assert {e.number("NETD_RECORDS") for e in netd.events(event="disconnect")} == \
+        {4 if framing == "octet" else 3}
 
 
 def test_p1_death_at_every_place_of_a_recovery(netd, death, sample, long):
@@ -281,6 +295,26 @@ def test_p1_many_kills_under_load(netd, long):
     # Nothing is left behind: no descriptor, no child.
     wait_for(lambda: processes.descriptors() == descriptors, "as many descriptors as before")
     assert netd.box.sh(f"pgrep -cP {netd.pid}").strip() == "1"
+
+
+@pytest.mark.parametrize("framing", FRAMED)
+def test_p1_kills_and_reloads_among_frames(netd, long, framing):
+    """Most records come in pieces, and clients stop for a moment anywhere in one."""
+    netd.start(config=f'framing = "{framing}"; max_record = 64;')
+    processes = Processes(netd)
+    rnd = seeded("frames")
+    with Crowd(netd, 20, framing=framing) as crowd:
+        killed = None
+        for i in range(200 if long else 50):
+            if i % 10 == 0:
+                netd.reload()
+            processes.worker(other_than=killed)
+            time.sleep(rnd.random() * 0.05)
+            killed = processes.kill_worker()
+        repeats, records = crowd.settle()
+    assert repeats == 0
+    assert records > 1000
+    assert netd.box.run("netd-client", "verify", "-q").returncode == 0
 
 
 @pytest.mark.parametrize("output", ["text", "export"])

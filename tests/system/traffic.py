@@ -283,6 +283,42 @@ def records(data, max_record=65536):
     return found
 
 
+def frames(data, max_record=65536):
+    """The same with framing "octet", and the announced length where NETD_FRAME_LENGTH says it."""
+    found, at = [], 0
+    while at < len(data):
+        head = re.compile(rb"([1-9][0-9]{0,8}) ").match(data, at)
+        if not head:
+            lf = data.find(b"\n", at)
+            end = lf + 1 if lf >= 0 else len(data)
+            found += [(*record, None) for record in records(data[at:end], max_record)]
+            at = end
+            continue
+        frame = data[head.end():head.end() + int(head[1])]
+        whole = len(frame) == int(head[1])
+        cuts = range(max_record, len(frame) + (not whole), max_record)
+        pieces = [frame[i:i + max_record] for i in (0, *cuts)]
+        for piece in pieces:
+            found.append((piece, b"continued", None))
+        found[-1] = pieces[-1], b"octet" if whole else b"none", None
+        if len(pieces) > 1 or not whole:
+            first = len(found) - len(pieces)
+            found[first] = *found[first][:2], head[1]
+        at = head.end() + len(frame)
+    return found
+
+
+def nul_ended(data, max_record=65536):
+    """The same with framing "nul"."""
+    found = []
+    *ended, rest = data.split(b"\0")
+    for record, end in [(record, b"nul") for record in ended] + ([(rest, b"none")] if rest else []):
+        cut = max(0, len(record) - 1) // max_record * max_record
+        found += [(record[i:i + max_record], b"continued", None) for i in range(0, cut, max_record)]
+        found.append((record[cut:], end, None))
+    return found
+
+
 def _is_control(character):
     c = ord(character)
     return (c < 0x20 and c != 0x09) or 0x7f <= c <= 0x9f or 0x202a <= c <= 0x202e \

@@ -233,6 +233,9 @@ static inline bool joined_add(struct joined *s, const struct fields *f)
 {
     const struct field *terminator = fields_find(f, "NETD_TERMINATOR"), *value;
     const struct field *resent = fields_find(f, "NETD_RESENT");
+    const struct field *announced = fields_find(f, "NETD_FRAME_LENGTH");
+    bool first = !s->continued, octet = field_is(terminator, "octet");
+    size_t end_length = 1;
     const char *end = "\n";
 
     if (!fields_are(f, "NETD_EVENT", "data") || !data_event_is_sound(f, &value))
@@ -244,19 +247,28 @@ static inline bool joined_add(struct joined *s, const struct fields *f)
         s->resent++;
         s->resent_at = strtoull((const char *)resent->value, NULL, 10);
     }
-    if (s->continued || s->ended)
+    if (s->continued || s->ended || octet)
+        end_length = 0;
+    else if (field_is(terminator, "nul"))
         end = "";
     else if (field_is(terminator, "crlf"))
-        end = "\r\n";
+        end = "\r\n", end_length = 2;
     else if (terminator)
         return false;
-    s->bytes = realloc(s->bytes, s->length + value->length + 3);
+    if (announced && (!first || (octet && !resent)))
+        return false;
+    s->bytes = realloc(s->bytes, s->length + value->length + 32);
     if (!s->bytes)
         abort();
+    if (announced)
+        s->length += (size_t)sprintf((char *)s->bytes + s->length, "%.*s ", (int)announced->length,
+                                     (const char *)announced->value);
+    else if (first && octet)
+        s->length += (size_t)sprintf((char *)s->bytes + s->length, "%zu ", value->length);
     memcpy(s->bytes + s->length, value->value, value->length);
     s->length += value->length;
-    for (; *end; end++)
-        s->bytes[s->length++] = (uint8_t)*end;
+    memcpy(s->bytes + s->length, end, end_length);
+    s->length += end_length;
     s->records += !s->continued;
     return true;
 }

@@ -58,8 +58,11 @@ static inline void frames_take(struct frames *f, const struct record *record, si
 {
     f->good = f->good && offset + record->length <= record->consumed &&
               record->consumed <= f->end - f->framed && record->length <= f->max &&
-              (record->frame_left == 0 || record->terminator == TERM_CONTINUED);
-    frames_add(f, f->framed + offset, record->length, record->terminator, record->frame_length);
+              (record->frame_left == 0 || record->terminator == TERM_CONTINUED) &&
+              (record->terminator != TERM_OCTET || record->frame_length == 0 ||
+               record->frame_length == record->length);
+    frames_add(f, f->framed + offset, record->length, record->terminator,
+               record->terminator == TERM_OCTET ? 0 : record->frame_length);
     f->framed += record->consumed;
     f->mid_record = record->terminator == TERM_CONTINUED;
     f->left = record->frame_left;

@@ -100,3 +100,27 @@ static inline void random_stream(uint8_t *ret, size_t length, size_t line)
         i += n;
     }
 }
+
+/* The same with counted frames, whole and cut short, lines and NULs between them; a frame is at
+ * most about three times as long as MAX. */
+static inline void random_frames(uint8_t *ret, size_t length, size_t max)
+{
+    size_t at = 0;
+
+    while (at < length) {
+        char bit[32];
+        size_t size = random_below(random_below(4) ? 12 : 3 * max), n;
+
+        n = (size_t)sprintf(bit, random_below(16) ? "%zu " : "%zu", size);
+        if (random_below(4) == 0) /* a line, or NUL */
+            n = (size_t)sprintf(bit, "%s", random_below(2) ? "line\n" : "line\r\n");
+        n = n < length - at ? n : length - at;
+        memcpy(ret + at, bit, n);
+        at += n;
+        n = size < length - at ? size : length - at;
+        random_stream(ret + at, n, max);
+        if (n > 0 && random_below(4) == 0)
+            ret[at + random_below(n)] = '\0';
+        at += n;
+    }
+}

@@ -79,20 +79,25 @@ static struct fields parse(const struct bytes *b, enum output output)
     return f;
 }
 
+static struct bytes record_event(const struct event_source *source, const struct record *record,
+                                 uint64_t resent)
+{
+    struct event_prefix prefix;
+    struct entry entry;
+
+    arena.used = 0;
+    assert_int_equal(event_data_prefix(&prefix, &arena, source), 0);
+    assert_int_equal(event_data(&entry, &arena, &prefix, record, resent), 0);
+    assert_true(arena.used <= arena.size);
+    return flatten(&entry);
+}
+
 static struct bytes data_event(const struct event_source *source, const void *data, size_t length,
                                enum terminator terminator, uint64_t resent)
 {
     struct record record = {.data = data, .length = length, .terminator = terminator};
-    struct event_prefix prefix;
-    struct entry entry;
-    struct bytes b;
 
-    arena.used = 0;
-    assert_int_equal(event_data_prefix(&prefix, &arena, source), 0);
-    assert_int_equal(event_data(&entry, &arena, &prefix, &record, resent), 0);
-    assert_true(arena.used <= arena.size);
-    b = flatten(&entry);
-    return b;
+    return record_event(source, &record, resent);
 }
 
 /* --- Lifecycle events --- */
@@ -294,6 +299,8 @@ static void data_has_its_fields_and_no_more(void **state)
         {"hello", TERM_CRLF, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "crlf"},
         {"hello", TERM_NONE, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "none"},
         {"hello", TERM_CONTINUED, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "continued"},
+        {"hello", TERM_NUL, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "nul"},
+        {"hello", TERM_OCTET, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR", "octet"},
         {"hello", TERM_LF, 0, DATA_FIELDS ",NETD_RESENT", NULL},
         {"hello", TERM_LF, UINT64_MAX - 1, DATA_FIELDS ",NETD_RESENT", NULL},
         {"a\033[m", TERM_LF, NOT_RESENT, DATA_FIELDS ",NETD_DATA", NULL},
@@ -322,6 +329,45 @@ static void data_has_its_fields_and_no_more(void **state)
         }
         assert_true(data_event_is_sound(&f, &value));
         assert_true(field_is(value, rows[i].text));
+        free(b.data);
+    }
+}
+
+/* A frame's length stands in its first piece where that does not have it, and where it cannot be
+ * known to be the first. */
+static void frame_lengths_are_said_where_needed(void **state)
+{
+    static const struct {
+        uint32_t frame_length;
+        enum terminator terminator;
+        uint64_t resent;
+        const char *names, *said;
+    } rows[] = {
+        {5, TERM_OCTET, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR,NETD_DATA", NULL},
+        {0, TERM_OCTET, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR,NETD_DATA", NULL},
+        {5, TERM_OCTET, 3, DATA_FIELDS ",NETD_TERMINATOR,NETD_RESENT,NETD_FRAME_LENGTH,NETD_DATA",
+         "5"},
+        {0, TERM_OCTET, 3, DATA_FIELDS ",NETD_TERMINATOR,NETD_RESENT,NETD_DATA", NULL},
+        {999999999, TERM_NONE, NOT_RESENT,
+         DATA_FIELDS ",NETD_TERMINATOR,NETD_FRAME_LENGTH,NETD_DATA", "999999999"},
+        {70, TERM_CONTINUED, NOT_RESENT, DATA_FIELDS ",NETD_TERMINATOR,NETD_FRAME_LENGTH,NETD_DATA",
+         "70"},
+        {70, TERM_CONTINUED, 3,
+         DATA_FIELDS ",NETD_TERMINATOR,NETD_RESENT,NETD_FRAME_LENGTH,NETD_DATA", "70"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct record record = {.data = (const uint8_t *)"a\nb\0c",
+                                .length = 5,
+                                .terminator = rows[i].terminator,
+                                .frame_length = rows[i].frame_length};
+        struct bytes b = record_event(&source4, &record, rows[i].resent);
+        struct fields f = parse(&b, OUTPUT_JOURNAL);
+
+        assert_true(fields_are_named(&f, rows[i].names));
+        if (rows[i].said)
+            assert_true(fields_are(&f, "NETD_FRAME_LENGTH", rows[i].said));
         free(b.data);
     }
 }
@@ -453,7 +499,7 @@ static void random_records_come_back(void **state)
     (void)state;
     for (int i = random_rounds(5000); i > 0; i--) {
         size_t length = random_below(random_below(2) ? 40 : sizeof(data));
-        enum terminator terminator = (enum terminator)random_below(4);
+        enum terminator terminator = (enum terminator)random_below(TERM_OCTET + 1);
         const struct field *value;
         struct event_source source = source4;
         struct fields f;
@@ -589,6 +635,10 @@ static const char *after_time(const struct bytes *b)
 static void text_is_one_line_for_a_person(void **state)
 {
     struct event_totals totals = {.reason = "idle", .records = 1, .bytes = 2};
+    struct record piece = {.data = (const uint8_t *)"hello",
+                           .length = 5,
+                           .terminator = TERM_CONTINUED,
+                           .frame_length = 70};
     struct event_source source = source4;
     struct entry entry;
     struct bytes b;
@@ -612,6 +662,12 @@ static void text_is_one_line_for_a_person(void **state)
     assert_string_equal(after_time(&b), ID " refused 192.0.2.1:4711 refused: session-limit\n");
     free(b.data);
     b = data_event(&source, "hello", 5, TERM_LF, NOT_RESENT);
+    assert_string_equal(after_time(&b), ID " data hello\n");
+    free(b.data);
+    b = data_event(&source, "hello", 5, TERM_NUL, NOT_RESENT);
+    assert_string_equal(after_time(&b), ID " data hello\n");
+    free(b.data);
+    b = record_event(&source, &piece, NOT_RESENT);
     assert_string_equal(after_time(&b), ID " data hello\n");
     free(b.data);
     b = data_event(&source, "a\nb\xff", 4, TERM_CRLF, 0);
@@ -694,6 +750,7 @@ int main(void)
         cmocka_unit_test(identifiers_say_who),
         cmocka_unit_test(long_identifiers_are_cut),
         cmocka_unit_test(data_has_its_fields_and_no_more),
+        cmocka_unit_test(frame_lengths_are_said_where_needed),
         cmocka_unit_test(messages_are_escaped),
         cmocka_unit_test(every_byte_and_every_pair),
         cmocka_unit_test(every_character),

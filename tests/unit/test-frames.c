@@ -237,28 +237,6 @@ static void a_head_is_not_flushed(void **state)
     assert_int_equal(got.left, 0);
 }
 
-static void random_frames(uint8_t *ret, size_t length, size_t max)
-{
-    size_t at = 0;
-
-    while (at < length) {
-        char bit[32];
-        size_t size = random_below(random_below(4) ? 12 : 3 * max), n;
-
-        n = (size_t)sprintf(bit, random_below(16) ? "%zu " : "%zu", size);
-        if (random_below(4) == 0) /* a line, or NUL */
-            n = (size_t)sprintf(bit, "%s", random_below(2) ? "line\n" : "line\r\n");
-        n = min_size(n, length - at);
-        memcpy(ret + at, bit, n);
-        at += n;
-        n = min_size(size, length - at);
-        random_stream(ret + at, n, max);
-        if (n > 0 && random_below(4) == 0)
-            ret[at + random_below(n)] = '\0';
-        at += n;
-    }
-}
-
 static void any_cutting_gives_the_stream_back(void **state)
 {
     static uint8_t data[4096];

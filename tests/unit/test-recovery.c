@@ -225,7 +225,7 @@ static void recovery_gives_back_pages(void **state)
 
 /* --- What cannot be --- */
 
-#define IMPOSSIBLE 26
+#define IMPOSSIBLE 27
 
 /* Makes S what no worker leaves, in way number I. */
 static void damage(struct session *s, int i)
@@ -317,6 +317,9 @@ static void damage(struct session *s, int i)
         break;
     case 25:
         s->pending_reason = REASON_IDLE;
+        break;
+    case 26:
+        s->framing = FRAMINGS;
         break;
     default:
         fail();
@@ -429,7 +432,7 @@ static void impossible_listeners_stop_everything(void **state)
             l->settings.max_record = MAX_RECORD_HIGH + 1;
             break;
         case 6:
-            l->settings.framing = (enum framing)(FRAMING_RAW + 1);
+            l->settings.framing = FRAMINGS;
             break;
         case 7:
             l->settings.priority = LOG_WARNING;

@@ -1237,7 +1237,7 @@ static void every_session_stays_scheduled(void **state)
     own->sessions_max = 8;
     own->idle_timeout = (uint32_t)random_below(2);
     own->flush_timeout = (uint32_t)random_below(2);
-    own->framing = random_below(2) ? FRAMING_LINE : FRAMING_RAW;
+    own->framing = (enum framing)random_below(FRAMINGS);
     rig.table.header->settings.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
     for (int n = random_rounds(10000); n > 0; n--) {
         if (random_below(3) == 0)

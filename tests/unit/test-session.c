@@ -6,6 +6,7 @@
 #include "netd/session/recovery.h"
 
 #include "entry.h"
+#include "frames.h"
 #include "framing.h"
 #include "random.h"
 
@@ -125,6 +126,7 @@ static void begin(bool tcp, enum session_state session_state)
     assert_non_null(rig.s);
     rig.s->fd = fds[0];
     rig.s->cookie = session_cookie(fds[0]);
+    rig.s->framing = (uint8_t)settings.framing;
     rig.s->peer = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 1}, .port = 4711};
     rig.s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 2}, .port = 3000};
     memset(rig.s->id, 0xab, sizeof(rig.s->id));
@@ -895,6 +897,59 @@ static void cuts_take_unfinished_records(void **state)
     stream_is("abc\r\nde", 7);
 }
 
+/* Half a frame is logged; the next worker knows how much of it is still to come. */
+static void frames_go_on_with_another_worker(void **state)
+{
+    struct session_context c;
+
+    (void)state;
+    settings.framing = FRAMING_OCTET;
+    begin(false, SESSION_OPEN);
+    client_sends("3 one20 5 two\n", 14);
+    (void)receive();
+    log_all();
+    c = context();
+    assert_int_equal(session_flush_partial(rig.s, &c), SESSION_WAITS);
+    flush();
+    assert_true(rig.s->continued);
+    assert_int_equal(rig.s->frame_left, 14);
+    assert_int_equal(rig.s->bytes, 14);
+    die();
+    client_sends("7 three\n\r\n901234", 17);
+    (void)receive();
+    log_all();
+    flush();
+    assert_false(rig.s->continued);
+    assert_int_equal(rig.s->frame_left, 0);
+    assert_int_equal(rig.s->records, 2);
+    assert_int_equal(session_pending(rig.s), 3);
+    assert_int_equal(shutdown(rig.client, SHUT_WR), 0);
+    (void)receive();
+    log_all();
+    flush();
+    assert_int_equal(rig.s->records, 3);
+    stream_is("3 one20 5 two\n7 three\n\r\n901234", 31);
+}
+
+/* Their offsets are those of their heads. */
+static void resent_frames_are_marked(void **state)
+{
+    (void)state;
+    settings.framing = FRAMING_OCTET;
+    settings.max_record = 64;
+    begin(false, SESSION_OPEN);
+    client_sends("3 one5 three70 ", 15);
+    client_sends("0123456789012345678901234567890123456789012345678901234567890123456789", 70);
+    (void)receive();
+    rig.s->resent_end = 6; /* "5 three" begins before it */
+    log_all();
+    flush();
+    assert_int_equal(rig.stream.resent, 2);
+    assert_int_equal(rig.stream.resent_at, 5);
+    assert_int_equal(rig.stream.records, 3);
+    assert_int_equal(rig.s->bytes, 85);
+}
+
 static void poisoned_bytes_are_not_looked_at(void **state)
 {
     (void)state;
@@ -1050,17 +1105,23 @@ static void random_step(void)
 static void any_bytes_come_back(void **state)
 {
     static uint8_t data[100000];
+    static struct frames frames;
     struct pieces lines = {0};
 
     (void)state;
-    for (int i = random_rounds(400); i > 0; i--) {
+    for (int i = random_rounds(600); i > 0; i--) {
         size_t length = random_below(random_below(4) ? 4000 : sizeof(data)), sent = 0;
         char heard[RECEIPT_MAX + 1], line[RECEIPT_MAX];
 
-        settings.framing = random_below(4) ? FRAMING_LINE : FRAMING_RAW;
+        settings.framing = random_below(2) ? FRAMING_LINE : (enum framing)random_below(FRAMINGS);
         settings.max_record =
             (uint32_t)(MAX_RECORD_LOW + random_below(random_below(2) ? 20 : 5000));
-        random_stream(data, length, settings.max_record);
+        if (settings.framing >= FRAMING_NUL) {
+            length = min_size(length, FRAMES_STREAM_MAX);
+            random_frames(data, length, settings.max_record);
+        } else {
+            random_stream(data, length, settings.max_record);
+        }
         begin(false, SESSION_OPEN);
         while (!rig.s->end_taken) {
             if (sent < length) {
@@ -1084,8 +1145,11 @@ static void any_bytes_come_back(void **state)
         if (settings.framing == FRAMING_LINE) {
             pieces_expect(&lines, SIZE_MAX, data, length);
             assert_int_equal(rig.stream.records, lines.count);
-            assert_false(rig.stream.went_on);
+        } else if (settings.framing >= FRAMING_NUL) {
+            frames_expect(&frames, settings.framing, FRAMES_STREAM_MAX, data, length);
+            assert_int_equal(rig.stream.records, frames.count);
         }
+        assert_true(settings.framing == FRAMING_RAW || !rig.stream.went_on);
         assert_int_equal(rig.stream.resent, 0);
         if (random_below(2))
             die();
@@ -1110,7 +1174,12 @@ static void results_may_be_applied_again(void **state)
     struct item items[] = {
         {.kind = ITEM_CONNECT},
         {.kind = ITEM_DATA, .end = 10, .records = 1, .bytes = 10},
-        {.kind = ITEM_DATA, .end = 15, .records = 1, .bytes = 15, .continued = true},
+        {.kind = ITEM_DATA,
+         .end = 15,
+         .frame_left = 7,
+         .records = 1,
+         .bytes = 15,
+         .continued = true},
         {.kind = ITEM_END},
     };
     struct transfer t = {.base = 20, .message.msg_len = 5};
@@ -1126,6 +1195,7 @@ static void results_may_be_applied_again(void **state)
         assert_memory_equal(rig.s, &once, sizeof(once));
     }
     assert_true(rig.s->connect_taken && rig.s->continued && rig.s->end_taken);
+    assert_int_equal(rig.s->frame_left, 7);
     assert_int_equal(rig.s->window, window_make(15, 20));
     assert_int_equal(rig.s->bytes, 15);
 
@@ -1190,6 +1260,8 @@ int main(void)
         TEST(full_arenas_block),
         TEST(every_event_waits_for_room),
         TEST(cuts_take_unfinished_records),
+        TEST(frames_go_on_with_another_worker),
+        TEST(resent_frames_are_marked),
         TEST(poisoned_bytes_are_not_looked_at),
         TEST(resent_records_are_marked),
         TEST(compaction_moves_what_fits),

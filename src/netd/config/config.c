@@ -28,7 +28,12 @@ struct config_choice {
 };
 
 static const struct config_choice config_framings[] = {
-    {"line", FRAMING_LINE}, {"raw", FRAMING_RAW}, {NULL, 0}};
+    {"line", FRAMING_LINE},
+    {"raw", FRAMING_RAW},
+    {"nul", FRAMING_NUL},
+    {"octet", FRAMING_OCTET},
+    {NULL, 0},
+};
 static const struct config_choice config_priorities[] = {
     {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {NULL, 0}};
 static const struct config_choice config_outputs[] = {

@@ -29,6 +29,7 @@ struct item {
     uint8_t continued; /* ITEM_DATA: the piece is not the record's last */
     uint16_t unused;
     uint32_t end;            /* ITEM_DATA: offset in the region behind the record */
+    uint32_t frame_left;     /* ITEM_DATA: bytes of a counted frame that are still to come */
     uint64_t records, bytes; /* ITEM_DATA: the session's, with this one */
 };
 

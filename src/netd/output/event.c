@@ -499,10 +499,12 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
 {
     const char *field = output == OUTPUT_TEXT ? "" : event_terminator_field(record->terminator);
     bool binary = escaped && output != OUTPUT_TEXT;
+    bool framed =
+        record->frame_length > 0 && (record->terminator != TERM_OCTET || resent != NOT_RESENT);
     struct text text;
     int r;
 
-    if (!binary && resent == NOT_RESENT && output == OUTPUT_JOURNAL) {
+    if (!binary && !framed && resent == NOT_RESENT && output == OUTPUT_JOURNAL) {
         entry_add(ret, field, strlen(field)); /* nearly every record */
         return 0;
     }
@@ -515,6 +517,8 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
         text_put(&text, " (resent)");
     else if (resent != NOT_RESENT)
         text_number(&text, FIELD_RESENT, resent);
+    if (framed && output != OUTPUT_TEXT)
+        text_number(&text, FIELD_FRAME_LENGTH, record->frame_length);
     if (binary) {
         struct iovec piece = text_finish(&text, arena);
 

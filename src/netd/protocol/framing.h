@@ -14,8 +14,11 @@
 #define MAX_RECORD_LOW  64
 #define MAX_RECORD_HIGH 131072
 
+/* Longest head of a counted frame, bytes: nine digits and a blank. */
+#define FRAME_HEAD_MAX 10
+
 /* The order is part of the table's layout. */
-enum framing { FRAMING_LINE, FRAMING_RAW, FRAMING_NUL, FRAMING_OCTET };
+enum framing { FRAMING_LINE, FRAMING_RAW, FRAMING_NUL, FRAMING_OCTET, FRAMINGS };
 
 /* What ended a record: NETD_TERMINATOR of netd.journal-fields(7). */
 enum terminator {
@@ -32,8 +35,7 @@ struct record {
     size_t length;       /* bytes, without the terminator */
     size_t consumed;     /* bytes, with it and with a counted frame's head */
     enum terminator terminator;
-    uint32_t frame_length; /* of a counted frame's first piece that is not all of it: the announced
-                              length; else 0 */
+    uint32_t frame_length; /* of a counted frame's first piece: the announced length; else 0 */
     uint32_t frame_left;   /* bytes of the frame that are still to come */
 };
 

@@ -7,16 +7,14 @@
  * A frame longer than max_record comes in pieces. How many of its bytes are still to come cannot be
  * derived from the stream once its head is consumed: each record says so in frame_left, which the
  * caller passes back with the next bytes, and which must be stored together with what the journal
- * took to survive a crash. The first piece also has the announced length in frame_length. A reader
- * can therefore rebuild the stream: a record had a head if its first piece has a frame_length, or
- * if it is a single piece with TERM_OCTET, whose length was the announced one; all others are
- * lines.
+ * took to survive a crash. The first piece also has the announced length in frame_length, so that a
+ * reader can rebuild the head.
  */
 #include "netd/protocol/framing.h"
 
 #include "common/util.h"
 
-#define LENGTH_DIGITS_MAX 9
+#define LENGTH_DIGITS_MAX (FRAME_HEAD_MAX - 1)
 
 struct head {
     size_t size;     /* bytes, including the blank */
@@ -74,12 +72,10 @@ static int octet_emit(const struct framing_input *in, const struct head *head, u
         .frame_length = head->length,
         .frame_left = left - (uint32_t)length,
     };
-    if (length == left) {
+    if (length == left)
         ret->terminator = TERM_OCTET;
-        ret->frame_length = 0;
-    } else if (ret->terminator == TERM_NONE) {
+    else if (ret->terminator == TERM_NONE)
         ret->frame_left = 0;
-    }
     return 1;
 }
 

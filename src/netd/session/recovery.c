@@ -114,7 +114,7 @@ static bool recovery_settings_valid(const struct listener_settings *c)
 
     memcpy(&receipt, &c->receipt, sizeof(receipt)); /* as a bool it would have to be one */
     return c->max_record >= MAX_RECORD_LOW && c->max_record <= MAX_RECORD_HIGH &&
-           (unsigned)c->framing <= FRAMING_RAW && c->priority >= LOG_NOTICE &&
+           (unsigned)c->framing < FRAMINGS && c->priority >= LOG_NOTICE &&
            c->priority <= LOG_DEBUG && receipt <= 1 &&
            recovery_text_valid(c->identifier, sizeof(c->identifier));
 }
@@ -159,7 +159,7 @@ static bool recovery_session_valid(const struct table *t, const struct session *
 {
     bool ended = s->reason != REASON_NONE;
 
-    return s->state <= SESSION_REFUSED && s->listener < LISTENERS_MAX &&
+    return s->state <= SESSION_REFUSED && s->listener < LISTENERS_MAX && s->framing < FRAMINGS &&
            recovery_settings_valid(&t->header->listeners[s->listener].settings) &&
            recovery_reason_valid(s) && (ended || (!s->end_taken && !s->poisoned)) &&
            (s->end_taken || !s->answered) && window_start(s->window) <= window_end(s->window) &&
@@ -172,6 +172,7 @@ static bool recovery_session_valid(const struct table *t, const struct session *
 static void recovery_mark_corrupt(struct session *s, uint32_t listener, uint64_t now)
 {
     s->listener = listener;
+    s->framing = FRAMING_LINE;
     s->window = 0;
     s->poisoned = true;
     s->answered = false;

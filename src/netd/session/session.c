@@ -15,7 +15,8 @@
 #define DRAIN_READS 4
 #define DRAIN_BYTES 16384
 
-_Static_assert(REGION_SIZE >= (size_t)2 * MAX_RECORD_HIGH + READ_MAX + 2, "a region is too small");
+_Static_assert(REGION_SIZE >= (size_t)2 * (FRAME_HEAD_MAX + MAX_RECORD_HIGH) + READ_MAX,
+               "a region is too small");
 _Static_assert(sizeof(struct session) <= 256, "a session costs more memory than promised");
 
 const char *session_reason_name(enum session_reason reason)
@@ -44,6 +45,7 @@ void session_adopt(struct session *s)
     s->batch_connect = s->connect_taken;
     s->batch_end = s->end_taken;
     s->batch_continued = s->continued;
+    s->batch_frame_left = s->frame_left;
     s->stop_bytes = UINT32_MAX;
     s->watched = false;
     s->flushed = false;
@@ -169,7 +171,7 @@ static void session_end_stream(struct session *s)
 uint32_t session_receive(struct session *s, const struct session_context *c,
                          struct transfer *transfer, uint32_t limit)
 {
-    bool read_is_record = framing_ops(c->settings->framing)->read_is_record;
+    bool read_is_record = framing_ops(s->framing)->read_is_record;
     uint32_t want = read_is_record ? c->settings->max_record : READ_MAX;
     int n;
 
@@ -259,6 +261,7 @@ static bool session_log_record(struct session *s, const struct session_context *
         .kind = ITEM_DATA,
         .continued = record->terminator == TERM_CONTINUED,
         .end = s->framed + (uint32_t)record->consumed,
+        .frame_left = record->frame_left,
         .bytes = s->batch_bytes + record->consumed,
     };
     uint64_t resent = s->framed < s->resent_end ? s->batch_bytes : NOT_RESENT;
@@ -273,6 +276,7 @@ static bool session_log_record(struct session *s, const struct session_context *
     s->batch_records = item.records;
     s->batch_bytes = item.bytes;
     s->batch_continued = item.continued;
+    s->batch_frame_left = item.frame_left;
     return true;
 }
 
@@ -287,13 +291,14 @@ static struct framing_input session_framing_input(const struct session *s,
         .scanned = s->scanned,
         .at_end = s->reason != REASON_NONE,
         .mid_record = s->batch_continued,
+        .frame_left = s->batch_frame_left,
     };
 }
 
 static enum session_progress session_log_records(struct session *s, const struct session_context *c,
                                                  const struct event_source *source)
 {
-    const struct framing_ops *framing = framing_ops(c->settings->framing);
+    const struct framing_ops *framing = framing_ops(s->framing);
     struct framing_input in = session_framing_input(s, c);
     enum session_progress progress = SESSION_WAITS;
     struct event_prefix prefix;
@@ -309,6 +314,7 @@ static enum session_progress session_log_records(struct session *s, const struct
         in.data += record.consumed;
         in.length -= record.consumed;
         in.mid_record = s->batch_continued;
+        in.frame_left = s->batch_frame_left;
     }
     s->scanned = (uint32_t)in.scanned;
     return progress;
@@ -342,7 +348,7 @@ bool session_has_partial(const struct session *s)
 
 enum session_progress session_flush_partial(struct session *s, const struct session_context *c)
 {
-    const struct framing_ops *framing = framing_ops(c->settings->framing);
+    const struct framing_ops *framing = framing_ops(s->framing);
     struct framing_input in = session_framing_input(s, c);
     struct event_source source;
     struct event_prefix prefix;
@@ -358,7 +364,7 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
     if (event_data_prefix(&prefix, &c->sink->arena, &source) < 0 ||
         !session_log_record(s, c, &prefix, &record))
         return SESSION_BLOCKED;
-    s->scanned = window_end(s->window) - s->framed; /* a CR at most, and no LF */
+    s->scanned = window_end(s->window) - s->framed; /* a CR at most */
     s->flushed = true;
     return SESSION_WAITS;
 }
@@ -373,6 +379,7 @@ void session_apply(struct session *s, const struct item *item)
         s->records = item->records;
         s->bytes = item->bytes;
         s->continued = item->continued;
+        s->frame_left = item->frame_left;
         __atomic_store_n(&s->window, window_make(item->end, window_end(s->window)),
                          __ATOMIC_RELEASE);
         break;

@@ -80,12 +80,14 @@ struct session {
     uint8_t id[16];
     struct endpoint peer, local;
     uint32_t listener;    /* number of its listener, whose settings apply */
+    uint8_t framing;      /* enum framing: the listener's when the session began */
     uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
     uint64_t end_usec;    /* valid with a reason */
     uint64_t active_usec; /* of the last byte, or the answer */
 
     /* What the journal has. */
     uint64_t records, bytes;
+    uint32_t frame_left; /* bytes of a counted frame that are still to come */
     uint8_t connect_taken;
     uint8_t continued; /* its last record has more pieces to come */
     uint8_t end_taken; /* disconnect or refused */
@@ -107,6 +109,7 @@ struct session {
     uint32_t scanned;                    /* bytes behind FRAMED known to hold no LF */
     uint32_t resident_bytes;             /* bytes of the region that have pages; the table's own */
     uint64_t batch_records, batch_bytes; /* as they will be when the batch is taken */
+    uint32_t batch_frame_left;           /* the same */
     uint32_t stop_bytes;                 /* bytes that may still be read while netd stops */
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */

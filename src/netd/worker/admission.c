@@ -75,6 +75,7 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
         return;
     }
     s->listener = listener;
+    s->framing = (uint8_t)settings->framing;
     s->peer = *peer;
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
         endpoint_from_sockaddr(&s->local, &sa, length);
