@@ -31,7 +31,7 @@ _netd_client() {
             ((i++))
             ;;
         -H | -p | -T | -S | -U | -n | --host | --port | --timeout | --peer | --since | --until | \
-            --lines | --listener | --reason)
+            --lines | --listener | --reason | --framing)
             [[ ${COMP_WORDS[i + 1]-} == = ]] && ((i++))
             ((i++))
             ;;
@@ -53,6 +53,10 @@ _netd_client() {
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
         ;;
+    --framing)
+        mapfile -t COMPREPLY < <(compgen -W 'line nul octet' -- "$current")
+        return
+        ;;
     -S | -U | --since | --until)
         mapfile -t COMPREPLY < <(compgen -W 'today yesterday now -1h -1d' -- "$current")
         return
@@ -72,7 +76,7 @@ _netd_client() {
     esac
 
     case $command in
-    send) options=$general ;;
+    send) options="$general --framing" ;;
     sessions)
         options="$general $where --json --utc --no-pager --open --peer --listener --reason --reverse"
         options+=' --since --until --lines'

@@ -75,7 +75,10 @@ _netd_client() {
 
     [[ $state == arguments ]] || return
     case $line[1] in
-    send) _arguments $general '*:message:' ;;
+    send)
+        _arguments $general '--framing=[how each message is sent]:framing:(line nul octet)' \
+            '*:message:'
+        ;;
     sessions)
         _arguments $general $where $json $utc $pager $peer $listener \
             '(--reason)--open[only open sessions]' \

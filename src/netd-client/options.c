@@ -30,6 +30,7 @@ static const struct option long_options[] = {
     {"timeout", required_argument, NULL, 'T'},
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
+    {"framing", required_argument, NULL, 'f'},
     {"directory", required_argument, NULL, 'D'},
     {"namespace", required_argument, NULL, 'N'},
     {"json", no_argument, NULL, 'j'},
@@ -76,6 +77,8 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "  -v, --verbose          print more\n"
           "  -h, --help             show this help\n"
           "  -V, --version          show the version\n\n"
+          "Options of send:\n"
+          "      --framing FRAMING  line, nul or octet: how each MESSAGE is sent\n\n"
           "Options of all commands but send, where they apply:\n"
           "  -D, --directory DIR    read the journal files in DIR\n"
           "      --namespace NS     read the journal namespace NS\n"
@@ -198,6 +201,20 @@ static int options_peer(struct options *options, const char *address)
     return -1;
 }
 
+static int options_framing(struct options *options, const char *text)
+{
+    static const char *const words[] = {
+        [SEND_LINE] = "line", [SEND_NUL] = "nul", [SEND_OCTET] = "octet"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (strcmp(text, words[i]) == 0) {
+            options->framing = (enum send_framing)i;
+            return -1;
+        }
+    return client_fail(EXIT_USAGE,
+                       "--framing: invalid framing '%s'; expected one of line, nul, octet", text);
+}
+
 static int options_take(struct options *options, int letter)
 {
     uint64_t seconds;
@@ -222,6 +239,8 @@ static int options_take(struct options *options, int letter)
     case 'v':
         options->verbose = true;
         break;
+    case 'f':
+        return options_framing(options, optarg);
     case 'D':
         return options_text(letter, optarg, &options->directory);
     case 'N':

@@ -28,6 +28,7 @@
 struct input {
     char **words;
     int count;
+    enum send_framing framing;
     int at;        /* index of the current word */
     size_t offset; /* bytes of it already read */
 };
@@ -79,19 +80,24 @@ static void input_next(struct input *input)
     input->offset = 0;
 }
 
-/* Copies up to SIZE bytes of the rest of the current message and its LF. */
+/* Copies up to SIZE bytes of the rest of the current message and what frames it. SIZE is more than
+ * the head of a counted frame. */
 static size_t input_message(struct input *input, char *buffer, size_t size)
 {
     const char *rest = input_word(input) + input->offset;
-    size_t length = strlen(rest), n = min_size(length, size);
+    size_t length = strlen(rest), head = 0, end = input->framing != SEND_OCTET, n;
 
-    memcpy(buffer, rest, n);
+    if (input->framing == SEND_OCTET && input->offset == 0)
+        head = (size_t)sprintf(buffer, "%zu ", length);
+    n = min_size(length, size - head);
+    memcpy(buffer + head, rest, n);
     input->offset += n;
-    if (n < length || n == size)
-        return n;
-    buffer[n] = '\n';
+    if (n < length || head + n + end > size)
+        return head + n;
+    if (end)
+        buffer[head + n] = input->framing == SEND_NUL ? '\0' : '\n';
     input_next(input);
-    return n + 1;
+    return head + n + end;
 }
 
 /* Returns the number of bytes read, 0 at the end, or a negative errno. */
@@ -356,14 +362,19 @@ static int send_everything(struct sender *s, const struct options *options)
 }
 
 /* A message that contains a newline would become two records. */
-static int send_check(char **words, int count)
+static int send_check(enum send_framing framing, char **words, int count)
 {
-    for (int i = 0; i < count; i++)
-        if (strchr(words[i], '\n'))
+    for (int i = 0; i < count; i++) {
+        if (framing == SEND_LINE && strchr(words[i], '\n'))
             return client_fail(EXIT_USAGE,
                                "send: message %d has more than one line; each message is one "
                                "record, use standard input for more",
                                i + 1);
+        if (framing == SEND_OCTET && *words[i] == '\0')
+            return client_fail(EXIT_USAGE,
+                               "send: message %d is empty; a counted frame has at least one byte",
+                               i + 1);
+    }
     return -1;
 }
 
@@ -375,7 +386,12 @@ int send_run(const struct options *options, char **arguments, int count)
     CLEANUP(close_fd) int fd = -1;
     struct sender sender = {
         .timeout = options->timeout,
-        .input = {.words = count > 0 ? arguments : only_input, .count = count > 0 ? count : 1},
+        .input =
+            {
+                .words = count > 0 ? arguments : only_input,
+                .count = count > 0 ? count : 1,
+                .framing = options->framing,
+            },
     };
     /* A progress line would overwrite what is being typed. */
     bool typed = input_has_stdin(&sender.input) && isatty(STDIN_FILENO);
@@ -383,7 +399,7 @@ int send_run(const struct options *options, char **arguments, int count)
 
     sender.progress = !options->quiet && !typed && isatty(STDERR_FILENO);
     sender.hint = !options->quiet && typed;
-    r = send_check(arguments, count);
+    r = send_check(options->framing, arguments, count);
     if (r >= 0)
         return r;
     buffer = malloc(BUFFER_SIZE);

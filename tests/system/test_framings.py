@@ -180,6 +180,38 @@ def test_python_logging(netd):
 # netd-client
 
 
+@pytest.mark.parametrize("framing, sent, terminator", [
+    ("line", b"one\ntwo words\n", None),
+    ("nul", b"one\0two words\0", b"nul"),
+    ("octet", b"3 one9 two words", b"octet"),
+])
+def test_client_sends_framed_messages(netd, framing, sent, terminator):
+    netd.start(config=f'framing = "{framing}";')
+    session = netd.box.run("netd-client", "send", "--framing", framing, "one",
+                           "two words").stdout.strip()
+    check(netd, session, sent, [(b"one", terminator), (b"two words", terminator)])
+
+
+def test_client_sends_standard_input_unchanged(netd):
+    netd.start(config='framing = "octet";')
+    session = netd.box.run("netd-client", "send", "--framing=octet", "a\nb", "-", "c",
+                           input="2 xyline\n").stdout.strip()
+    check(netd, session, b"3 a\nb2 xyline\n1 c", [
+        (b"a\nb", b"octet"), (b"xy", b"octet"), (b"line", None), (b"c", b"octet")])
+    session = netd.box.run("netd-client", "send", "--framing", "octet", "x" * 100_000,
+                           "y" * 100_000, "z" * 120_000).stdout.strip()
+    assert netd.received(session) == \
+        b"100000 " + b"x" * 100_000 + b"100000 " + b"y" * 100_000 + b"120000 " + b"z" * 120_000
+    for words, line in [
+            (["--framing=octet", "x", ""],
+             "send: message 2 is empty; a counted frame has at least one byte"),
+            (["--framing=relp", "x"],
+             "--framing: invalid framing 'relp'; expected one of line, nul, octet")]:
+        result = netd.box.run("netd-client", "send", *words, check=False)
+        assert (result.returncode, result.stdout, result.stderr) == \
+            (2, "", f"netd-client: {line}\n")
+
+
 def test_client_shows_frames(netd):
     netd.start(config='framing = "octet"; max_record = 64;')
     session = netd.send(b"70 " + b"x" * 70 + b"1 y").session
