@@ -62,8 +62,8 @@
  *   other devices              unknown: bytes may repeat
  *
  * Other writers of the same open file move the offset, too. So when a worker has died the
- * supervisor calls stream_settle() before it logs anything. A reload that changes the output while the reader
- * of the old one is stalled abandons the buffer; its entries go to the new output.
+ * supervisor calls stream_settle() before it logs anything. A reload that changes the output while
+ * the reader of the old one is stalled abandons the buffer; its entries go to the new output.
  *
  * Where order matters the stores have release semantics, against the compiler: the kernel and the
  * next worker see what this worker's processor did. Lists, counts and what session_adopt() sets
