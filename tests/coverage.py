@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make coverage: what the tests run of src/, in three parts: the unit tests; the lives in which
-every call fails (system/inject.py); the system tests, on Debian 12, whose gcov this wants, too.
+"""make coverage: what the tests run of src/, in three parts: the unit tests; the scenarios in
+which every call fails (system/inject.py); the system tests, on Debian 12, as this needs its gcov.
 
-Prints every line that never ran with its reason from coverage.reasons, or without one, and the share
-of lines and branches. Exits 1 when a line has no reason, or a share is below its target. As root.
+Prints every line that never ran, with its reason from coverage.reasons if there is one, and the
+share of lines and branches. Exits 1 if a line has no reason, or a share is below its target. As root.
 
-    tests/coverage.py [unit] [lives] [system] [report]
+    tests/coverage.py [unit] [inject] [system] [report]
 
-measures these parts anew, and all with none named; of the others it takes what was measured before,
-except for files that have changed since.
+measures these parts, by default all; results of the other parts are those of earlier runs, except
+for files that have changed since.
 
-coverage.reasons has one line for each: FILE: FUNCTION: CODE -- REASON, for every line CODE in that
-function. FILE, below src/, and FUNCTION may have wildcards; of a CODE that begins and ends with *,
-the part between is somewhere in the line. What a statement has on more lines goes with its first. A
-reason for a line that is gone is an error, too; one for a line that did run is not: chance may do it.
+A line of coverage.reasons is FILE: FUNCTION: CODE -- REASON, and covers every line CODE in that
+function. FILE, below src/, and FUNCTION may have wildcards; with asterisks around it, CODE may be
+anywhere in the line. The first line of a statement stands for all its lines. A reason for a line that
+does not exist is an error; one for a line that ran is not, since that may depend on timing.
 """
 
 import collections
@@ -52,16 +52,16 @@ def run_unit():
     make("unit", "-j2", "unit")
 
 
-def run_lives():
-    """Whether they are right is make check's question."""
-    lives = "build/coverage/lives"
-    alloc = f"{lives}/tests/inject/alloc.o"
-    make("lives", f"LDLIBS={alloc}", alloc)
-    make("lives", f"LDLIBS={alloc}", "-j2", "all", f"{lives}/inject")
-    with open(BUILD / "lives.log", "w", encoding="utf-8") as log:
+def run_inject():
+    """Failures do not matter here: make check reports them."""
+    inject = "build/coverage/inject"
+    alloc = f"{inject}/tests/inject/alloc.o"
+    make("inject", f"LDLIBS={alloc}", alloc)
+    make("inject", f"LDLIBS={alloc}", "-j2", "all", f"{inject}/inject")
+    with open(BUILD / "inject.log", "w", encoding="utf-8") as log:
         run(sys.executable, "-B", "tests/system/inject.py", "--mode", "once",
-            "--programs", str(TOP / lives), check=False, stdout=log)
-    return last_line("lives.log")
+            "--programs", str(TOP / inject), check=False, stdout=log)
+    return last_line("inject.log")
 
 
 def run_system():
@@ -82,7 +82,7 @@ def last_line(log):
     return lines[-1].strip("= ") if lines else "nothing"
 
 
-PARTS = {"unit": run_unit, "lives": run_lives, "system": run_system}
+PARTS = {"unit": run_unit, "inject": run_inject, "system": run_system}
 
 
 def sources():

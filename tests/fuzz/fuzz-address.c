@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Any environment and any options; any number; and any socket address, which comes back from its
- * text.
+ * Any environment and any options; any number; and any socket address, which must be the same when
+ * its text is parsed again.
  */
 #include "common/address.h"
 #include "common/util.h"
@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What was said last counts, and as it was said. */
+/* The setting of highest precedence is in force, unchanged. */
 static void check_settings(const struct config *c, const struct config_input *said)
 {
     const char *host = said->option_host ? said->option_host : said->env_host;
@@ -39,7 +39,7 @@ static void try_settings(struct input in)
     }
     for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
         lines[i] = input_line(&in);
-        if (lines[i] && strcmp(lines[i], "-") == 0) { /* not said */
+        if (lines[i] && strcmp(lines[i], "-") == 0) { /* not set */
             free(lines[i]);
             lines[i] = NULL;
         }

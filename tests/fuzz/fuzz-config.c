@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Any configuration file: settings within their limits, or one line that says what is wrong. And
- * any number for any key: itself, or refused; never another one.
+ * Any configuration file gives settings within their limits, or one line that names the error. Any
+ * number for any key is taken as it is or rejected, never changed.
  */
 #include "common/util.h"
 
@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Digits that are looked at; enough for what wraps around in 64 bits, and more than once. */
+/* Maximum number of digits: enough to wrap around in 64 bits more than once. */
 #define DIGITS_MAX 24
 
 static const struct config *load(const void *data, size_t size)
@@ -61,7 +61,7 @@ static uint64_t value_of(const struct config *c, size_t row)
     return values[row];
 }
 
-/* DIGITS without a sign as a number, or more than any key takes. */
+/* Returns the unsigned value of DIGITS, saturated above the limit of every key. */
 static uint64_t number_of(const char *digits)
 {
     uint64_t value = 0;
@@ -71,7 +71,7 @@ static uint64_t number_of(const char *digits)
     return value;
 }
 
-/* The rest of the input as digits, none of them a 0 in front: libconfig may take that for octal. */
+/* The rest of the input as digits, without a leading 0, which libconfig may take for octal. */
 static void input_digits(struct input *in, char ret[static DIGITS_MAX + 1])
 {
     size_t n = 0;
@@ -97,7 +97,7 @@ static void try_number(struct input in)
     uint64_t value;
     int length;
 
-    if (settings & 4) { /* about a limit */
+    if (settings & 4) { /* near a limit */
         value = settings & 8 ? rows[row].high : rows[row].low;
         value += input_number(&in, 1) % 3;
         snprintf(digits, sizeof(digits), "%llu", (unsigned long long)(value > 0 ? value - 1 : 0));
@@ -119,7 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
 
-    if (size > 0 && data[0] == 0) { /* no file begins with it */
+    if (size > 0 && data[0] == 0) { /* marks a number; no file starts with it */
         (void)input_number(&in, 1);
         try_number(in);
     } else {

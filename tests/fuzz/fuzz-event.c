@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Any record becomes an entry with the fields of the contract and no others, and comes back from it
- * byte for byte; so do connect, disconnect and refused with any addresses and numbers. As text each
- * is one line.
+ * Any record becomes an entry with the documented fields and no others, from which it can be
+ * rebuilt byte for byte; the same for connect, disconnect and refused with any addresses and
+ * numbers. As text, each is one line.
  */
 #include "netd/output/event.h"
 
@@ -46,7 +46,7 @@ static void check_text(const uint8_t *entry, size_t size)
     MUST(event_clean_length(entry, size - 1) == size - 1);
 }
 
-/* The bytes of ENTRY in one piece, for free(3). */
+/* Returns the bytes of ENTRY in one buffer, for free(3). */
 static uint8_t *joined(const struct entry *entry)
 {
     uint8_t *bytes = malloc(entry->size);
@@ -103,7 +103,7 @@ static void input_endpoint(struct input *in, struct endpoint *ret)
     endpoint_from_sockaddr(ret, &sa, length);
 }
 
-/* As listener.c leaves it: no control characters. */
+/* As from listener.c: without control characters. */
 static void input_path(struct input *in, char ret[static 108])
 {
     size_t n = min_size(in->size, 107);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Any stream in any cutting, with any limit: the records are those of the whole stream, byte for
- * byte, and flushed pieces change none of them.
+ * Any stream, split into any pieces, with any limit: the records are those of the whole stream,
+ * byte for byte, and flushing partial records changes none of them.
  */
 #include "netd/protocol/framing.h"
 
@@ -10,7 +10,7 @@
 
 #define CUTS_MAX 32
 
-/* Limits tried, from the lowest on: a cut about one of them fits below CUT_HERE. */
+/* Number of limits tried, from the lowest: a piece of about that length fits below CUT_HERE. */
 #define LIMITS 56
 
 static void check_raw(const struct feeder *f, size_t size)
@@ -26,9 +26,9 @@ static void check_raw(const struct feeder *f, size_t size)
     MUST(at == size);
 }
 
-/* A way to feed a stream: bytes that arrive together, the rest of them last. */
+/* How a stream arrives: the lengths of pieces; the rest of the stream is the last piece. */
 struct cutting {
-    uint8_t pieces[CUTS_MAX]; /* bytes; CUT_HERE: what is unfinished is flushed after it */
+    uint8_t pieces[CUTS_MAX]; /* bytes; CUT_HERE: the partial record is flushed after it */
     size_t count;
     bool end_comes_with_last;
 };
@@ -65,7 +65,7 @@ static void check(const struct feeder *settings, struct input in, const struct c
     free(expected.all);
 }
 
-/* Around each line that is about as long as the limit, every cutting in two. */
+/* For each line about as long as the limit: every way to split it in two. */
 static void check_at_limit(const struct feeder *settings, struct input in)
 {
     size_t start = 0;

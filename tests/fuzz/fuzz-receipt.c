@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Only what netd would have written is a receipt: what is read, written again, is the same. */
+/* Only what netd writes is accepted as a receipt: formatted again, it is the same. */
 #include "netd-client/receipt.h"
 
 #include "fuzz.h"
@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int r, n;
 
     MUST(text);
-    memcpy(text, data, size); /* where a look behind the end is noticed */
+    memcpy(text, data, size); /* on the heap, so that reads past the end are detected */
     memset(&receipt, 0x55, sizeof(receipt));
     before = receipt;
     r = receipt_parse(&receipt, text, size);

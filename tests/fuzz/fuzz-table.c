@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker adopts a table in which anything may stand. It must not crash or hang; what it writes
- * are entries as always; every session comes to an end; and a session next to the damage loses no
- * byte.
+ * A worker adopts a table with arbitrary contents. It must not crash or hang; it writes only valid
+ * entries; every session ends; and a session that is not damaged loses no byte.
  */
 #include "netd/session/recovery.h"
 #include "netd/worker/admission.h"
@@ -46,7 +45,7 @@ static int peers[SESSIONS];
 static struct joined streams[SESSIONS];
 static unsigned ends[SESSIONS];
 
-/* --- The world around --- */
+/* --- Environment --- */
 
 static char directory[] = "/tmp/netd-fuzz.XXXXXX";
 
@@ -70,11 +69,11 @@ static void prepare(void)
     MUST(bind(sink, (struct sockaddr *)&sa, sizeof(sa)) == 0);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     MUST(listen(listener, 1) == 0);
-    /* So that no input can know them, and have one session pass for another. */
+    /* Random, so that no input can contain the id of another session. */
     MUST(getrandom(ids, sizeof(ids), 0) == (ssize_t)sizeof(ids));
 }
 
-/* A session in the middle of its life, the state of which only its slot knows. */
+/* An open session, whose state is only in its slot. */
 static void add_session(int i)
 {
     bool framed = i % 2;
@@ -125,8 +124,8 @@ static void make_table(void)
     }
 }
 
-/* Writes anything anywhere: pieces of target, offset, length and bytes. Fills in which sessions
- * nothing was written to; returns whether that says anything, because the header is whole. */
+/* Writes arbitrary bytes: the input is a list of target, offset, length and bytes. Fills in which
+ * sessions were not written to; returns false if the header was, so that this means nothing. */
 static bool damage(struct input *in, bool whole[SESSIONS])
 {
     bool header_is_whole = true;
@@ -142,7 +141,7 @@ static bool damage(struct input *in, bool whole[SESSIONS])
         if (target >= CAPACITY)
             size = sizeof(struct table_header);
         if (target > CAPACITY)
-            at *= 4; /* two bytes do not reach its end */
+            at *= 4; /* two bytes alone do not reach its end */
         at = (uint32_t)(at % size);
         n = min_size(min_size(n, size - at), in->size);
         memcpy(base + at, in->data, n);
@@ -168,7 +167,7 @@ static void read_sink(void)
         char id[33];
 
         if (n == 0)
-            continue; /* a large one, in a memfd */
+            continue; /* a large entry, in a memfd */
         MUST(entry_parse(&f, datagram, (size_t)n, false) == (size_t)n);
         priority = fields_find(&f, "PRIORITY");
         MUST(priority && priority->length == 1 && *priority->value >= '5' &&
@@ -197,12 +196,12 @@ static void turn(uint64_t now)
     read_sink();
 }
 
-/* Serves until all sessions have ended, some by themselves, the rest because netd stops. */
+/* Serves until all sessions have ended, by themselves or because netd stops. */
 static void serve(void)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC);
 
-    read_sink(); /* what the adoption wrote, which may have ended all of them */
+    read_sink(); /* entries from the adoption, which may have ended all sessions */
     for (int i = 0; i < ROUNDS && clients.sessions > 0; i++) {
         if (i == ROUNDS / 2)
             scheduler_stop(&clients);
@@ -260,7 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     table_deinit(&table);
     for (int i = 0; i < SESSIONS; i++) {
         close(peers[i]);
-        close(fds[i]); /* where the worker could not know it */
+        close(fds[i]); /* the worker could not find it */
         free(streams[i].bytes);
     }
     return 0;

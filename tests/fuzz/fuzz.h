@@ -11,7 +11,7 @@
 /* What libFuzzer calls; the result is always 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Ends the fuzzer, which keeps the input, where what must hold does not. */
+/* An assertion: aborts, so that libFuzzer saves the input. */
 #define MUST(condition)                                                                    \
     do {                                                                                   \
         if (!(condition)) {                                                                \
@@ -20,13 +20,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
         }                                                                                  \
     } while (0)
 
-/* The input, taken off from the front. */
+/* The input that is not consumed yet. */
 struct input {
     const uint8_t *data;
     size_t size;
 };
 
-/* The next N bytes as a number; zeros where there are no more. */
+/* Consumes N bytes as a big-endian number; missing bytes are zero. */
 static inline uint32_t input_number(struct input *in, size_t n)
 {
     uint32_t value = 0;
@@ -39,7 +39,7 @@ static inline uint32_t input_number(struct input *in, size_t n)
     return value;
 }
 
-/* The next line as a string to be given to free(3), or NULL when there is none. */
+/* Consumes a line. Returns it as a string for free(3), or NULL at the end. */
 static inline char *input_line(struct input *in)
 {
     const uint8_t *lf = in->size > 0 ? memchr(in->data, '\n', in->size) : NULL;

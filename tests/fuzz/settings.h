@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What config_load() may give, whatever it was given. */
+/* Checks of the result of config_load(), for any input. */
 #pragma once
 
 #include "netd/config/config.h"
@@ -33,7 +33,7 @@ static inline void settings_check(const struct config *c)
     MUST(c->service.output <= OUTPUT_EXPORT);
 }
 
-/* One line of printable ASCII. */
+/* An error is one line of printable ASCII. */
 static inline void settings_check_error(int r, const char *error)
 {
     MUST(r == -EINVAL || r == -EBADMSG);
@@ -42,7 +42,7 @@ static inline void settings_check_error(int r, const char *error)
         MUST(*error >= ' ' && *error <= '~');
 }
 
-/* Loads, and looks at whatever comes of it. Returns it, or NULL where it was refused. */
+/* Loads INPUT and checks the result. Returns the configuration, or NULL if it was rejected. */
 static inline const struct config *settings_try(const struct config_input *input)
 {
     static struct config config, before;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Linked into a test build of either program, in front of every library: each allocation, whoever
- * makes it, first asks whether it is to fail. See inject.c.
+ * Linked into a test build of either program, before all libraries: every allocation, including
+ * those of libraries, first asks inject.c whether it is to fail.
  */
 #include "inject.h"
 
@@ -21,7 +21,7 @@ __attribute__((constructor)) static void begin(void)
     syscall(SYS_prctl, INJECT_PRCTL, INJECT_BEGIN, 0, 0, 0);
 }
 
-/* From here on only what a profiler writes down is left to do. */
+/* What follows is only the profiler's output. */
 __attribute__((destructor)) static void end(void)
 {
     asking = false;
@@ -31,7 +31,7 @@ __attribute__((destructor)) static void end(void)
 #ifdef COVERAGE
 void __gcov_dump(void);
 
-/* gcc calls this for execv(3), to write down what ran until then. */
+/* gcc calls this for execv(3), to write the profile so far. */
 int __gcov_execv(const char *path, char *const *argv);
 int __gcov_execv(const char *path, char *const *argv)
 {
@@ -41,7 +41,7 @@ int __gcov_execv(const char *path, char *const *argv)
     return (int)syscall(SYS_execve, path, argv, environ);
 }
 
-/* Nor does what ends with this write anything down. */
+/* _exit(2) would not write the profile. */
 void _exit(int status)
 {
     end();
@@ -64,7 +64,7 @@ static bool fails(void)
     return to_fail;
 }
 
-/* The next definition of NAME: a sanitizer's, or the library's. */
+/* The next definition of NAME: a sanitizer's or the C library's. */
 #define NEXT(type, name)   \
     static type (*next)(); \
     if (!next)             \
@@ -100,7 +100,7 @@ int posix_memalign(void **ret, size_t alignment, size_t size)
     return fails() ? ENOMEM : next(ret, alignment, size);
 }
 
-/* A sanitizer's own do not come by malloc(). */
+/* Those of a sanitizer do not call malloc(). */
 char *strdup(const char *s)
 {
     NEXT(char *, strdup);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs a program, counts the system calls and allocations of all its processes, and has one of them
- * fail, or that one and all of its kind from there on. The program does not notice who fails it:
- * the kernel stops each call and asks here (seccomp_unotify(2)), also those that libraries make.
+ * Runs a program, counts the system calls and allocations of all its processes, and makes one of
+ * them fail, or that one and all later ones of its kind. The kernel reports each system call here
+ * (seccomp_unotify(2)), including those of libraries.
  *
  *   inject [-f PROCESS:CALL:ERROR:once|good] [-T SECONDS] -r REPORT -- PROGRAM [ARGUMENT...]
  *
- * PROCESS counts the processes in the order in which they make their first call, CALL the calls of
- * that process; both begin with 1. ERROR is a place in the list of that call's errors, from 0.
- * Counting starts in main(): alloc.c, linked into the program, says when that is, and asks before
- * each allocation. Calls of a sanitizer are its own business and never fail.
+ * PROCESS numbers the processes in the order of their first calls, CALL the calls of that process;
+ * both start at 1. ERROR is an index into the list of that call's errors. Counting starts in
+ * main(): alloc.c, linked into the program, announces it, and asks before each allocation. Calls of
+ * a sanitizer are not counted and never fail.
  *
- * REPORT is a descriptor that gets lines: "pid N" once the program is about to run, "call PROCESS
- * CALL NAME ERRORS GOOD" for each one without -f (GOOD: 1 where it may fail for good), "failed
- * PROCESS CALL NAME ERROR" for the first that was made to fail, "hang" when the program did not end
- * in time. The exit status is the program's; 128 and the signal that killed it; 120 for errors of
- * this one.
+ * REPORT is a file descriptor to which lines are written: "pid N" before the program starts, "call
+ * PROCESS CALL NAME ERRORS GOOD" for each call without -f (GOOD: 1 if it may fail permanently),
+ * "failed PROCESS CALL NAME ERROR" for the first call made to fail, "hang" if the program did not
+ * end in time. The exit status is the program's; 128 plus the number of the signal that killed it;
+ * 120 for errors of inject itself.
  */
 #include "inject.h"
 
@@ -46,26 +46,26 @@
 #define ERRORS_MAX    8
 #define COUNT(a)      (sizeof(a) / sizeof((a)[0]))
 
-/* What cannot fail, or not so that the caller could do anything else. */
+/* Calls that cannot fail, or whose failure a caller cannot handle. */
 static const int exempt[] = {
     SYS_exit,         SYS_exit_group,      SYS_restart_syscall,
     SYS_rt_sigreturn, SYS_futex, /* glibc aborts by design */
-    SYS_close,                   /* Linux closes it in any case; failing it here would not */
-    SYS_brk,                     /* has no errors; allocations fail by themselves */
+    SYS_close,                   /* Linux always closes it; a failure made here would not */
+    SYS_brk,                     /* has no errors; allocations fail separately */
     SYS_getpid,       SYS_gettid,          SYS_getppid,
     SYS_getuid,       SYS_geteuid,         SYS_getgid,
     SYS_getegid,      SYS_rt_sigprocmask,  SYS_rt_sigaction,
     SYS_sigaltstack,  SYS_set_robust_list, SYS_set_tid_address,
     SYS_rseq,         SYS_clock_gettime,   SYS_sched_yield,
-    SYS_shutdown, /* fails only where there is no connection any more */
+    SYS_shutdown, /* fails only if the connection is gone */
     SYS_munmap,
 #ifdef SYS_arch_prctl
     SYS_arch_prctl,
 #endif
 };
 
-/* The errors that a call may well have, the first one also for good. What is not here fails as a
- * filter makes it (SystemCallFilter=). */
+/* Plausible errors of each call; the first one may also be permanent. Calls that are not listed
+ * fail as under SystemCallFilter=. */
 static const struct call {
     int number;
     const char *name;
@@ -156,7 +156,7 @@ struct process {
     size_t ranges;
     struct {
         uint64_t begin, end;
-    } range[RANGES_MAX]; /* a sanitizer's code */
+    } range[RANGES_MAX]; /* code of sanitizers */
 };
 
 struct inject {
@@ -199,7 +199,7 @@ static int install_filter(void)
     program.len = n;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -1;
-    /* A signal must not make a call be asked for twice. */
+    /* A signal must not restart a call that was already reported. */
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
                         SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
                         &program);
@@ -218,7 +218,7 @@ static int start(char **program, pid_t *child)
     if (*child < 0)
         die("fork");
     if (*child == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else would ever answer */
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* its calls would block forever */
         fd = install_filter();
         if (fd < 0)
             die("seccomp");
@@ -226,7 +226,7 @@ static int start(char **program, pid_t *child)
         execv(program[0], program);
         die(program[0]);
     }
-    /* The child cannot say it otherwise: all its calls are stopped already. */
+    /* The child can report it only through memory: all its system calls block already. */
     while ((fd = __atomic_load_n(shared, __ATOMIC_ACQUIRE)) == 0)
         if (usleep(100) < 0 || waitpid(*child, NULL, WNOHANG) != 0)
             die("the child");
@@ -248,12 +248,12 @@ static struct process *find_process(struct inject *in, pid_t pid)
             return &in->processes[i];
     if (in->known == PROCESSES_MAX)
         die("too many processes");
-    /* A fork of one that counts, or the very first, which does not yet. */
+    /* Forks of a counting process count; the first process does not yet. */
     in->processes[in->known] = (struct process){.pid = pid, .counting = pid != in->child};
     return &in->processes[in->known++];
 }
 
-/* Where a sanitizer's code is mapped. */
+/* Looks up where code of sanitizers is mapped. */
 static void find_ranges(struct process *p)
 {
     char path[64], line[512];
@@ -307,13 +307,13 @@ static unsigned count_errors(const struct call *call)
     return n;
 }
 
-/* For good: not by a call that can only be interrupted. */
+/* EINTR is never permanent. */
 static bool may_fail(const struct call *call, unsigned error, bool good)
 {
     return error < count_errors(call) && !(good && call->errors[error] == EINTR);
 }
 
-/* The error that this call gets, or 0. */
+/* Returns the error that this call gets, or 0. */
 static int judge(struct inject *in, struct process *p, int number)
 {
     struct call call;
@@ -343,7 +343,7 @@ static int judge(struct inject *in, struct process *p, int number)
     return in->failing_error;
 }
 
-/* One call for two things: a path may be missing, what a descriptor is of may not. */
+/* newfstatat() on a descriptor is fstat(), which cannot fail with ENOENT. */
 static int call_number(const struct seccomp_data *data)
 {
     if (data->nr == SYS_newfstatat && (data->args[3] & AT_EMPTY_PATH))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A Debian release with a real systemd as PID 1, in a container of its own.
 
-mmdebstrap makes the file system, systemd-nspawn boots it. Nothing else is needed: no container
-engine, and no systemd on the machine that runs the tests. The network of a box is its own and has
-loopback only, so every box can use every port.
+mmdebstrap creates the file system, systemd-nspawn boots it. Neither a container engine nor systemd
+on the host is needed. Each container has a network namespace with only a loopback interface, so
+every port is free.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 RELEASES = ("bookworm", "trixie")
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 
-# What a machine has before it ever met netd.
+# A minimal system.
 BASE_PACKAGES = "systemd systemd-sysv dbus"
-# What tests run inside, besides what builds netd (make packages).
+# Programs that tests run inside, besides what the build needs (make packages).
 TOOL_PACKAGES = ("iproute2 procps python3-minimal netcat-openbsd nftables socat strace "
                  "systemd-journal-remote")
 
-# Nothing of this machine is needed for it or changed by it.
+# Independent of the host's systemd.
 NSPAWN = ["systemd-nspawn", "--register=no", "--keep-unit", "--link-journal=no"]
 
 CLONE_NEWNET = 0x40000000
-# Of the caller's environment, a command in a box gets this and nothing else.
+# The whole environment of a command in a box.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -43,19 +43,19 @@ ENVIRONMENT = {
 
 
 def wait_for(condition, what, timeout=30):
-    """Calls CONDITION until it returns something true, and returns that. Tests never just sleep."""
+    """Calls CONDITION until it returns a true value, and returns that. Tests never just sleep."""
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout} seconds in vain for: {what}")
+            raise AssertionError(f"timed out after {timeout} seconds waiting for: {what}")
         time.sleep(0.02)
 
 
 def mirror():
-    """The Debian mirror that this machine's apt uses."""
+    """The Debian mirror that the host's apt uses."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"]
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     return found[0] if found else DEFAULT_MIRROR
@@ -67,10 +67,10 @@ def build_packages():
 
 
 def copy_source(target):
-    """Copies what git knows of or would add: no build product of this machine gets in."""
+    """Copies the files that git tracks or would add, but no build products."""
     target.mkdir(parents=True, exist_ok=True)
     for old in target.iterdir():
-        if old.name != "build":  # with the times kept, make builds only what has changed
+        if old.name != "build":  # tar keeps modification times: make builds only what changed
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     script = """
         git -c safe.directory='*' ls-files -z --cached --others --exclude-standard |
@@ -82,7 +82,7 @@ def copy_source(target):
 
 
 def cgroup_roots():
-    """Where a container's systemd keeps its cgroups: the unified hierarchy, and the named one."""
+    """The cgroup hierarchies that systemd uses: the unified one and name=systemd."""
     with open("/proc/self/mountinfo", encoding="ascii") as mounts:
         for line in mounts:
             before, after = line.split(" - ")
@@ -92,8 +92,8 @@ def cgroup_roots():
 
 
 class Files:
-    """The file systems of one release, below DIRECTORY: base, never booted and without any build
-    package; box, a copy with them; and packages, an apt repository of what the copy got."""
+    """The file systems of one release, below DIRECTORY: base, never booted and without build
+    packages; box, a copy with them installed; and packages, an apt repository of these packages."""
 
     def __init__(self, directory, release):
         self.release = release
@@ -122,7 +122,7 @@ class Files:
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "update")
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "install", "-y",
                   "--no-install-recommends", *packages.split())
-        # Kept across reboots, and not bound by the size of a tmpfs.
+        # Persistent, and not limited by the size of a tmpfs.
         (self.box / "var/log/journal").mkdir(exist_ok=True)
         self.packages.mkdir()
         for package in (self.box / "var/cache/apt/archives").glob("*.deb"):
@@ -136,7 +136,7 @@ class Files:
         return target
 
     def pristine(self, target):
-        """A copy of base, to be booted, whose apt has only the packages repository."""
+        """Copies base to TARGET; apt there knows only the packages repository."""
         self.copy(self.base, target)
         shutil.copytree(self.packages, target / "var/packages")
         sources = target / "etc/apt/sources.list"
@@ -156,18 +156,17 @@ class Box:
         self.release = release
         self.root = pathlib.Path(root)
         self.console = self.root.with_name(self.root.name + ".console")
-        self.pid = None  # of the container's PID 1, seen from here
+        self.pid = None  # of the container's PID 1, in the host's namespace
         self._nspawn = None
         self._cgroups = []
 
-    # Life
+    # Start and stop
 
     def boot(self, keep=False):
-        """To be called from the main thread: the container shuts down with the thread that started
-        it, unless KEEP."""
+        """Call it from the main thread: unless KEEP, the container ends with the calling thread."""
         name = f"netd-{os.getpid()}-{self.root.parent.name}-{self.root.name}"
-        # Without cgroups of their own, all containers would share one tree, and each systemd
-        # would count the others' processes as its own.
+        # In a shared cgroup, the systemd of each container would take the others' processes for
+        # its own.
         self._cgroups = [root / name for root in cgroup_roots()]
         for cgroup in self._cgroups:
             cgroup.mkdir(exist_ok=True)
@@ -192,7 +191,7 @@ class Box:
             raise AssertionError("\n".join([str(error), *console])) from None
 
     def adopt(self):
-        """Takes over a container that an earlier run has kept. False: there is none."""
+        """Uses a container that an earlier run left running. Returns False if there is none."""
         try:
             words = self.root.with_name(self.root.name + ".pid").read_text(encoding="ascii")
             self.pid = int(words.split()[1])
@@ -201,7 +200,7 @@ class Box:
             return False
 
     def _find_init(self):
-        """Of nspawn's children, some of which are helpers, the one that is PID 1 inside."""
+        """The child of nspawn that is PID 1 inside; others are helpers."""
         if self._nspawn.poll() is not None:
             raise RuntimeError("systemd-nspawn: " + self.console.read_text(errors="replace"))
         children = pathlib.Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
@@ -213,12 +212,12 @@ class Box:
         return None
 
     def _is_up(self):
-        # A unit of the distribution that fails is none of netd's business.
+        # "degraded": a unit of the distribution failed, which does not matter here.
         state = self.run("systemctl", "is-system-running", "--wait", check=False, timeout=300)
         return state.stdout.strip() in ("running", "degraded")
 
     def kill(self):
-        """At once, and all that is in its cgroups, even when it never came up."""
+        """Kills all processes in its cgroups, also if it never came up."""
         if self._nspawn:
             self._nspawn.kill()
             self._nspawn.wait()
@@ -227,7 +226,7 @@ class Box:
 
     @staticmethod
     def _empty(top):
-        """Kills what is in the cgroup TOP, and removes it. False: not all is dead yet."""
+        """Kills the processes in the cgroup TOP and removes it. Returns False until it is gone."""
         for directory, _, _ in os.walk(top, topdown=False):
             path = pathlib.Path(directory)
             for pid in filter(None, map(int, (path / "cgroup.procs").read_text().split())):
@@ -240,13 +239,13 @@ class Box:
     # Commands
 
     def command(self, *command, env=None):
-        """The words that run COMMAND inside. It dies with the process that entered for it."""
+        """The command line that runs COMMAND inside. COMMAND is killed when nsenter ends."""
         variables = [f"{k}={v}" for k, v in {**ENVIRONMENT, **(env or {})}.items()]
         return ["nsenter", "-t", str(self.pid), "-a", "-r", "setpriv", "--pdeathsig", "KILL",
                 "env", "-i", *variables, *map(str, command)]
 
     def run(self, *command, check=True, env=None, text=True, timeout=60, **options):
-        """subprocess.run() inside: output captured, as text. A failure shows what was said."""
+        """subprocess.run() inside, with output captured as text. A failure shows the output."""
         options.setdefault("stdin", None if "input" in options else subprocess.DEVNULL)
         if options["stdin"] is None:
             del options["stdin"]
@@ -260,22 +259,22 @@ class Box:
         return result
 
     def sh(self, script, **options):
-        """A piece of shell inside, with -eu; returns its standard output."""
+        """Runs a shell script inside, with -eu; returns its standard output."""
         return self.run("bash", "-euo", "pipefail", "-c", script, **options).stdout
 
     def popen(self, *command, env=None, **options):
-        """subprocess.Popen() inside, in the background; killing it kills the command."""
+        """subprocess.Popen() inside; killing the process kills the command."""
         return subprocess.Popen(self.command(*command, env=env), **options)
 
     # Files and network
 
     def path(self, inside):
-        """The path from here of INSIDE, an absolute path that is no mount of the container."""
+        """The path on the host of INSIDE, which is absolute and not on a mount of the container."""
         return self.root / inside.lstrip("/")
 
     @contextlib.contextmanager
     def network(self):
-        """Sockets made in here belong to the container's network, and stay there for good."""
+        """Sockets created in this context belong to the container's network namespace."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/thread-self/ns/net", "rb") as own, \
                 open(f"/proc/{self.pid}/ns/net", "rb") as theirs:
@@ -285,7 +284,7 @@ class Box:
                 yield
             finally:
                 if libc.setns(own.fileno(), CLONE_NEWNET):
-                    os.abort()  # nothing after this would be where it believes to be
+                    os.abort()  # the rest would run in the wrong network
 
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM):
         with self.network():

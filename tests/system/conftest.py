@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""System tests: netd as a user has it, on Debian 12 and 13, with a real systemd.
+"""System tests: netd as installed, on Debian 12 and 13, under a real systemd.
 
-Each release is a container (box.py) in which the sources of this tree were built with the release's
-own compiler, and installed. All tests share the two; each test leaves its box as it found it. A test
-takes the fixture `netd` (daemon.py) and gets run on both releases:
+Each release is a container (box.py) in which this source tree was built with the release's own
+compiler, and installed. All tests share the two containers; each test restores what it changes. A
+test uses the fixture `netd` (daemon.py) and runs on both releases:
 
     def test_half_line_is_a_record(netd):
         netd.start(config='receipt = true;', env={'SERVER_PORT': 4000})
@@ -18,28 +18,28 @@ takes the fixture `netd` (daemon.py) and gets run on both releases:
         session = netd.box.run('netd-client', 'send', 'hello').stdout.strip()
         wait_for(lambda: netd.show('StatusText').startswith('0 '), 'the session to be over')
 
-- `netd.start()` stops what runs and starts anew in the configuration given; `netd.box` is the
+- `netd.start()` starts netd with the given configuration, again if it runs; `netd.box` is the
   container: run(), sh(), popen(), connect(), socket(), path().
 - `from box import wait_for`: wait for a condition, never for time. No test asserts on timing.
-- A test that leaves something else changed (journald's settings, files) puts it back itself.
-- On failure the report has netd's journal since the test's beginning.
-- `pristine` makes another container that has never seen a compiler, see test_install.py.
-- What cannot run fails, and what hangs too. Nothing is skipped.
-- What walks through every place or call takes part of them, with the fixture `sample`, and all with
-  --long. Each run takes another part; NETD_TEST_SAMPLE=N takes one again.
+- A test that changes anything else (journald's settings, files) restores it.
+- The report of a failed test has netd's log since the test began.
+- `pristine` creates another container, without a compiler, see test_quickstart.py.
+- A test that cannot run or that hangs fails. None is skipped.
+- Tests that go through every place or call try a sample of them, with the fixture `sample`; with
+  --long all. The sample differs from run to run; NETD_TEST_SAMPLE=N selects one.
 
 Run all of it with `make check`, or, as root, some of it:
 
     python3 -m pytest tests/system -k NAME --release bookworm
 
-Making the containers takes a minute or two, so keep them while you work on something:
+Creating the containers takes a minute or two, so keep them while you work on something:
 
     export NETD_TEST_KEEP=/var/tmp/my-netd-test    # end: kill -9 $(cat $NETD_TEST_KEEP/*/box.pid)
 
-Later runs then use them as they are, and build and install what has changed in the tree.
+Later runs use the running containers, and build and install only what has changed in the tree.
 
-make test keeps their file systems alone, in NETD_TEST_FILES, and boots a copy: no container stays
-behind, and each run begins with the same.
+`make test` keeps only the file systems, in the directory that NETD_TEST_FILES names, and boots a
+copy of them: no container is left running, and every run starts from the same state.
 """
 
 import collections
@@ -59,20 +59,20 @@ from daemon import Netd
 
 SOURCE_INSIDE = "/usr/src/netd"
 
-# Seconds for a test, but with --long. The longest takes a minute on an idle machine.
-TIME_LIMIT = 900
+# Seconds that a test may take without --long. The longest takes a minute on an idle machine.
+TIME_LIMIT = 600
 
 Sample = collections.namedtuple("Sample", "every first")
 SAMPLE_EVERY = 4
 SAMPLE_FIRST = int(os.environ.get("NETD_TEST_SAMPLE", random.randrange(SAMPLE_EVERY)))
 
-# For --sanitize. What a process finds stops it, and stands in a file here.
+# For --sanitize: the directory of the reports. A process that writes one aborts.
 REPORTS = "/var/netd-sanitizer"
 SANITIZER = f"""[Service]
 Environment=ASAN_OPTIONS=log_path={REPORTS}/report
 Environment=UBSAN_OPTIONS=log_path={REPORTS}/report:print_stacktrace=1
 ReadWritePaths={REPORTS}
-# How LeakSanitizer looks at a process.
+# LeakSanitizer attaches to the process.
 SystemCallFilter=ptrace
 """
 
@@ -81,14 +81,14 @@ def pytest_addoption(parser):
     parser.addoption("--release", action="append", choices=RELEASES,
                      help="run on this Debian release (may be given again; default: all)")
     parser.addoption("--long", action="store_true",
-                     help="let tests that need minutes have them (default: shortened)")
+                     help="run tests that take minutes in full (default: shortened)")
     parser.addoption("--sanitize", action="store_true",
-                     help="netd and netd-client with gcc's sanitizers, in a sandbox that lets them; "
-                     "no test may leave a report")
+                     help="build netd and netd-client with gcc's sanitizers, and relax the sandbox "
+                     "for them; a report fails the test")
 
 
 def pytest_configure():
-    # So that the containers get torn down then, too.
+    # The fixtures then remove the containers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -129,7 +129,7 @@ def pytest_runtest_makereport(item):
         report.sections.append(("netd.service since the test began", netd.log()))
 
 
-# Rows of the fault matrix: those that there are, and those that a test names: test_j4_and_j5_...
+# The rows of the fault matrix. A test names its rows: test_j4_and_j5_...
 ROWS = [f"{letter}{n + 1}" for letter, count in zip("JPCDS", (8, 11, 11, 6, 4))
         for n in range(count)]
 
@@ -141,8 +141,7 @@ def rows_of(name):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """How many tests of which rows passed; which of them would take longer with --long, and which
-    took a sample."""
+    """Prints how many tests passed for each row, and what --long would have run in full."""
     passed, shortened, sampled = collections.Counter(), set(), 0
     for report in terminalreporter.stats.get("passed", []):
         sampled += "sample" in report.keywords
@@ -182,7 +181,7 @@ def install(box, sanitize=False):
 
 
 def extra_dropins(box):
-    """Not where tests put theirs and remove the directory."""
+    """Paths of drop-ins of our own; tests create and remove theirs below /etc."""
     for unit in ("netd.service", "netd@.service"):
         yield box.path(f"/usr/local/lib/systemd/system/{unit}.d/extra.conf")
 
@@ -199,7 +198,7 @@ def prepare_sanitizer(box):
 
 
 def sanitizer_reports(box):
-    """All that is there, which is then gone."""
+    """Returns the text of all reports, and removes them."""
     found = [path.read_text(encoding="utf-8", errors="replace")
              for path in box.path(REPORTS).glob("*")]
     box.sh(f"rm -f {REPORTS}/*")
@@ -207,8 +206,8 @@ def sanitizer_reports(box):
 
 
 def prepare_coverage(box):
-    """What ran is written down beside the objects, by services that may write nowhere else, and by
-    any user: so the files are there already, for everybody."""
+    """The instrumented programs write beside the object files, as any user and from within the
+    sandbox: creates these files in advance, writable for everyone."""
     add_dropins(box, f"[Service]\nReadWritePaths={SOURCE_INSIDE}/build\n")
     box.sh(f"""
         cd {SOURCE_INSIDE}/build
@@ -220,7 +219,7 @@ def prepare_coverage(box):
 
 
 def collect_coverage(box):
-    """Copies it to where tests/coverage.py looks."""
+    """Copies the coverage data to where tests/coverage.py expects it."""
     for dropin in extra_dropins(box):
         dropin.unlink()
     target = SOURCE / "build/coverage/system"
@@ -230,7 +229,7 @@ def collect_coverage(box):
 
 @contextlib.contextmanager
 def or_give_up():
-    """Without a box no test can run, and one error says it as well as hundreds."""
+    """Ends the run: without a box every test would fail with the same error."""
     try:
         yield
     except Exception as error:
@@ -239,7 +238,7 @@ def or_give_up():
 
 @pytest.fixture(scope="session")
 def files(request):
-    """Release to its file systems, made at the same time."""
+    """Maps each release to its file systems, which are created in parallel."""
     keep = os.environ.get("NETD_TEST_KEEP") or os.environ.get("NETD_TEST_FILES")
     top = pathlib.Path(keep).resolve() if keep else temporary_directory()
     releases = request.config.getoption("--release") or RELEASES
@@ -255,7 +254,7 @@ def files(request):
 
 @pytest.fixture(scope="session")
 def boxes(files, request):
-    """Release to its booted box with netd installed."""
+    """Maps each release to its booted container with netd installed."""
     keep = bool(os.environ.get("NETD_TEST_KEEP"))
     roots = {release: f.box for release, f in files.items()}
     if "NETD_TEST_FILES" in os.environ:
@@ -268,6 +267,8 @@ def boxes(files, request):
                     box.boot(keep)
             sanitize = request.config.getoption("--sanitize")
             list(pool.map(lambda box: install(box, sanitize), made.values()))
+            for box in made.values():
+                Netd(box).reset()
         yield made
         if "NETD_TEST_COVERAGE" in os.environ:
             collect_coverage(made[RELEASES[0]])
@@ -288,22 +289,21 @@ def box(boxes, release):
 
 @pytest.fixture
 def long(request):
-    """True when tests that need minutes shall have them."""
+    """True with --long: tests that take minutes run in full."""
     return request.config.getoption("--long")
 
 
 @pytest.fixture
 def sample(long):
-    """Which of all places or calls to try: one in .every, beginning with number .first. All in the
-    long run."""
+    """Which of all places or calls to try: one in .every, starting at index .first. With --long
+    all."""
     return Sample(1, 0) if long else Sample(SAMPLE_EVERY, SAMPLE_FIRST % SAMPLE_EVERY)
 
 
 @pytest.fixture
 def netd(box, request):
-    """netd in one release's container, not started, with the configuration that it came with."""
+    """netd in one release's container: stopped, with the configuration as installed."""
     netd = Netd(box)
-    netd.reset()
     yield netd
     netd.reset()
     if request.config.getoption("--sanitize"):
@@ -313,9 +313,8 @@ def netd(box, request):
 
 @pytest.fixture
 def pristine(files, release):
-    """Makes a directory with a Debian that never had a compiler, the source tree in
-    /usr/src/netd, and apt served from a folder: pristine() to enter it, pristine(boot=True) for a
-    booted Box."""
+    """Creates a file system with a minimal Debian, the source tree in /usr/src/netd, and a local
+    apt repository of what the build needs. pristine(boot=True) boots it."""
     made = []
 
     def make(boot=False):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""netd as installed in a box: start it in any configuration, talk to it, read its events."""
+"""netd as installed in a container: start it with any configuration, connect, read its events."""
 
 import collections
 import re
@@ -14,20 +14,21 @@ Receipt = collections.namedtuple("Receipt", "session records bytes end")
 
 
 class Netd:
-    """Made anew for each test, by the fixture of the same name. Not started yet."""
+    """One object for each test, from the fixture of the same name. netd is not started yet."""
 
     def __init__(self, box):
         self.box = box
         self._saved = {path: box.path(path).read_bytes() for path in (CONFIG, ENVIRONMENT)}
         last = box.run("journalctl", "-q", "-n1", "-o", "export", text=False).stdout
         self.since = journal.parse(last)[0].text("__CURSOR")
+        self._started = False  # the previous test's teardown has stopped it
 
     # The unit
 
     def configure(self, config=None, env=None, dropin=None, socket_dropin=None):
-        """Sets up the next start. CONFIG is the text of netd.conf, ENV a dict for
-        /etc/default/netd, DROPIN and SOCKET_DROPIN unit file text for netd.service and netd.socket.
-        None leaves what the installation has."""
+        """Prepares the next start. CONFIG is the text of netd.conf, ENV a dict for
+        /etc/default/netd, DROPIN and SOCKET_DROPIN drop-ins for netd.service and netd.socket.
+        None: as installed."""
         self.configure_file(config)
         lines = "".join(f"{k}={v}\n" for k, v in (env or {}).items()).encode()
         self.box.path(ENVIRONMENT).write_bytes(lines if env else self._saved[ENVIRONMENT])
@@ -37,7 +38,7 @@ class Netd:
             self.box.run("systemctl", "daemon-reload")
 
     def configure_file(self, config=None):
-        """Writes netd.conf alone, for a reload, say."""
+        """Writes only netd.conf, for example for a reload."""
         if config is None:
             config = self._saved[CONFIG]
         elif isinstance(config, str):
@@ -58,9 +59,11 @@ class Netd:
 
     def start(self, config=None, env=None, dropin=None, socket=False, socket_dropin=None,
               check=True):
-        """Stops what runs, configures, and starts netd.service; with SOCKET, netd.socket instead.
-        Returns when systemd says that it is ready. Without CHECK it may fail: the result says."""
-        self.stop()
+        """Stops netd if this started it, configures it, and starts netd.service, or with SOCKET
+        netd.socket. Returns the result when the unit is active, or without CHECK has failed."""
+        if self._started:
+            self.stop()
+        self._started = True
         self.configure(config, env, dropin, socket_dropin)
         unit = "netd.socket" if socket else "netd.service"
         result = self.box.run("systemctl", "start", unit, check=False)
@@ -80,21 +83,21 @@ class Netd:
 
     @property
     def pid(self):
-        """The supervisor's, inside the box; 0 when netd does not run."""
+        """The supervisor's process id inside the container; 0 if netd does not run."""
         return int(self.show("MainPID"))
 
     def reset(self):
-        """Back to what was installed, for the next test."""
+        """Stops netd and restores the configuration as installed."""
         self.stop()
         self.configure()
 
-    # Talking to it
+    # Clients
 
     def connect(self, port=3000, host="127.0.0.1", timeout=30):
         return self.box.connect(port, host, timeout)
 
     def send(self, data, port=3000, host="127.0.0.1", timeout=60):
-        """Sends all of DATA as one client, which finishes and hears the receipt."""
+        """Sends DATA in one session; returns the receipt."""
         with self.connect(port, host, timeout) as client:
             client.sendall(data)
             client.shutdown(1)
@@ -102,7 +105,7 @@ class Netd:
 
     @staticmethod
     def answer(client):
-        """Everything that is sent to the client until the connection ends, as text."""
+        """Everything that netd sends until the connection ends, as text."""
         answer = b""
         while piece := client.recv(4096):
             answer += piece
@@ -116,11 +119,11 @@ class Netd:
         assert line, f"not a receipt: {answer!r}"
         return Receipt(line[1], int(line[2]), int(line[3]), line[4])
 
-    # What the journal has
+    # The journal
 
     def journal(self, *matches, fields=journal.FIELDS, everything=False):
-        """The entries since the test began that match, as journalctl takes matches. FIELDS=None
-        reads all fields. EVERYTHING goes back to the journal's beginning."""
+        """The entries since the test began, filtered by MATCHES as for journalctl. FIELDS=None
+        reads all fields. EVERYTHING: since the journal's beginning."""
         command = ["journalctl", "-q", "-o", "export"]
         # With matches, --after-cursor of systemd 252 loses the first one that matches.
         if not everything:
@@ -132,7 +135,7 @@ class Netd:
         return [e for e in found if everything or e.text("__CURSOR") != self.since]
 
     def events(self, session=None, event=None, **options):
-        """netd's events in journal order; of one session, or of one kind (connect, data, ...)."""
+        """netd's events in journal order, optionally of one session or one kind (connect, ...)."""
         matches = [f"NETD_SESSION_ID={session}"] if session else []
         if event:
             matches.append(f"NETD_EVENT={event}")
@@ -140,11 +143,11 @@ class Netd:
         return self.journal(*matches or [f"NETD_EVENT={kind}" for kind in kinds], **options)
 
     def received(self, session):
-        """What the client of SESSION sent, byte for byte, according to the journal."""
+        """What the client of SESSION sent, byte for byte, rebuilt from the journal."""
         return journal.joined(self.events(session, "data"))
 
     def log(self):
-        """What netd itself, and systemd about it, said since the test began."""
+        """Messages of netd, and of systemd about netd, since the test began."""
         entries = self.journal("_SYSTEMD_UNIT=netd.service", "+", "UNIT=netd.service",
                                "+", "UNIT=netd.socket")
         return "\n".join(e["MESSAGE"].decode(errors="backslashreplace") for e in entries

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Kills netd's worker at every single place, with ptrace(2), so that it is the installed program
- * that dies and nothing in it knows.
+ * Kills netd's worker at a chosen place with ptrace(2), so that the program under test is the
+ * installed one, unmodified.
  *
  *   die SUPERVISOR
  *
- * A place is a number of stops at system calls since the worker was born (before and behind each),
- * and a number of changes since then to what outlives the worker: the two memfds of the session
- * table. Two instructions with neither between them are the same place. Commands, on standard
- * input; each kills the worker that is there, and has another one born:
+ * A place is a number of ptrace stops at system calls since the worker was forked (at entry and at
+ * exit of each), and then a number of changes to memory that outlives the worker: the two memfds of
+ * the session table. Instructions without either between them are the same place. A command on
+ * standard input kills the current worker and waits for the next one:
  *
- *   die STOPS CHANGES ...   has the worker die at that place, the one after it at the next, ...
+ *   die STOPS CHANGES ...   kills the worker at that place, the following one at the next, ...
  *
- * It says "born" when the worker has not done anything yet, and waits for a line. "done" ends a
- * life that does not come to its place, once the worker has nothing to do. The answer is a line:
- * how many workers died; where not all of them, whether the other one came to that many stops at
- * all.
+ * It prints "born" when the new worker has not executed anything yet, and waits for a line. "done"
+ * ends a run in which the worker does not reach its place, once it is idle. The result is a line:
+ * how many workers were killed; and, if not all, whether the last one reached that many stops.
  */
 #include "netd/session/table.h"
 
@@ -36,15 +35,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What a worker changes: of the table the header up to the configuration, and the first sessions;
- * of the regions the front of the first session's, to where unfinished records move. */
+/* Where changes are looked for: the table's header up to the configuration, the first sessions, and
+ * the start of the first session's region, to where unfinished records are moved. */
 #define HEADER_SEEN   offsetof(struct table_header, output)
 #define SESSIONS_SEEN (4 * sizeof(struct session))
 #define REGION_SEEN   ((size_t)4096)
 
 #define LINE_SIZE 64
 
-/* Nothing to do, once there is nothing more to come. */
+/* The worker is idle when it has not stopped for so long after "done". */
 #define IDLE_MSEC 20
 
 #define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
@@ -56,8 +55,8 @@ struct seen {
 };
 
 static pid_t supervisor, worker;
-static bool client_done;   /* "done" */
-static bool worker_is_new; /* the worker has not done anything yet */
+static bool client_done;   /* "done" was read */
+static bool worker_is_new; /* the worker has not executed anything yet */
 static struct seen header, sessions, region;
 
 static void fail(const char *what)
@@ -66,9 +65,9 @@ static void fail(const char *what)
     exit(1);
 }
 
-/* --- What outlives a worker --- */
+/* --- Memory that outlives a worker --- */
 
-/* Maps SIZE bytes from OFFSET on of the supervisor's MEMFD. */
+/* Maps SIZE bytes at OFFSET of the supervisor's MEMFD. */
 static void map_memfd(struct seen *s, const char *memfd, size_t offset, size_t size)
 {
     char directory[64], path[PATH_MAX], target[PATH_MAX];
@@ -129,7 +128,7 @@ static void wait_for(pid_t pid, int *status)
             fail("waitpid");
 }
 
-/* Has PID go on as it would have without us. */
+/* Continues PID, and delivers the signal that it stopped for. */
 static void resume(pid_t pid, int status, enum __ptrace_request how)
 {
     int signal = WSTOPSIG(status), event = status >> 16;
@@ -140,7 +139,7 @@ static void resume(pid_t pid, int status, enum __ptrace_request how)
         fail("ptrace");
 }
 
-/* Lets the supervisor run until it has made the next worker, which has not done anything yet. */
+/* Lets the supervisor run until it has forked the next worker, which stops before it runs. */
 static void wait_for_worker(void)
 {
     unsigned long child;
@@ -173,7 +172,7 @@ static void kill_worker(void)
     while (!WIFSIGNALED(status) && !WIFEXITED(status));
 }
 
-/* What the supervisor stops for meanwhile (signals) must not keep it from its work. */
+/* Continues the supervisor if it stopped, for example for a signal. */
 static void continue_supervisor(void)
 {
     int status;
@@ -185,7 +184,7 @@ static void continue_supervisor(void)
     }
 }
 
-/* True when standard input has a line, after at most MSEC. */
+/* Waits up to MSEC milliseconds for a line on standard input. */
 static bool input_ready(int msec)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -193,7 +192,7 @@ static bool input_ready(int msec)
     return poll(&input, 1, msec) > 0;
 }
 
-/* A line of standard input; the supervisor goes on meanwhile. Returns false at its end. */
+/* Reads a line of standard input while the supervisor runs. Returns false at the end of file. */
 static bool read_line(char line[static LINE_SIZE])
 {
     while (!input_ready(1))
@@ -201,7 +200,7 @@ static bool read_line(char line[static LINE_SIZE])
     return fgets(line, LINE_SIZE, stdin);
 }
 
-/* The worker's next stop. Returns false when it has ended, or has nothing to do after "done". */
+/* Runs the worker to its next stop. Returns false if it ended, or is idle after "done". */
 static bool next_stop(int *status, enum __ptrace_request how)
 {
     char line[LINE_SIZE];
@@ -235,8 +234,8 @@ static bool is_system_call(int status)
 
 /* --- Commands --- */
 
-/* PTRACE_SINGLESTEP runs through a system call without a stop before it, so each instruction is
- * looked at: "syscall" is 0f 05, and "svc #0" d4000001. */
+/* PTRACE_SINGLESTEP does not stop at the entry of a system call, so the instruction itself is
+ * examined: "syscall" is 0f 05. */
 static bool at_system_call(void)
 {
 #if defined(__x86_64__)
@@ -244,11 +243,11 @@ static bool at_system_call(void)
 
     return (ptrace(PTRACE_PEEKTEXT, worker, (void *)ip, NULL) & 0xffff) == 0x050f;
 #else
-#error "teach it this machine's system call"
+#error "add this architecture's system call instruction"
 #endif
 }
 
-/* Steps until there were so many changes. Returns false where a system call comes first. */
+/* Single-steps until CHANGES changes were seen. Returns false if a system call comes first. */
 static bool step(int *status, unsigned changes)
 {
     (void)changed();
@@ -260,8 +259,7 @@ static bool step(int *status, unsigned changes)
     return true;
 }
 
-/* The same, while the supervisor stands still: so slow a worker it would take for one that hangs.
- */
+/* The same with the supervisor stopped, which otherwise would take the slow worker for a hang. */
 static bool step_alone(int *status, unsigned changes)
 {
     int supervisors;
@@ -277,8 +275,7 @@ static bool step_alone(int *status, unsigned changes)
     return there;
 }
 
-/* Whether the worker came to as many stops, and then whether it came to as many changes before the
- * next one. */
+/* NOT_REACHED: fewer stops; TOO_FEW_CHANGES: fewer changes before the next stop. */
 enum reached { NOT_REACHED, TOO_FEW_CHANGES, THERE };
 
 static enum reached run_to(unsigned stops, unsigned changes)
@@ -297,7 +294,7 @@ static enum reached run_to(unsigned stops, unsigned changes)
     return TOO_FEW_CHANGES;
 }
 
-/* Has workers die at PLACES, one after the other. */
+/* Kills workers at PLACES, one after the other. */
 static void die(const char *places)
 {
     unsigned stops, changes, died = 0;
@@ -315,7 +312,7 @@ static void die(const char *places)
     printf("%u %d\n", died, reached != NOT_REACHED);
 }
 
-/* The worker that is there, which nobody traces. */
+/* Returns the current worker, which is not traced. */
 static pid_t find_worker(void)
 {
     char path[64];
@@ -364,6 +361,7 @@ int main(int argc, char **argv)
     map_memfd(&sessions, "/memfd:netd-table", sessions_offset(), SESSIONS_SEEN);
     map_memfd(&region, "/memfd:netd-regions", 0, REGION_SEEN);
     while (read_line(line))
+/* may be left over from the last run */
         if (strcmp(line, "done\n") != 0) /* for a life that is over */
             run_command(line);
     return 0;

@@ -1,36 +1,36 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Every system call and every allocation of netd and netd-client, failed once and for good.
+"""Makes every system call and every allocation of netd and netd-client fail, once and permanently.
 
-A life is a short script: netd starts, clients come, it reloads, more clients, it stops; or
-netd-client does one of its commands. First each life runs whole, and what calls its processes make
-is written down (tests/inject/inject.c). Then it runs again for each call, for each error that this
-call may have, and for each call once more with all of its kind failing from there on. After each:
+A scenario is a short script: netd starts, clients connect, it reloads, more clients, it stops; or
+netd-client runs one of its commands. First each scenario runs without a failure, and the calls of
+its processes are recorded (tests/inject/inject.c). Then it runs again for each error of each call,
+and for each call with that and all later calls of its kind failing. After each run:
 
 - no process crashed, hung, or left a sanitizer's report;
-- netd refused to start with a line that says why and the right exit status, or it served;
-- each receipt is true: journal and client agree byte for byte; where there is none, what the journal
-  has is the beginning of what was sent, and nothing twice;
-- after a single failure netd serves on, and at most one client goes without its receipt;
-- netd-client's exit status is true, and other than 0 it says why.
+- netd either served, or exited with a message and the right exit status;
+- each receipt is true: the journal has exactly what the client sent. Without a receipt, the journal
+  has a prefix of what was sent, and nothing twice;
+- after a single failure netd continues to serve, and at most one client gets no receipt;
+- netd-client's exit status is right, and unless it is 0 there is a message.
 
-Counted apart, each by its name: what libraries do when a call of their own fails. Where
-that is a crash in a process that may have one, all of the above holds nevertheless.
+Known misbehaviour of libraries when a call of their own fails is counted separately. If that is a
+crash in a process that is allowed to crash, all of the above holds nevertheless.
 
-Nothing is left out but by --sample: then one in EVERY of a life's calls of each kind with each error,
-and at least one, beginning with number FIRST. Runs as root in namespaces of its own, in the file
-system --root, with programs from `make inject`:
+With --sample only one in EVERY calls of a kind, for each error, fails, starting at index FIRST, but
+at least one. Runs as root in namespaces of its own, in the file system --root, with programs from
+`make inject`:
 
-    inject.py [--root /] [--programs build/inject] [--mode once|good] [--life NAME] [--jobs N]
+    inject.py [--root /] [--programs build/inject] [--mode once|good] [--scenario NAME] [--jobs N]
               [--sample EVERY:FIRST]
-    inject.py --life journal --fault 2:17:0:once     shows one of them
+    inject.py --scenario journal --fault 2:17:0:once     shows one run
 """
 
 import argparse
 import collections
 import contextlib
 import ctypes
-# What Python imports when it is first used: --root may have another Python, or none.
+# Python would import these on first use: --root may have another Python, or none.
 import encodings.ascii
 import encodings.idna
 import fcntl
@@ -54,13 +54,13 @@ CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
-# A life without a failure takes a tenth of a second. What takes this long hangs.
+# Seconds. Without a failure a scenario takes a tenth of a second.
 LIMIT = 60
-# Not every run has as many calls as the longest one.
+# The number of calls differs a little between runs.
 RETRIES = 6
-# A few stay unreached where the machine is busy. More: a script leaves too much to chance.
+# Calls that are never reached, of all: some vary on a busy machine.
 UNREACHED_MAX = 0.01
-# Calls that fail for good may keep netd from ever doing what the script waits for. It goes on then.
+# Seconds. After a permanent failure, what the script waits for may never happen; it then continues.
 IMPATIENCE = 1.0
 
 PORT, NEW_PORT, CLIENT_PORT = 3000, 3001, 40000
@@ -80,16 +80,16 @@ ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
-    # Names of functions would take allocations, which may be what fails for good.
-    "ASAN_OPTIONS": "log_path=/run/life/sanitizer:abort_on_error=1:allocator_may_return_null=1"
+    # Symbolizing allocates memory, which may be what fails.
+    "ASAN_OPTIONS": "log_path=/run/inject/sanitizer:abort_on_error=1:allocator_may_return_null=1"
                     ":symbolize=0",
-    "UBSAN_OPTIONS": "log_path=/run/life/sanitizer:print_stacktrace=1",
+    "UBSAN_OPTIONS": "log_path=/run/inject/sanitizer:print_stacktrace=1",
 }
 
 JOURNAL = "/run/fake"
 SESSION, REPEATED = fake_events.session_id(1), fake_events.session_id(4)
 
-# For a report that may be a library's: all callers by name. It takes longer.
+# For a report that may be a library's: with full stacks. Slower.
 DETAILED = {"ASAN_OPTIONS": ENVIRONMENT["ASAN_OPTIONS"].replace(":symbolize=0", ":symbolize=1")
             + ":fast_unwind_on_malloc=0"}
 
@@ -97,11 +97,11 @@ Fault = collections.namedtuple("Fault", "process call error mode")
 
 
 class Wrong(Exception):
-    """What must not be."""
+    """A requirement is not met."""
 
 
 class Known(Exception):
-    """What a library does, after which there is nothing left to look at."""
+    """Known misbehaviour of a library, after which nothing else can be checked."""
 
 
 def require(condition, what):
@@ -109,16 +109,16 @@ def require(condition, what):
         raise Wrong(what)
 
 
-# What libraries do
+# Known misbehaviour of libraries
 
-LIBCONFIG = "libconfig crashes where netd has it read"
+LIBCONFIG = "libconfig crashes in the process that parses"
 LOADER = "the loader leaks the name of a library that it cannot read"
 LOCALE = "setlocale(3) leaks"
-MATCH = "libsystemd asserts that it had memory for a match"
+MATCH = "libsystemd asserts on a match that it could not allocate"
 
 
 def callers(stack):
-    """The functions or files of a stack in a report, innermost first, without those that inject."""
+    """The functions or files of a stack in a report, innermost first, without inject's own."""
     frames = re.findall(r"^ +#\d+ 0x[0-9a-f]+ (.*)", stack, re.M)
     return [f for f in frames if not re.search(r"/lib[au]san\.|/libsanitizer/|tests/inject/", f)]
 
@@ -134,7 +134,7 @@ def known_leak(stack):
 
 
 def known(report):
-    """Which of the above a sanitizer's report is of; None: it is of something that must not be."""
+    """Which of the above a sanitizer's report is about, or None."""
     if "ERROR: LeakSanitizer" in report:
         kinds = {known_leak(stack) for stack in report.split(" leak of ")[1:]}
         return kinds.pop() if len(kinds) == 1 else None
@@ -147,7 +147,7 @@ def known(report):
     return None
 
 
-# The place where lives are run
+# The environment
 
 
 def fake_journal():
@@ -157,19 +157,19 @@ def fake_journal():
     made.session(fake_events.session_id(2), [b"two"], peer="[2001:db8::1]:4711")
     made.connect(fake_events.session_id(3))
     made.data(fake_events.session_id(3), b"three")
-    # Netd crashed, and some of it may repeat.
+    # netd crashed: a repeat.
     made.connect(REPEATED)
     made.data(REPEATED, b"four")
     made.data(REPEATED, b"four", NETD_RESENT="0")
     made.data(REPEATED, b"five")
     made.disconnect(REPEATED, 2, 10)
-    # Its beginning is gone, and its end is not there yet.
+    # Without connect and disconnect.
     made.data(fake_events.session_id(5), b"headless")
     return made
 
 
 def enter(root):
-    """Into namespaces of our own: an empty /run, and journald's socket is ours."""
+    """Enters new namespaces with an empty /run, where journald's socket is ours."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def do(result):
@@ -188,15 +188,15 @@ def enter(root):
         mount("proc", "/proc", "proc")
     mount("none", "/run", "tmpfs")
     os.makedirs("/run/systemd/journal")
-    os.makedirs("/run/life")
+    os.makedirs("/run/inject")
     os.makedirs(JOURNAL)
-    os.chdir("/run/life")
+    os.chdir("/run/inject")
     subprocess.run([fake_events.REMOTE, "-o", f"{JOURNAL}/fake.journal", "-"], check=True,
                    input=b"".join(fake_journal().export()), stderr=subprocess.DEVNULL)
 
 
 def enter_network():
-    """A network of our own, with loopback only and nothing left from the life before."""
+    """Enters a new network namespace, so that nothing is left of the previous run."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")
@@ -214,7 +214,7 @@ def parse_datagram(data):
 
 
 class Stream:
-    """What a client, or a pipe, has said so far."""
+    """What was received from a socket or pipe so far."""
 
     def __init__(self, source):
         self.source, self.data, self.over = source, b"", None
@@ -236,21 +236,21 @@ class Stream:
 
 
 class Client(Stream):
-    def __init__(self, life, name, port):
+    def __init__(self, scenario, name, port):
         client = socket.socket()
-        # Of its own: the kernel gives the same one to clients of different ports.
-        self.port = CLIENT_PORT + len(life.clients)
+        # Explicit: the kernel may give the same port to clients of different servers.
+        self.port = CLIENT_PORT + len(scenario.clients)
         client.bind(("127.0.0.1", self.port))
         client.connect(("127.0.0.1", port))
         client.setblocking(False)
         super().__init__(client)
-        self.name, self.life = name, life
+        self.name, self.scenario = name, scenario
         self.sent = b""
-        life.streams.append(self)
-        life.clients.append(self)
+        scenario.streams.append(self)
+        scenario.clients.append(self)
 
     def send(self, data):
-        """Whatever the kernel takes; the connection may be over."""
+        """Sends what the kernel takes; the connection may have ended."""
         with contextlib.suppress(OSError):
             while data:
                 n = self.source.send(data)
@@ -260,7 +260,7 @@ class Client(Stream):
     def finish(self):
         with contextlib.suppress(OSError):
             self.source.shutdown(socket.SHUT_WR)
-        self.life.until(lambda: self.over, f"the end of client {self.name}")
+        self.scenario.until(lambda: self.over, f"the end of client {self.name}")
 
     @property
     def receipt(self):
@@ -269,8 +269,8 @@ class Client(Stream):
         return found and (found[1], int(found[2]), int(found[3]), found[4])
 
 
-class Life:
-    """One run of a program under inject, with a stand-in for journald and for systemd."""
+class Scenario:
+    """One run of a program under inject, with fakes of journald and systemd."""
 
     def __init__(self, inject, fault, detailed=False):
         self.inject, self.fault, self.detailed = inject, fault, detailed
@@ -278,10 +278,10 @@ class Life:
         self.known, self.endings = set(), set()
         self.status = self.pid = None
         enter_network()
-        for path in glob.glob("/run/life/*"):
+        for path in glob.glob("/run/inject/*"):
             os.unlink(path)
         self.journald = self._datagrams("/run/systemd/journal/socket")
-        self.notify = self._datagrams("/run/life/notify")
+        self.notify = self._datagrams("/run/inject/notify")
 
     @staticmethod
     def _datagrams(path):
@@ -349,7 +349,7 @@ class Life:
         return self.status is not None
 
     def until(self, condition, what, patience=None):
-        """Waits for CONDITION, or the end of the program. Returns whether it came true."""
+        """Waits for CONDITION or the end of the program. Returns whether it became true."""
         if patience is None:
             patience = IMPATIENCE if self.fault and self.fault.mode == "good" else LIMIT + 5
         deadline = time.monotonic() + patience
@@ -359,7 +359,7 @@ class Life:
                 return condition()
             left = deadline - time.monotonic()
             if left <= 0:
-                require(patience < LIMIT, f"waited in vain for {what}")
+                require(patience < LIMIT, f"timed out waiting for {what}")
                 return False
             self.pump(left)
         return True
@@ -375,7 +375,8 @@ class Life:
                 c.ready()
 
     def times_ready(self):
-        """It says it twice, first in a line. Either may fail; a reload that fails has no line."""
+        """Readiness is reported twice, first by a message. Either may fail; a reload that fails has
+        no message."""
         return max(self.err.data.count(b"listening"), self.notes.count(b"READY=1"))
 
     def signal(self, number):
@@ -389,10 +390,10 @@ class Life:
         for s in (self.journald, self.notify, *self.streams):
             (s.source if isinstance(s, Stream) else s).close()
 
-    # What must hold whatever happened
+    # Requirements
 
     def failed(self):
-        """What inject says that it failed: the call's name, or None where the life ended before."""
+        """The name of the call that failed, or None if the run ended before."""
         found = re.search(r"^failed \d+ \d+ (\S+) (\d+)$", self.report.data.decode(), re.M)
         return found and found[1]
 
@@ -401,23 +402,23 @@ class Life:
 
     def reports(self):
         """Of the sanitizers."""
-        for path in glob.glob("/run/life/sanitizer*"):
+        for path in glob.glob("/run/inject/sanitizer*"):
             report = pathlib.Path(path).read_text(errors="replace")
-            # LeakSanitizer stops the process to look at it, and may come too late.
+            # LeakSanitizer attaches to the process, which may have ended.
             report = re.sub(r"^==\d+==Unable to get registers from thread .*$", "", report,
                             flags=re.M)
             if report.strip():
                 yield report
 
     def check_sound(self):
-        """No crash, no hang, no report."""
+        """No crash, no hang, no sanitizer report."""
         for report in self.reports():
             kind = known(report)
             require(kind, report)
             self.known.add(kind)
         if any(re.fullmatch("Assertion .* match_free.*", line) for line in self.lines()):
             self.known.add(MATCH)
-        # All but the first are the end of the program itself.
+        # All others end the program itself.
         if self.known - {LIBCONFIG}:
             raise Known
         require(b"\nhang\n" not in self.report.data, "it hangs")
@@ -426,14 +427,14 @@ class Life:
             require(not re.search("of signal|not respond|Sanitizer|runtime error", line), line)
 
     def check_exit(self, program, allowed):
-        """An exit status other than 0 has its line."""
+        """An exit status other than 0 has a message."""
         if self.status in self.endings:
             return
         require(self.status in allowed, f"exit status {self.status}")
         for line in self.lines():
-            require(line.startswith((program + ": ", "\r")), f"what line is this: {line!r}")
+            require(line.startswith((program + ": ", "\r")), f"unexpected line: {line!r}")
         if self.status != 0 and self.failed() not in ("sendto", "write", "poll", "writev"):
-            require(self.lines(), f"exit status {self.status} without a line")
+            require(self.lines(), f"exit status {self.status} without a message")
 
 
 # netd
@@ -441,7 +442,7 @@ class Life:
 
 def check_entry(entry):
     kind = entry.get("NETD_EVENT")
-    require(MESSAGE_IDS.get(kind) == entry.get("MESSAGE_ID"), f"what entry is this: {entry}")
+    require(MESSAGE_IDS.get(kind) == entry.get("MESSAGE_ID"), f"unexpected entry: {entry}")
     for name in ("MESSAGE", "PRIORITY", "NETD_SESSION_ID", "NETD_PEER"):
         require(name in entry, f"an entry without {name}: {entry}")
     if kind == b"disconnect":
@@ -450,7 +451,7 @@ def check_entry(entry):
 
 
 def check_client(client, events):
-    """One client's answer against the events of its session."""
+    """Compares the answer to a client with the events of its session."""
     kinds = [e["NETD_EVENT"] for e in events]
     data = [e for e in events if e["NETD_EVENT"] == b"data"]
     who = f"client {client.name}"
@@ -468,7 +469,7 @@ def check_client(client, events):
         require(events[-1].number("NETD_RECORDS") ==
                 sum(e.get("NETD_TERMINATOR") != b"continued" for e in data), f"{who}: records")
     if client.receipt is None:
-        require(client.data == b"", f"{who} was told {client.data}")
+        require(client.data == b"", f"{who} received {client.data}")
         return
     session, records, number, end = client.receipt
     require(kinds[:1] == [b"connect"] and kinds[-1:] == [b"disconnect"], f"{who}: {kinds}")
@@ -481,167 +482,168 @@ def check_client(client, events):
 
 
 def is_served(client, end=b"eof"):
-    """It got a receipt for all that it sent."""
+    """True if it got a receipt for everything it sent."""
     return client.receipt is not None and client.receipt[2:] == (len(client.sent), end)
 
 
-def check_netd(life, served):
-    """SERVED: of those clients that were to be served, whether they were."""
-    life.check_sound()
-    life.check_exit("netd", (0, 1, 78))
-    entries = life.entries or journal.parse(life.out.data)
+def check_netd(scenario, served):
+    """SERVED maps each client that should be served to whether it was."""
+    scenario.check_sound()
+    scenario.check_exit("netd", (0, 1, 78))
+    entries = scenario.entries or journal.parse(scenario.out.data)
     by_peer = collections.defaultdict(list)
     for e in entries:
         check_entry(e)
         by_peer[e["NETD_PEER"]].append(e)
-    for c in life.clients:
+    for c in scenario.clients:
         check_client(c, by_peer.pop(b"127.0.0.1:%d" % c.port, []))
     require(not by_peer, f"events of nobody: {by_peer}")
-    if not life.clients:
-        # Whoever could not start says it with his exit status, unless he waited to be stopped.
-        require(life.status != 0 or not life.fault or life.fault.mode == "good", "never ready")
+    if not scenario.clients:
+        # If it could not start, the exit status is not 0, unless it kept trying until stopped.
+        require(scenario.status != 0 or not scenario.fault or scenario.fault.mode == "good",
+                "never ready")
         return "refused"
-    if any(line.startswith("netd: standard output: ") for line in life.lines()):
-        # What it writes to is broken: it says so and ends.
-        require(life.status == 1, f"exit status {life.status}")
+    if any(line.startswith("netd: standard output: ") for line in scenario.lines()):
+        # Standard output is broken: netd reports it and exits.
+        require(scenario.status == 1, f"exit status {scenario.status}")
         return "refused"
-    if not life.fault or life.fault.mode == "once":
+    if not scenario.fault or scenario.fault.mode == "once":
         missing = [name for name, ok in served.items() if not ok]
-        require(len(missing) <= (1 if life.fault else 0), f"not served: {missing}")
-        require(life.status == 0 or missing, f"exit status {life.status}")
+        require(len(missing) <= (1 if scenario.fault else 0), f"not served: {missing}")
+        require(scenario.status == 0 or missing, f"exit status {scenario.status}")
     return "served" if all(served.values()) else "degraded"
 
 
-def start_netd(life, programs, output="journal", **options):
-    """Returns whether it serves."""
-    pathlib.Path("/run/life/netd.conf").write_text(CONFIG % (PORT, output, 2), encoding="ascii")
-    life.run(f"{programs}/netd", "-c", "/run/life/netd.conf", NOTIFY_SOCKET="/run/life/notify",
-             **options)
-    if life.until(lambda: life.times_ready() > 0, "readiness"):
+def start_netd(scenario, programs, output="journal", **options):
+    """Returns whether netd became ready."""
+    pathlib.Path("/run/inject/netd.conf").write_text(CONFIG % (PORT, output, 2), encoding="ascii")
+    scenario.run(f"{programs}/netd", "-c", "/run/inject/netd.conf",
+                 NOTIFY_SOCKET="/run/inject/notify", **options)
+    if scenario.until(lambda: scenario.times_ready() > 0, "readiness"):
         return True
-    # It may not yet be so far that it catches this.
-    life.endings.add(128 + signal.SIGTERM)
-    life.signal(signal.SIGTERM)
+    # It may not have a handler for the signal yet.
+    scenario.endings.add(128 + signal.SIGTERM)
+    scenario.signal(signal.SIGTERM)
     return False
 
 
-def reload_netd(life, output="journal", port=NEW_PORT):
-    """Returns when it is over, well or not."""
-    pathlib.Path("/run/life/netd.conf").write_text(CONFIG % (port, output, 3), encoding="ascii")
-    before = life.times_ready()
-    life.signal(signal.SIGHUP)
-    life.until(lambda: life.times_ready() > before, "the reload's end")
+def reload_netd(scenario, output="journal", port=NEW_PORT):
+    """Returns when the reload has succeeded or failed."""
+    pathlib.Path("/run/inject/netd.conf").write_text(CONFIG % (port, output, 3), encoding="ascii")
+    before = scenario.times_ready()
+    scenario.signal(signal.SIGHUP)
+    scenario.until(lambda: scenario.times_ready() > before, "the reload's end")
 
 
-def connect(life, name, *ports):
-    """A client of the first of PORTS where somebody listens; None: nowhere."""
+def connect(scenario, name, *ports):
+    """Connects to the first of PORTS that accepts; returns None if none does."""
     for port in ports:
         with contextlib.suppress(OSError):
-            return Client(life, name, port)
+            return Client(scenario, name, port)
     return None
 
 
-def logged(life, client, count=1):
-    """True when COUNT events of CLIENT's are in the journal, or it will never have them."""
+def logged(scenario, client, count=1):
+    """True if the journal has COUNT events of CLIENT, or the connection has ended."""
     peer = b"127.0.0.1:%d" % client.port
-    return client.over or sum(e["NETD_PEER"] == peer for e in life.entries) >= count
+    return client.over or sum(e["NETD_PEER"] == peer for e in scenario.entries) >= count
 
 
-def journal_life(life, programs):
-    """Everything that netd does, with the journal."""
-    if not start_netd(life, programs):
-        life.until_end()
-        return check_netd(life, {})
+def journal_scenario(scenario, programs):
+    """All functions of netd, with output to the journal."""
+    if not start_netd(scenario, programs):
+        scenario.until_end()
+        return check_netd(scenario, {})
     binary = bytes(range(256)) * 120  # an entry over 96 KiB: it goes in a memfd
     served = {}
 
-    a = connect(life, "a", PORT)
+    a = connect(scenario, "a", PORT)
     if a:
         a.send(b"one\r\ntwo\0\xff\n")
         a.send(binary.replace(b"\n", b"") + b"\nhalf")
         a.finish()
-    b, c = connect(life, "b", PORT), connect(life, "c", PORT)
+    b, c = connect(scenario, "b", PORT), connect(scenario, "c", PORT)
     for client in filter(None, (b, c)):
         client.send(b"first\nunfini")
-        life.until(lambda client=client: logged(life, client, 2), "the first record")
-    d = connect(life, "d", PORT)
+        scenario.until(lambda client=client: logged(scenario, client, 2), "the first record")
+    d = connect(scenario, "d", PORT)
     if d:
         d.finish()
-    reload_netd(life)
+    reload_netd(scenario)
     if b:
         b.send(b"shed\n")
         b.finish()
-    e = connect(life, "e", NEW_PORT, PORT)
+    e = connect(scenario, "e", NEW_PORT, PORT)
     if e:
         e.send(b"late\n")
         e.finish()
-    life.signal(signal.SIGTERM)
+    scenario.signal(signal.SIGTERM)
     if c:
-        life.until(lambda: c.over, "the last receipt")
+        scenario.until(lambda: c.over, "the last receipt")
         c.source.close()
-    life.until_end()
+    scenario.until_end()
     for client in filter(None, (a, b, e)):
         served[client.name] = is_served(client)
     if c:
         served["c"] = is_served(c, b"shutdown")
-    return check_netd(life, served)
+    return check_netd(scenario, served)
 
 
-def export_life(life, programs):
+def export_scenario(scenario, programs):
     """Standard output instead of the journal."""
-    if not start_netd(life, programs, "export"):
-        life.until_end()
-        return check_netd(life, {})
-    a, b = connect(life, "a", PORT), connect(life, "b", PORT)
+    if not start_netd(scenario, programs, "export"):
+        scenario.until_end()
+        return check_netd(scenario, {})
+    a, b = connect(scenario, "a", PORT), connect(scenario, "b", PORT)
     if a:
         a.send(b"one\ntwo\0\nhalf")
         a.finish()
-    reload_netd(life, "export")
+    reload_netd(scenario, "export")
     if b:
         b.send(b"late\n")
         b.finish()
-    life.signal(signal.SIGTERM)
-    life.until_end()
-    return check_netd(life, {c.name: is_served(c) for c in (a, b) if c})
+    scenario.signal(signal.SIGTERM)
+    scenario.until_end()
+    return check_netd(scenario, {c.name: is_served(c) for c in (a, b) if c})
 
 
-def passed_life(life, programs):
+def passed_scenario(scenario, programs):
     """A socket passed by systemd."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", PORT + 2))
         listener.listen(16)
-        ready = start_netd(life, programs, listener=listener)
+        ready = start_netd(scenario, programs, listener=listener)
     if not ready:
-        life.until_end()
-        return check_netd(life, {})
-    a = connect(life, "a", PORT + 2)
-    reload_netd(life)
+        scenario.until_end()
+        return check_netd(scenario, {})
+    a = connect(scenario, "a", PORT + 2)
+    reload_netd(scenario)
     if a:
         a.send(b"one\n")
         a.finish()
-    b = connect(life, "b", PORT + 2)
+    b = connect(scenario, "b", PORT + 2)
     if b:
         b.send(b"late\n")
         b.finish()
-    life.signal(signal.SIGTERM)
-    life.until_end()
-    return check_netd(life, {c.name: is_served(c) for c in (a, b) if c})
+    scenario.signal(signal.SIGTERM)
+    scenario.until_end()
+    return check_netd(scenario, {c.name: is_served(c) for c in (a, b) if c})
 
 
 # netd-client
 
 
 class FakeNetd(Stream):
-    """Takes what one client sends, and gives it a receipt."""
+    """A server that receives from one client and sends it a receipt."""
 
-    def __init__(self, life):
+    def __init__(self, scenario):
         listener = socket.socket()
         listener.bind(("127.0.0.1", PORT))
         listener.listen()
         listener.setblocking(False)
         super().__init__(listener)
         self.listening, self.answered = True, False
-        life.streams.append(self)
+        scenario.streams.append(self)
 
     def ready(self):
         if self.listening:
@@ -658,100 +660,102 @@ class FakeNetd(Stream):
             self.source.close()
 
 
-def send_life(life, programs):
-    """Arguments and standard input; the peer is no netd, but says what a true one would."""
-    netd = FakeNetd(life)
-    pathlib.Path("/run/life/input").write_bytes(b"two\n" * 1000)
-    with open("/run/life/input", "rb") as stdin:
-        life.run(f"{programs}/netd-client", "-v", "send", "one", "-", "three", stdin=stdin)
-        life.until_end()
-    life.check_sound()
-    life.check_exit("netd-client", (0, 1, 3))
+def send_scenario(scenario, programs):
+    """Sends arguments and standard input to FakeNetd."""
+    netd = FakeNetd(scenario)
+    pathlib.Path("/run/inject/input").write_bytes(b"two\n" * 1000)
+    with open("/run/inject/input", "rb") as stdin:
+        scenario.run(f"{programs}/netd-client", "-v", "send", "one", "-", "three", stdin=stdin)
+        scenario.until_end()
+    scenario.check_sound()
+    scenario.check_exit("netd-client", (0, 1, 3))
     sent = b"one\n" + b"two\n" * 1000 + b"three\n"
     require(sent.startswith(netd.data), f"it sent {netd.data[:99]}")
-    if life.status == 0:
+    if scenario.status == 0:
         require(netd.data == sent and netd.answered, "exit status 0 without a receipt")
-        require(life.out.data == SESSION.encode() + b"\n", f"it printed {life.out.data}")
-    return "served" if life.status == 0 else "refused"
+        require(scenario.out.data == SESSION.encode() + b"\n", f"it printed {scenario.out.data}")
+    return "served" if scenario.status == 0 else "refused"
 
 
-def reading_life(*words, statuses=(0, 1, 3)):
-    """A command that reads the journal: prints what it prints without a failure, or says why not."""
+def reading_scenario(*words, statuses=(0, 1, 3)):
+    """A command that reads the journal: its output is the same as without a failure, or there is an
+    error message."""
     expected = []
 
-    def run(life, programs):
-        life.run(f"{programs}/netd-client", *words, "-D", JOURNAL)
-        life.until_end()
-        life.check_sound()
-        life.check_exit("netd-client", statuses)
-        if not life.fault and not expected:
-            expected.append(life.out.data)
+    def run(scenario, programs):
+        scenario.run(f"{programs}/netd-client", *words, "-D", JOURNAL)
+        scenario.until_end()
+        scenario.check_sound()
+        scenario.check_exit("netd-client", statuses)
+        if not scenario.fault and not expected:
+            expected.append(scenario.out.data)
         elif not expected:
             expected.append(subprocess.run([f"{programs}/netd-client", *words, "-D", JOURNAL],
                                            env=ENVIRONMENT, check=True, capture_output=True).stdout)
-        if life.status == 0:
-            require(life.out.data == expected[0], f"it printed {life.out.data}")
-        return "served" if life.status == 0 else "refused"
+        if scenario.status == 0:
+            require(scenario.out.data == expected[0], f"it printed {scenario.out.data}")
+        return "served" if scenario.status == 0 else "refused"
     return run
 
 
-def follow_life(life, programs):
-    """It waits for more, until nobody reads it any more."""
-    life.run(f"{programs}/netd-client", "follow", "--json", "-n", "1", "-D", JOURNAL)
-    life.until(lambda: b"\n" in life.out.data, "an event")
-    life.out.source.close()
-    life.out.over = True
-    life.until_end()
-    life.check_sound()
-    life.check_exit("netd-client", (0, 1, 3))
-    return "served" if life.status == 0 else "refused"
+def follow_scenario(scenario, programs):
+    """Waits for more events until its output is closed."""
+    scenario.run(f"{programs}/netd-client", "follow", "--json", "-n", "1", "-D", JOURNAL)
+    scenario.until(lambda: b"\n" in scenario.out.data, "an event")
+    scenario.out.source.close()
+    scenario.out.over = True
+    scenario.until_end()
+    scenario.check_sound()
+    scenario.check_exit("netd-client", (0, 1, 3))
+    return "served" if scenario.status == 0 else "refused"
 
 
-LIVES = {
-    "journal": journal_life,
-    "export": export_life,
-    "passed": passed_life,
-    "send": send_life,
-    "sessions": reading_life("sessions", "--json", "--since", "2000-01-01 UTC"),
-    "show": reading_life("show", SESSION),
-    "follow": reading_life("follow", "--json", "-n", "10", SESSION),
-    "follow-all": follow_life,
-    "cat": reading_life("cat", SESSION),
-    "verify": reading_life("verify", "--json", SESSION, REPEATED),
+SCENARIOS = {
+    "journal": journal_scenario,
+    "export": export_scenario,
+    "passed": passed_scenario,
+    "send": send_scenario,
+    "sessions": reading_scenario("sessions", "--json", "--since", "2000-01-01 UTC"),
+    "show": reading_scenario("show", SESSION),
+    "follow": reading_scenario("follow", "--json", "-n", "10", SESSION),
+    "follow-all": follow_scenario,
+    "cat": reading_scenario("cat", SESSION),
+    "verify": reading_scenario("verify", "--json", SESSION, REPEATED),
 }
 
 
-# All of them
+# All runs
 
 
 def live(name, arguments, fault=None, detailed=False):
-    """Runs one life. Returns its outcome, and the life."""
-    life = Life(f"{arguments.programs}/inject", fault, detailed)
+    """Runs one scenario. Returns the outcome and the Scenario object."""
+    scenario = Scenario(f"{arguments.programs}/inject", fault, detailed)
     leaks = False
     try:
-        outcome = LIVES[name](life, arguments.programs)
+        outcome = SCENARIOS[name](scenario, arguments.programs)
     except Known:
         outcome = "known"
     except (Wrong, OSError, ValueError) as error:
-        leaks = any("LeakSanitizer" in report for report in life.reports())
+        leaks = any("LeakSanitizer" in report for report in scenario.reports())
         outcome = f"WRONG {type(error).__name__}: {error}"
     finally:
-        life.close()
+        scenario.close()
     if leaks and not detailed:
         return live(name, arguments, fault, True)
-    return outcome, life
+    return outcome, scenario
 
 
 def calls_of(name, arguments):
-    """The calls of a life where nothing fails: {(process, call): (name, errors, good)}. How often a
-    process waits is not the same in every run: of several, each process's middle one counts."""
+    """The calls of a scenario without a failure: {(process, call): (name, errors, good)}. The
+    number of waits differs between runs: takes the median of several for each process."""
     runs = collections.defaultdict(list)
     for _ in range(5):
         calls = collections.defaultdict(dict)
-        outcome, life = live(name, arguments)
+        outcome, scenario = live(name, arguments)
         if outcome.startswith("WRONG") or outcome == "refused":
-            raise SystemExit(f"{name}: without a failure: {outcome}\n" + "\n".join(life.lines()))
-        for line in life.report.data.decode().splitlines():
+            raise SystemExit("\n".join([f"{name}: without a failure: {outcome}",
+                                        *scenario.lines()]))
+        for line in scenario.report.data.decode().splitlines():
             words = line.split()
             if words[0] == "call":
                 calls[int(words[1])][int(words[2])] = words[3], int(words[4]), int(words[5])
@@ -772,19 +776,19 @@ def faults_of(calls, mode, every, first):
 
 
 def work(arguments, number, jobs, results):
-    # A life's processes mostly wait for each other, which is quickest on one processor.
+    # The processes of a scenario mostly wait for each other, which is fastest on one processor.
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {processors[number % len(processors)]})
     enter(arguments.root)
     for name, call, fault in iter(jobs.get, None):
         for _ in range(RETRIES):
-            outcome, life = live(name, arguments, fault)
-            if life.failed():
+            outcome, scenario = live(name, arguments, fault)
+            if scenario.failed():
                 break
         else:
             outcome = "unreached"
-        detail = "" if not outcome.startswith("WRONG") else "\n".join(life.lines())
-        results.put((name, life.failed() or call, fault, outcome, detail, life.known))
+        detail = "" if not outcome.startswith("WRONG") else "\n".join(scenario.lines())
+        results.put((name, scenario.failed() or call, fault, outcome, detail, scenario.known))
 
 
 def record(arguments, names, results):
@@ -793,7 +797,7 @@ def record(arguments, names, results):
 
 
 def apart(context, function, *arguments):
-    """FUNCTION in a process of its own, which may go into namespaces."""
+    """Calls FUNCTION in a process of its own, which may enter namespaces."""
     process = context.Process(target=function, args=arguments, daemon=True)
     process.start()
     return process
@@ -830,33 +834,34 @@ def run_all(arguments, names, modes):
         of_libraries.update(kinds)
         if outcome.startswith("WRONG"):
             wrong += 1
-            print(f"\n--life {name} --fault {':'.join(map(str, fault))} ({call}): {outcome}\n{detail}",
-                  flush=True)
+            print(f"\n--scenario {name} --fault {':'.join(map(str, fault))} ({call}): {outcome}",
+                  detail, sep="\n", flush=True)
     for worker in workers:
         worker.join()
     for (name, mode), counter in sorted(outcomes.items()):
-        print(f"{name}, {mode}: {sum(counter.values())} lives: "
+        print(f"{name}, {mode}: {sum(counter.values())} runs: "
               + ", ".join(f"{n} {outcome}" for outcome, n in counter.most_common()))
     for kind, n in of_libraries.most_common():
         print(f"{n} times: {kind}")
     unreached = sum(counter["unreached"] for counter in outcomes.values())
-    print(f"{total} lives, {wrong} wrong, {unreached} that never came to their call")
+    print(f"{total} runs, {wrong} wrong, {unreached} in which the call was not reached")
     every, first = arguments.sample
     if every > 1:
-        print(f"sampled 1 in {every}, beginning with number {first}")
+        print(f"sampled 1 in {every}, starting at index {first}")
     return 1 if wrong or unreached > total * UNREACHED_MAX else 0
 
 
 def show_one(arguments):
-    """One life by itself, with all it says."""
+    """Shows everything about one run."""
     enter(arguments.root)
     words = arguments.fault.split(":")
     fault = Fault(*map(int, words[:3]), words[3])
-    outcome, life = live(arguments.life, arguments, fault, detailed=True)
-    print(outcome, *life.known, f"status {life.status}", *life.lines(), *life.notes.decode().split("\n"),
-          sep="\n")
-    print([line for line in life.report.data.decode().splitlines() if line.startswith("failed")])
-    for c in life.clients:
+    outcome, scenario = live(arguments.scenario, arguments, fault, detailed=True)
+    print(outcome, *scenario.known, f"status {scenario.status}", *scenario.lines(),
+          *scenario.notes.decode().split("\n"), sep="\n")
+    report = scenario.report.data.decode().splitlines()
+    print([line for line in report if line.startswith("failed")])
+    for c in scenario.clients:
         print(c.name, len(c.sent), c.data, c.over)
     return outcome.startswith("WRONG")
 
@@ -867,7 +872,7 @@ def main():
     parser.add_argument("--programs", default=str(pathlib.Path("build/inject").resolve()),
                         help="directory of netd, netd-client and inject, inside the root")
     parser.add_argument("--mode", choices=("once", "good"))
-    parser.add_argument("--life", choices=LIVES)
+    parser.add_argument("--scenario", choices=SCENARIOS)
     parser.add_argument("--fault")
     parser.add_argument("--sample", metavar="EVERY:FIRST", default=(1, 0),
                         type=lambda text: tuple(map(int, text.split(":"))))
@@ -875,7 +880,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.fault:
         return show_one(arguments)
-    return run_all(arguments, [arguments.life] if arguments.life else list(LIVES),
+    return run_all(arguments, [arguments.scenario] if arguments.scenario else list(SCENARIOS),
                    [arguments.mode] if arguments.mode else ["once", "good"])
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Preloaded where valgrind runs netd: it knows no clone(CLONE_FILES), and a fork does as long as no
- * worker dies with sessions that another would go on with. */
+/* Preloaded when netd runs under valgrind, which does not support clone(CLONE_FILES). A fork is
+ * equivalent unless a worker dies and the next one continues its sessions. */
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -18,6 +18,6 @@ long syscall(long number, ...)
     va_end(list);
     if (number == SYS_clone && (a[0] & CLONE_FILES))
         return fork();
-    errno = ENOSYS; /* netd makes no other call this way, and libraries get over it */
+    errno = ENOSYS; /* netd makes no other calls through syscall(); libraries have a fallback */
     return -1;
 }
