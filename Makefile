@@ -2,19 +2,19 @@
 #
 #   make                    builds build/netd and build/netd-client
 #   make install            PREFIX, SYSCONFDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
-#   make test               unit tests, and one release's contract tests in a container (root)
+#   make test               unit tests, and contract tests in a container of RELEASE (root)
 #   make unit               builds and runs the unit tests
 #   make valgrind           unit tests, and a session of both programs, under valgrind
 #   make fuzz               runs each fuzzer for SECONDS (60); needs clang and its compiler-rt
-#   make fuzz-seeds         keeps what fuzzers have found since as seeds in tests/fuzz/corpus
+#   make fuzz-seeds         adds new coverage of the fuzzers to the seeds in tests/fuzz/corpus
 #   make coverage           lines and branches that tests run, and why not the others (root)
 #   make soak               MINUTES (30) of clients and faults, then every byte compared (root)
 #   make lint               format, static analysers, man pages, scripts
-#   make check              everything, on Debian 12 and 13 (root; installs what it needs)
-#   make check-long         the same without samples, and with what takes hours
+#   make check              all tests, on Debian 12 and 13 (root; installs packages)
+#   make check-long         the same in full, without samples; takes hours (root)
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
-#   make quickstart         from a bare Debian to the first events in the journal (root)
+#   make quickstart         from a minimal Debian to the first events in the journal (root)
 #
 # Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
 # them. V=1 shows the commands, WERROR=1 makes warnings errors, SANITIZE=address,undefined builds
@@ -32,8 +32,12 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 EXAMPLEDIR ?= $(DATADIR)/doc/netd
 BASHDIR    ?= $(DATADIR)/bash-completion/completions
-# fish 3.6 (Debian 12) looks below /usr/share only; the administrator's folder is for everything else.
-FISHDIR    ?= $(if $(filter /usr,$(PREFIX)),$(DATADIR)/fish/vendor_completions.d,$(SYSCONFDIR)/fish/completions)
+# fish 3.6 (Debian 12) does not look below /usr/local, but in /etc/fish.
+ifeq ($(PREFIX),/usr)
+FISHDIR    ?= $(DATADIR)/fish/vendor_completions.d
+else
+FISHDIR    ?= $(SYSCONFDIR)/fish/completions
+endif
 ZSHDIR     ?= $(DATADIR)/zsh/site-functions
 
 ifeq ($(origin CC),default)
@@ -48,7 +52,7 @@ HARDENING  ?= $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) -fstack-p
 comma := ,
 BUILD ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 
-# Looked up once, and only by what compiles or links: the other targets need no libraries.
+# Looked up once, and only when compiling or linking: other targets need no libraries.
 PKGS         = libsystemd libconfig jansson
 PKG_CFLAGS   = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
 NETD_LIBS    = $(eval NETD_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd libconfig))$(NETD_LIBS)
@@ -111,7 +115,7 @@ $(BUILD)/src/netd/session/table.o: private DEFINE = -DTABLE_TEXT=$(TABLE_TEXT)U
 table-text:
 	@echo $(TABLE_TEXT)
 
-# Other flags than last time build everything anew.
+# Other flags than in the last build rebuild everything.
 $(BUILD)/flags: export FLAGS = $(COMPILE) $(HARDENING) $(LDFLAGS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
@@ -125,7 +129,7 @@ unit: $(UNIT_TESTS)
 	done; exit $$status
 	$(Q)tests/layout.sh
 
-# What to run between commits. The container's file system is kept, in build/container.
+# To run between commits. Keeps the container's file system in build/container.
 RELEASE ?= bookworm
 test:
 	$(Q)mkdir -p build/container && tests/packages.sh build/packages.log dpkg-dev git libcmocka-dev \
@@ -166,8 +170,8 @@ FUZZ_NAME = $(patsubst fuzz-%,%,$(notdir $*))
 FUZZ_FOUND = $(BUILD)/corpus/$(FUZZ_NAME)
 FUZZ_SEEDS = tests/fuzz/corpus/$(FUZZ_NAME)
 
-# What was found once is the corpus of the next run; what found a bug stays in build/ too. Of
-# libFuzzer's last lines: edges covered, features (edges with counts), executions.
+# Inputs found are the corpus of the next run; inputs that fail stay in build/, too. Prints from
+# libFuzzer's summary: edges covered, features (edges with counts), executions.
 %.fuzz: % FORCE
 	$(Q)mkdir -p $(FUZZ_FOUND); \
 	$* -max_total_time=$(SECONDS) -timeout=20 -print_final_stats=1 \
@@ -176,27 +180,28 @@ FUZZ_SEEDS = tests/fuzz/corpus/$(FUZZ_NAME)
 	awk '/^#[0-9]+.*DONE/ { cov = $$4; ft = $$6 } /number_of_executed_units/ { n = $$2 } \
 	    END { printf "  FUZZ   %-8s %10d executions, cov %d, ft %d\n", "$(FUZZ_NAME)", n, cov, ft }' $*.log
 
-# Adds to the seeds what was found and covers something that they do not.
+# Adds the inputs found that cover more than the seeds.
 %.seeds: % FORCE
 	$(Q)$* -merge=1 $(FUZZ_SEEDS) $(FUZZ_FOUND) >$*.log 2>&1 || { tail -n 60 $*.log; exit 1; }
 
-# Both programs as tests/system/inject.py wants them: every call and allocation can be made to fail.
+# Both programs as tests/system/inject.py needs them: any call and allocation can be made to fail.
 INJECT = --no-print-directory SANITIZE=address,undefined BUILD=build/inject CFLAGS='-O1 -g' \
          LDLIBS=build/inject/tests/inject/alloc.o
 inject:
 	$(Q)$(MAKE) $(INJECT) build/inject/tests/inject/alloc.o
 	$(Q)$(MAKE) $(INJECT) all build/inject/inject
 
-# It runs before the sanitizer does; and the watcher need not be watched.
+# alloc.c runs before the sanitizer is initialized; inject itself needs none.
 $(BUILD)/tests/inject/alloc.o $(BUILD)/inject: override SANITIZE =
 
-# All of it, and one session of both programs. Of random rounds, which take fifty times as long, some.
+# All unit tests, with PERCENT of their random rounds since valgrind is slow, and one run of both
+# programs.
 PERCENT ?= 10
 valgrind:
 	$(Q)mkdir -p build && tests/packages.sh build/packages.log libcmocka-dev valgrind
 	$(Q)$(MAKE) --no-print-directory BUILD=build/valgrind HARDENING= valgrind-run
 
-# Without _FORTIFY_SOURCE: valgrind takes its memmove() for its memcpy(), which is the same code.
+# Without _FORTIFY_SOURCE, whose memmove() valgrind takes for an overlapping memcpy().
 valgrind-run: all $(UNIT_TESTS) $(BUILD)/tests/valgrind/fork.so
 	$(Q)set -e; for t in $(UNIT_TESTS); do echo "  TEST   $$t"; \
 	    NETD_TEST_PERCENT=$(PERCENT) valgrind --quiet --error-exitcode=99 --leak-check=full \
@@ -225,20 +230,20 @@ $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 # The files in systemd/ and man/ name the default paths; the installed ones name the chosen paths.
 SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g' \
     -e 's|/etc/netd|$(SYSCONFDIR)/netd|g' -e 's|/usr/local/share/doc/netd|$(EXAMPLEDIR)|g'
-# A configuration file that is there belongs to the administrator.
+# An existing configuration file belongs to the administrator.
 KEEP = sh -c 'test -e "$$2" || $(INSTALL) -D -m 644 "$$1" "$$2"' -
 UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
 # systemd/netd@.service is a link to netd.service; what differs for an instance is in the drop-in.
 UNITS    := netd.service netd.socket netd@.service netd@.socket
 INSTANCE := netd@.service.d/instance.conf
-# With the configuration's reference, which an upgrade does not put in place of the file in use.
+# netd.conf is also the reference of all keys: an upgrade does not replace the installed one.
 EXAMPLES := $(wildcard systemd/*.conf) etc/netd.conf
 CATALOG  := $(wildcard systemd/netd.catalog)
 MAN      := $(wildcard man/*.[1578])
-# A live system only: none of this in a package's build, in a chroot, or below a home directory.
+# Only on a running system, as root: not for a package, in a chroot, or for an ordinary user.
 LIVE = test -n "$(DESTDIR)" || ! test -d /run/systemd/system || test "$$(id -u)" -ne 0 ||
 
-# One line about a folder that cannot be written to, before anything is built or removed.
+# Fails with one line if a directory is not writable, before anything is built or removed.
 writable:
 	@for d in "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(SYSCONFDIR)" \
 	    "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DATADIR)"; do \
@@ -297,7 +302,7 @@ lint: lint-format lint-cppcheck lint-shell lint-man $(LINT_CC:%=lint-tidy/%) lin
 lint-format:
 	$(Q)clang-format --dry-run --Werror $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*/*.[ch])
 
-# Not memleak: it does not know __attribute__((cleanup)). Not uninit*: the compilers know better.
+# Not memleak, which ignores __attribute__((cleanup)). Not uninit*, which the compilers do better.
 lint-cppcheck:
 	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 	    --inline-suppr --suppress=missingIncludeSystem --suppress=memleak \
@@ -314,8 +319,8 @@ lint-tidy/%:
 	$(Q)said=$$(clang-tidy --quiet $* -- $(LINT_FLAGS) -include tests/lint-errno.h 2>&1) || \
 	    { printf '%s\n' "$$said" | grep -v 'warnings* generated'; exit 1; }
 
-# All that gcc's analyser looks for, but in list.c, where it does not know that tsearch(3) keeps what
-# it is given.
+# All checks of gcc's analyser, except in list.c, where it does not know that tsearch(3) keeps its
+# argument.
 lint-analyzer: $(LINT_CC:%=lint-analyzer/%)
 lint-analyzer/src/netd-client/list.c: ANALYZER = -Wno-analyzer-malloc-leak
 lint-analyzer/%:
@@ -330,7 +335,7 @@ check-long:
 quickstart:
 	$(Q)tests/quickstart.sh
 
-# Debian's names of what the build needs.
+# Debian packages that the build needs.
 packages:
 	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev
 

@@ -1,12 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# make check: everything that is tested, on both Debian releases. Needs root and a Debian with a
-# package mirror; installs what it needs. Logs stay in build/check. Ends with "N passed, N failed".
+# make check: all tests, on both Debian releases. Needs root and a Debian with a package mirror;
+# installs missing packages. Logs are in build/check. The last line is "N passed, N failed".
 #
-# The system tests of both releases, which wait most of the time, run beside everything else, which
-# computes and makes way for them (nice). So all of it takes about half of its processor time on two
-# processors.
+# The system tests of both releases mostly wait. They run in the background, and everything else,
+# which mostly computes, runs beside them at a lower priority.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset MAKEFLAGS MAKELEVEL # each step is a make of its own
@@ -17,9 +16,9 @@ RELEASES=(bookworm trixie)
 PACKAGES=(clang clang-format clang-tidy cppcheck dpkg-dev git libclang-rt-dev libcmocka-dev mandoc
     mmdebstrap python3-pytest shellcheck systemd-container tzdata valgrind)
 
-# With --long every row of the fault matrix in full; death at every place and the failure of every
-# call and allocation, which else are sampled, and each call fails for good, too; longer fuzzing; and
-# then the system tests with sanitizers.
+# With --long, every row of the fault matrix runs in full; every place and every failing call is
+# tried instead of a sample, and calls fail permanently, too; fuzzers run longer; and the system
+# tests run again with sanitizers.
 if [ "${1-}" = --long ]; then
     EXTENT=(--long)
     FUZZ_SECONDS=60
@@ -37,7 +36,7 @@ note() {
     printf '%s %s\n' "$(date +%H:%M:%S)" "$*"
 }
 
-# NAME COMMAND...: one step, one line; the end of its log when it fails.
+# step NAME COMMAND...: prints a line with the result, and the end of the log if COMMAND fails.
 step() {
     local name=$1 before=$SECONDS
     shift
@@ -51,7 +50,7 @@ step() {
     fi
 }
 
-# What cmocka counts in the logs of the unit tests.
+# count_unit_tests LOG...: adds up the totals that cmocka printed.
 count_unit_tests() {
     local counts
     counts=$(sed -nE 's/^\[  (PASSED|FAILED)  \] ([0-9]+) test.*/\1 \2/p' "$@")
@@ -59,11 +58,11 @@ count_unit_tests() {
     failed=$((failed + $(awk '$1 == "FAILED" { n += $2 } END { print n + 0 }' <<<"$counts")))
 }
 
-# Of the system tests: one of each for each release.
+# Processes of the system tests, one for each release.
 pids=()
 viewers=()
 
-# The releases side by side, each line marked with its own. Not to be called in a subshell.
+# Starts the system tests of all releases. Lines of output are prefixed with the release.
 start_system_tests() {
     local release out
     for release in "${RELEASES[@]}"; do
@@ -74,7 +73,7 @@ start_system_tests() {
         pids+=($!)
         exec {out}>&-
     done
-    # When this script is ended, no container stays behind.
+    # pytest removes its containers when it gets SIGTERM.
     trap 'kill "${pids[@]}" 2>/dev/null || :; wait "${pids[@]}"' EXIT
 }
 
@@ -90,15 +89,15 @@ wait_for_system_tests() {
     trap - EXIT
 }
 
-# Of netd; netd-client's calls fail with sanitizers in inject.py. Not where a sanitizer takes too many
-# calls, too much memory, or the first place among the libraries.
+# Not tests in which sanitizers make too many calls, use too much memory, or are not the first of
+# the preloaded libraries; and not netd-client, which inject.py runs with sanitizers.
 sanitized_tests() {
     /usr/bin/python3 -B -m pytest tests/system/test_{contract,matrix}_*.py \
         tests/system/test_{crash,reload}.py --release bookworm --sanitize \
         -k 'not at_every_place and not too_little_memory and not clock_set'
 }
 
-# RELEASE STATUS: from its report. A run that broke off counts as a failure, whatever its report says.
+# count_system_tests RELEASE STATUS: adds the totals of the report. An incomplete run is a failure.
 count_system_tests() {
     local counts
     counts=$(/usr/bin/python3 -c '
@@ -132,8 +131,8 @@ step instructions make -j2 CC=gcc WERROR=1 BUILD=build/gcc instructions
 step valgrind make -j"$(nproc)" CC=gcc WERROR=1 valgrind PERCENT=$VALGRIND_PERCENT
 step fuzz make -j2 fuzz SECONDS=$FUZZ_SECONDS
 grep FUZZ "$LOGS/fuzz.log" || true
-[ ${#EXTENT[@]} -gt 0 ] || note "sampled: fuzz $FUZZ_SECONDS s each, valgrind $VALGRIND_PERCENT % of the" \
-    "random rounds; more in make check-long"
+[ ${#EXTENT[@]} -gt 0 ] || note "shortened: fuzzers $FUZZ_SECONDS s each, valgrind with" \
+    "$VALGRIND_PERCENT % of the random rounds; more in make check-long"
 count_unit_tests $LOGS/unit*.log
 
 wait_for_system_tests

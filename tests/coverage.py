@@ -4,7 +4,8 @@
 which every call fails (system/inject.py); the system tests, on Debian 12, as this needs its gcov.
 
 Prints every line that never ran, with its reason from coverage.reasons if there is one, and the
-share of lines and branches. Exits 1 if a line has no reason, or a share is below its target. As root.
+share of lines and branches. Exits 1 if a line has no reason, or a share is below its target. Needs
+root.
 
     tests/coverage.py [unit] [inject] [system] [report]
 
@@ -13,8 +14,8 @@ for files that have changed since.
 
 A line of coverage.reasons is FILE: FUNCTION: CODE -- REASON, and covers every line CODE in that
 function. FILE, below src/, and FUNCTION may have wildcards; with asterisks around it, CODE may be
-anywhere in the line. The first line of a statement stands for all its lines. A reason for a line that
-does not exist is an error; one for a line that ran is not, since that may depend on timing.
+anywhere in the line. The first line of a statement stands for all its lines. A reason for a line
+that does not exist is an error; one for a line that ran is not, since that may depend on timing.
 """
 
 import collections

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# packages.sh LOG PACKAGE...: installs those, and what the build needs, where one is missing. Root.
+# packages.sh LOG PACKAGE...: installs these packages and those of the build, if one is missing.
+# Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset MAKEFLAGS MAKELEVEL

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# make quickstart: from a bare Debian 12 or 13 to a client's first events. Builds, installs, starts
-# netd, sends it a line and shows what netd made of it. Says every command before it runs it.
-# Without systemd (a container, a chroot) netd runs in the foreground and prints its events.
-# May be run again at any time.
+# make quickstart: from a minimal Debian 12 or 13 to a client's first events. Builds, installs and
+# starts netd, sends it a line and shows the resulting events. Prints each command before running
+# it. Without systemd (in a container or chroot) netd runs in the foreground and prints its events.
+# Can be repeated at any time.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ fail() {
     exit 1
 }
 
-# Up to ten seconds for a condition.
+# Waits up to ten seconds until a command succeeds.
 wait_for() {
     tries=100
     until "$@"; do
@@ -40,13 +40,13 @@ install_packages() {
     fi
 }
 
-# MATCH...: what netd itself has said since the start, without what systemd says about it.
+# netd_log MATCH...: messages of netd since its start, without those of systemd about it.
 netd_log() {
     journalctl --sync
     journalctl -q -o cat -S "@$begin" _SYSTEMD_UNIT=netd.service _TRANSPORT=stdout "$@"
 }
 
-# Names what is wrong, and what to do about it.
+# Names the cause, and what to do about it.
 fail_start() {
     reason=$(netd_log | tail -n 1)
     [ -n "$reason" ] || reason=$(journalctl -q -u netd -S "@$begin" -n 3 -o cat)
@@ -56,11 +56,11 @@ fail_start() {
         fail "another program listens there (ss -ltnp shows which): stop it, or choose another" \
             "port in /etc/netd/netd.conf, and run make quickstart again"
         ;;
-    *) fail "netd did not start: correct what it says, and run make quickstart again" ;;
+    *) fail "netd did not start: fix the error above, and run make quickstart again" ;;
     esac
 }
 
-# Sets host and port from the notice of netd in standard input: the first address that it names.
+# Sets address, host and port to the first address in netd's messages on standard input.
 address_of() {
     address=$(sed -n 's/.*listening on \([^ ,;]*:[0-9][0-9]*\).*/\1/p' | head -n 1)
     port=${address##*:}
@@ -91,7 +91,7 @@ logged() {
 send() {
     printf "\n+ netd-client -H %s -p %s send 'Hello, journal'\n" "$host" "$port"
     session=$(netd-client -H "$host" -p "$port" send 'Hello, journal') ||
-        fail "netd listens on $address, and the message was not logged as it should be"
+        fail "netd listens on $address, but did not confirm that the message was logged"
     echo "$session"
 }
 
@@ -103,7 +103,8 @@ with_systemd() {
     wait_for logged "$session" || fail "the journal has no end of session $session"
     step journalctl --no-pager -q -o short-precise "NETD_SESSION_ID=$session"
     echo
-    echo "netd listens on $address, as /etc/netd/netd.conf says, and writes to the journal."
+    echo "netd listens on $address and writes to the journal. Its configuration is in"
+    echo "/etc/netd/netd.conf."
     echo "To have it started at boot: systemctl enable netd"
 }
 
@@ -129,12 +130,12 @@ without_systemd() {
     echo
     cat "$directory/events"
     kill "$netd"
-    wait "$netd" || fail "netd did not stop in an orderly way"
+    wait "$netd" || fail "netd failed to stop cleanly"
     echo
-    echo "No systemd runs here, so netd printed its events; with systemd they go to the journal."
+    echo "systemd is not running, so netd printed its events. With systemd, they go to the journal."
 }
 
-[ "$(id -u)" -eq 0 ] || fail "this installs packages and netd: run it as root"
+[ "$(id -u)" -eq 0 ] || fail "installs packages and netd: run it as root"
 [ -e /proc/self ] || fail "netd needs /proc, which is not mounted here: mount -t proc proc /proc"
 install_packages
 step make -s

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Many clients that send while something happens to netd, and the account that is settled after.
+"""Many clients that send while something happens to netd, and the comparison with the journal.
 
-Also netd's processes as this side of the container numbers them: signals then cost no nsenter.
+Also netd's processes by their process ids on the host, so that signals need no nsenter.
 """
 
 import contextlib
@@ -20,13 +20,11 @@ import tty
 import journal
 from box import wait_for
 
-# More of everything, which takes hours: not in each run.
-
 # Processes
 
 
 def outside(box, pid):
-    """The process id here of PID inside BOX."""
+    """The process id on the host of PID inside BOX."""
     namespace = os.stat(f"/proc/{box.pid}/ns/pid").st_ino
     for status in pathlib.Path("/proc").glob("[0-9]*/status"):
         try:
@@ -35,7 +33,7 @@ def outside(box, pid):
                     os.stat(status.with_name("ns") / "pid").st_ino == namespace:
                 return int(status.parent.name)
         except OSError:
-            pass  # it ended meanwhile
+            pass  # the process has ended
     raise AssertionError(f"no process {pid} in {box.release}")
 
 
@@ -50,7 +48,7 @@ def _is_worker(pid, supervisor):
 
 
 class Processes:
-    """Supervisor and worker of netd.service or, given its pid here, of a netd without systemd."""
+    """Supervisor and worker of netd.service, or of the netd with the given SUPERVISOR."""
 
     def __init__(self, netd, supervisor=None):
         self.supervisor = supervisor or outside(netd.box, netd.pid)
@@ -63,26 +61,26 @@ class Processes:
         return None
 
     def worker(self, other_than=None):
-        """The worker; with OTHER_THAN the one after that."""
+        """Waits for the worker; with OTHER_THAN for another one."""
         return wait_for(lambda: (pid := self.worker_if_any()) != other_than and pid, "a worker", 60)
 
     def kill_worker(self, number=signal.SIGKILL):
-        """Returns the worker that had it."""
+        """Returns the process id of the worker that got the signal."""
         while True:
             pid = self.worker()
             try:
                 os.kill(pid, number)
                 return pid
             except ProcessLookupError:
-                pass  # it went in an orderly way
+                pass  # it has exited
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.supervisor}/fd"))
 
 
 class Outlet(threading.Thread):
-    """A standard output of each kind, the smallest that there is, and what comes out of it: read in
-    small pieces, so that who writes there has to wait."""
+    """A standard output of each kind, with the smallest buffer, and a reader of it that reads small
+    pieces, so that the writer has to wait."""
 
     KINDS = ["pipe", "file", "append", "socket", "terminal"]
 
@@ -111,7 +109,7 @@ class Outlet(threading.Thread):
                 self.said += piece
 
     def everything(self):
-        """What was written by the time that nobody can write any more."""
+        """Returns all output, after the last writer has closed it."""
         if self.ours is None:
             return self.path.read_bytes()
         self.join(60)
@@ -121,8 +119,7 @@ class Outlet(threading.Thread):
 
 
 class Foreground:
-    """netd without systemd: a plain process, whose standard output is the file OUTPUT, or an
-    outlet."""
+    """netd as a process without systemd, whose standard output is an Outlet."""
 
     def __init__(self, netd, *words, port=4000, kind="file"):
         self.output = netd.box.root.parent / "foreground.out"
@@ -139,7 +136,7 @@ class Foreground:
         self.processes = Processes(netd, self.supervisor)
 
     def _find(self):
-        """Below nsenter and what that becomes, each of which has one child."""
+        """Follows the chain of single children from nsenter down."""
         pid = self.popen.pid
         while pid:
             if pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="ascii") == "netd\n":
@@ -166,7 +163,7 @@ class Foreground:
 
 
 class Client(threading.Thread):
-    """Sends numbered records, stopping for a moment in the middle of one, until told to end."""
+    """Sends numbered records, with pauses within records, until `over` is set."""
 
     def __init__(self, netd, number, pause=0.03, framing="line", **options):
         super().__init__(daemon=True)
@@ -228,13 +225,13 @@ class Crowd:
             client.over.set()
 
     def settle(self, end="eof"):
-        """Ends all clients and holds their receipts and the journal against what they sent.
-        Returns how many data events are marked as repeats, and how many there are."""
+        """Ends all clients, and compares their receipts and the journal with what they sent.
+        Returns the number of data events marked as repeats, and the number of data events."""
         for client in self.clients:
             client.over.set()
         for client in self.clients:
             client.join(180)
-            assert not client.is_alive(), "a client waits for its answer"
+            assert not client.is_alive(), "a client still waits for its receipt"
             assert client.error is None, client.error
         events = sessions(self.netd)
         return tuple(map(sum, zip(*(check(client.sent, client.answer, events, end)
@@ -245,7 +242,7 @@ RECEIPT = re.compile(rb"netd session=([0-9a-f]{32}) records=(\d+) bytes=(\d+) en
 
 
 def sessions(netd):
-    """Session id to its events, of all that the journal has."""
+    """Maps each session id to the session's events."""
     found = {}
     for event in netd.events():
         found.setdefault(event.text("NETD_SESSION_ID"), []).append(event)
@@ -253,7 +250,8 @@ def sessions(netd):
 
 
 def check(sent, answer, events, end="eof"):
-    """One client: receipt, events and bytes must agree. Returns repeats and data events."""
+    """Compares receipt, events and data of a client. Returns the numbers of repeats and of data
+    events."""
     receipt = RECEIPT.fullmatch(answer)
     assert receipt, f"not a receipt: {answer!r}"
     assert (int(receipt[3]), receipt[4].decode()) == (len(sent), end), answer

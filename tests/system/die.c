@@ -361,8 +361,7 @@ int main(int argc, char **argv)
     map_memfd(&sessions, "/memfd:netd-table", sessions_offset(), SESSIONS_SEEN);
     map_memfd(&region, "/memfd:netd-regions", 0, REGION_SEEN);
     while (read_line(line))
-/* may be left over from the last run */
-        if (strcmp(line, "done\n") != 0) /* for a life that is over */
+        if (strcmp(line, "done\n") != 0) /* left over from the last run */
             run_command(line);
     return 0;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The worker dies, at any moment and at every single place: no client notices, no byte is lost."""
+"""Workers killed at any time and at every place: clients do not notice, and no byte is lost."""
 
 import contextlib
 import errno
@@ -25,8 +25,7 @@ ALL = Sample(1, 0)
 
 
 class Death:
-    """die.c: workers that die at places of their lives that can be chosen. PID is the supervisor's,
-    inside the box."""
+    """die.c, which kills workers at chosen places. PID is the supervisor's in the container."""
 
     PROGRAM = "/run/netd-test-die"
 
@@ -45,12 +44,12 @@ class Death:
         return line.split()
 
     def die(self, client, *places):
-        """Has workers die at PLACES, (stops at system calls, changes) each, while CLIENT() is
-        served: what it returns is called to wait for the end. Returns what that returned, how many
-        workers died, and whether the one that did not came to that many stops."""
+        """Kills workers at PLACES, each (stops at system calls, changes), while a client is served.
+        CLIENT() starts it and returns a function that waits for its end. Returns the result of that
+        function, how many workers were killed, and whether the last one reached its stops."""
         self._say("die", *(number for place in places for number in place))
         assert self._hear() == ["born"]
-        wait_for_end = client()  # what it sends is there before the worker does anything
+        wait_for_end = client()  # its data arrive before the worker executes anything
         self._say("live")
         result = wait_for_end()
         self._say("done")
@@ -76,7 +75,7 @@ def death(netd):
 
 
 def speaker(netd, data, end=lambda client: client.shutdown(1), **options):
-    """A client that sends DATA and ends, in one go."""
+    """Returns a function that starts a client, which sends DATA and ends its stream."""
     def begin():
         client = netd.connect(timeout=60, **options)
         port = port_of(client)
@@ -93,9 +92,9 @@ def speaker(netd, data, end=lambda client: client.shutdown(1), **options):
     return begin
 
 
-# With a CRLF, and a rest that the end of the stream ends.
+# With CRLF, and a last record without a line end.
 SHORT = b"one\r\ntwo"
-# More than one read: the unfinished line of the first moves to the front of the region.
+# More than one read: the unfinished line is moved to the start of the region.
 LONG = (b"a" * 7899 + b"\n") * 4 + b"b" * 2000 + b"\nrest"
 # In pieces of 64 bytes; the stream ends within a frame, or without a NUL.
 FRAMED = {"octet": b"3 one150 " + b"5 x\n" * 37 + b"xxline\r\n70 cut short",
@@ -103,9 +102,9 @@ FRAMED = {"octet": b"3 one150 " + b"5 x\n" * 37 + b"xxline\r\n70 cut short",
 
 
 def places(death, client, sample, *before):
-    """Has a worker die at each place of its life that is behind one of SAMPLE's system calls, each
-    time with a new client. Yields place and result, the place being None where nobody died there.
-    Workers do not always come to the places BEFORE: then it is tried again."""
+    """Kills a worker at each place after one of SAMPLE's stops, each time with a new client.
+    Yields place and result, where place is None if no worker died there. Before that, workers are
+    killed at the places BEFORE; it is repeated if they are not reached."""
     stops, changes, missed = sample.first, 0, 0
     while missed < 50:
         place = stops, changes
@@ -125,11 +124,11 @@ def places(death, client, sample, *before):
 
 
 def every_place(death, client, sample, *before):
-    """Returns the clients' results."""
+    """Goes through places() and returns the clients' results."""
     found = list(places(death, client, sample, *before))
     met = [place for place, _ in found if place]
     print(f"{len(met)} places, {met[-1][0]} stops at system calls, {sample}")
-    changes_least = 0 if before else 30  # little is left to do behind a late death
+    changes_least = 0 if before else 30  # a recovery late in the session has few changes
     assert met[-1][0] > 50
     assert len(met) * sample.every > met[-1][0] + changes_least
     return [result for _, result in found]
@@ -148,7 +147,7 @@ def start(netd, limits, settings=""):
 
 
 @pytest.mark.parametrize("data", [SHORT, LONG], ids=["short", "long"])
-def test_p1_death_at_every_place_of_a_sessions_life(netd, death, sample, data):
+def test_p1_death_at_every_place_of_a_session(netd, death, sample, data):
     start(netd, "max = 16;")
     check_answers(netd, data, every_place(death(), speaker(netd, data), sample))
 
@@ -164,7 +163,7 @@ def test_p1_death_at_every_place_among_frames(netd, death, sample, framing):
 
 
 def test_p1_death_at_every_place_of_a_recovery(netd, death, sample, long):
-    """A worker dies, and the one after it at each place of its own life."""
+    """A worker is killed, and the next one at each place of its recovery."""
     start(netd, "max = 16;")
     d = death()
     client = speaker(netd, SHORT)
@@ -174,8 +173,7 @@ def test_p1_death_at_every_place_of_a_recovery(netd, death, sample, long):
 
 
 def some_places(death, client, long):
-    """Places where the table has just changed, and to which each worker comes: one of them, or in
-    the long run all."""
+    """Places just after a change of the table that every worker reaches: one, or with LONG all."""
     def each_comes_to(place):
         return all(death.die(client, place)[1] == 1 for _ in range(5))
 
@@ -192,7 +190,7 @@ def some_places(death, client, long):
 def test_p1_death_at_every_place_of_a_refusal(netd, death, sample):
     start(netd, "max = 16; max_per_address = 1;")
     with netd.connect() as first:
-        wait_for(lambda: netd.events(event="connect"), "the first client to be in")
+        wait_for(lambda: netd.events(event="connect"), "the first client's session")
         results = every_place(death(), speaker(netd, b"let me in\n"), sample)
         assert {answer for _, answer in results} == {b"netd error=address-limit\n"}
         refused = [e.number("NETD_PEER_PORT") for e in netd.events(event="refused")]
@@ -202,7 +200,7 @@ def test_p1_death_at_every_place_of_a_refusal(netd, death, sample):
 
 
 def test_p1_death_at_every_place_of_a_reset(netd, death, sample):
-    """What came before the reset is logged."""
+    """Data received before the reset are logged."""
     start(netd, "max = 16;")
 
     def client():
@@ -220,7 +218,7 @@ def test_p1_death_at_every_place_of_a_reset(netd, death, sample):
         assert [e.text("NETD_EVENT") for e in own] == ["connect", "data", "data", "disconnect"]
         assert own[-1].text("NETD_REASON") == "reset"
         assert journal.joined(own) == SHORT
-    # A connection that is reset before anybody knows of it leaves no trace.
+    # A connection reset before it was accepted leaves no events.
     assert len(results) * 0.8 < len(others) <= len(results)
 
 
@@ -229,7 +227,7 @@ TORN = b"\xff" * 3000 + b"\r\ntwo"
 
 
 def some_deaths(death, client, count):
-    """The same for COUNT places among those of every_place()."""
+    """As every_place(), for COUNT random places."""
     rnd = seeded("some deaths")
     lives = [death.die(client, (rnd.randint(20, 120), rnd.choice((0, 0, 1, 2, 3))))
              for _ in range(count)]
@@ -239,8 +237,8 @@ def some_deaths(death, client, count):
 
 @pytest.mark.parametrize("kind", Outlet.KINDS)
 def test_p1_death_at_every_place_with_standard_output(netd, death, kind, long):
-    """The next worker finishes the entry that was being written: what comes out can be imported,
-    whole, and nothing in it repeats."""
+    """The next worker completes the entry that was being written: the output can be imported, is
+    complete, and nothing in it repeats."""
     with Foreground(netd, "-o", "export", kind=kind) as foreground:
         d = death(foreground.pid)
         client = speaker(netd, TORN, port=4000)
@@ -260,7 +258,7 @@ def test_p1_death_at_every_place_with_standard_output(netd, death, kind, long):
 
 
 def check_import(box, said, sessions_logged):
-    """systemd-journal-remote takes all of it, and in what it makes of it each session is complete."""
+    """systemd-journal-remote imports all of it, and each session in the result is complete."""
     with file_inside(box, "/root/netd-import/events", said):
         box.run("/lib/systemd/systemd-journal-remote", "-o", "/root/netd-import/all.journal",
                 "/root/netd-import/events")
@@ -271,28 +269,28 @@ def check_import(box, said, sessions_logged):
     assert verified.count(" ok ") == sessions_logged, verified[-2000:]
 
 
-# Any moment
+# At any time
 
 
 def test_p1_many_kills_under_load(netd, long):
-    """200 kills, and 500 in the long run: each byte once, no connection ended."""
+    """200 kills, with --long 500: each byte is logged once, and no connection ends."""
     netd.start()
     processes = Processes(netd)
-    netd.send(b"from here on the journal is connected")
+    netd.send(b"opens the connection to the journal")
     descriptors = processes.descriptors()
     rnd = seeded("kills")
     with Crowd(netd, 50) as crowd:
         killed = None
         for _ in range(500 if long else 200):
             processes.worker(other_than=killed)
-            time.sleep(rnd.random() * 0.05)  # from before it is ready to well into its work
+            time.sleep(rnd.random() * 0.05)  # before it is ready, or while it works
             killed = processes.kill_worker()
         repeats, records = crowd.settle()
     print(f"{repeats} of {records} records repeated")
     assert repeats == 0
     assert records > 1000
     assert processes.supervisor == Processes(netd).supervisor
-    # Nothing is left behind: no descriptor, no child.
+    # No descriptor and no process is left.
     wait_for(lambda: processes.descriptors() == descriptors, "as many descriptors as before")
     assert netd.box.sh(f"pgrep -cP {netd.pid}").strip() == "1"
 
@@ -319,7 +317,7 @@ def test_p1_kills_and_reloads_among_frames(netd, long, framing):
 
 @pytest.mark.parametrize("output", ["text", "export"])
 def test_p1_standard_output_is_nobodys_client(box, output):
-    """A worker's duplicate of it is a connected stream socket, as a client's connection is."""
+    """Standard output may be a connected stream socket, like a client's connection."""
     box.sh("echo 'sessions = { idle_timeout = 3; };' >/tmp/netd-idle.conf")
     ours, theirs = socket.socketpair()
     with ours, ByHand(box, "-o", output, "-p", "0", "-c", "/tmp/netd-idle.conf",
@@ -334,7 +332,7 @@ def test_p1_standard_output_is_nobodys_client(box, output):
                 wait_for(lambda: box.sh(f"{worker} || true").strip() not in ("", killed),
                          "another worker")
                 client.sendall(b"one\n")
-            answer = client.recv(4096)  # and when it is idle whoever came before it is
+            answer = client.recv(4096)  # anything adopted before would be idle by then, too
             assert b" records=3 bytes=12 end=idle\n" in answer, answer
         with box.connect(port) as client:
             client.sendall(b"two\n")
@@ -351,7 +349,7 @@ def test_p1_standard_output_is_nobodys_client(box, output):
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_p1_memory_that_may_not_be_locked(box, locked):
-    """As for an unprivileged user in a container: one line says what that means."""
+    """As for an unprivileged user in a container: one warning names the consequence."""
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     limit = () if locked else ("prlimit", "--memlock=0")
     warning = b"netd: cannot lock the session table in memory: Operation not permitted; a worker " \
@@ -368,11 +366,11 @@ def test_p1_memory_that_may_not_be_locked(box, locked):
             client.sendall(b"one\n")
             client.shutdown(socket.SHUT_WR)
             assert b"end=eof" in client.recv(4096)
-        assert program.stop().count(b" data one\n") == 1  # and not another word was said
+        assert program.stop().count(b" data one\n") == 1  # without other messages
 
 
 def test_p1_a_kill_while_clients_have_all_descriptors(netd):
-    """Not even one is left to look at what the dead worker had."""
+    """No descriptor is left to examine those of the dead worker."""
     netd.start(dropin="[Service]\nLimitNOFILE=60\n")
     processes = Processes(netd)
     clients = [netd.connect() for _ in range(100)]
@@ -385,7 +383,7 @@ def test_p1_a_kill_while_clients_have_all_descriptors(netd):
         for client in clients:
             client.sendall(b"two")
             client.shutdown(1)
-        # Each that ends makes room for one that waits.
+        # Each session that ends makes room for one that waits to be accepted.
         for client in clients:
             assert netd.receipt(client).bytes == 7
     finally:
@@ -404,8 +402,8 @@ def test_p5_a_worker_that_hangs_is_replaced(netd):
     assert re.search(r"^worker \d+ does not respond; killing it$", netd.log(), re.M)
 
 
-def test_p1_workers_that_do_nothing_but_die(netd):
-    """netd gives up in the end, and leaves it to systemd to start it again."""
+def test_p1_workers_that_always_die(netd):
+    """netd exits after a number of crashes in a row, and leaves the restart to systemd."""
     netd.start(dropin="[Service]\nRestart=no\n")
     processes = Processes(netd)
 
@@ -413,7 +411,7 @@ def test_p1_workers_that_do_nothing_but_die(netd):
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             worker = processes.worker_if_any()
             if worker:
-                os.kill(worker, signal.SIGABRT)  # what a sanitizer does not take for a bug
+                os.kill(worker, signal.SIGABRT)  # sanitizers do not report it
         return netd.show("ActiveState") == "failed"
 
     wait_for(kill_or_failed, "netd to give up", 120)
@@ -434,7 +432,7 @@ def test_p5_both_processes_stopped_for_a_moment(netd):
     assert (processes.supervisor, processes.worker()) == pids
 
 
-# Whose fault it is
+# Sessions that crash the worker
 
 
 @pytest.fixture
@@ -459,7 +457,7 @@ def test_p6_a_poison_record_ends_its_session_only(netd, poisoned):
         assert is_over(poison)
         end = ended(netd, session)
         assert (end.text("NETD_REASON"), end.number("ERRNO")) == ("error", errno.EBADMSG)
-        # What the journal has of it is true, and that it is not all can be seen.
+        # The journal has a prefix of the data, and the disconnect event shows that it is one.
         assert end.number("NETD_BYTES") == len(b"good\nPOISON\nnever looked at\n")
         assert b"good\n".startswith(netd.received(session))
         assert crowd.settle()[0] == 0
@@ -468,7 +466,7 @@ def test_p6_a_poison_record_ends_its_session_only(netd, poisoned):
 
 
 def dumped(pid):
-    """What a core file of PID would have: the bytes of each mapping that is not excepted."""
+    """The bytes that a core file of PID would have: all mappings but those with MADV_DONTDUMP."""
     mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )",
                         pathlib.Path(f"/proc/{pid}/smaps").read_text(encoding="ascii"), flags=re.M)
     with open(f"/proc/{pid}/mem", "rb") as memory:
@@ -499,7 +497,7 @@ def test_p6_clients_bytes_are_in_no_core_file(netd, output):
 
 
 def test_p2_the_supervisor_is_killed(netd):
-    """systemd starts another; the clients see it, and the journal holds nothing untrue."""
+    """systemd starts netd again; clients are disconnected, and the journal has nothing wrong."""
     netd.start()
     processes = Processes(netd)
     with Crowd(netd, 20) as crowd:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The README's commands, as a new user types them on a Debian that never had a compiler."""
+"""make quickstart on a minimal Debian, without a compiler."""
 
 import os
 import re
@@ -15,10 +15,10 @@ def quickstart(box, check=True):
 
 
 def check_shown(box, said, address):
-    """It ended with three events of one session, sent to ADDRESS."""
+    """SAID ends with the three events of a session at ADDRESS."""
     host, port = address.rsplit(":", 1)
     assert f"+ netd-client -H {host.strip('[]')} -p {port} send 'Hello, journal'\n" in said
-    assert f"netd listens on {address}, " in said
+    assert f"netd listens on {address} and writes to the journal." in said
     session = re.search(r"^([0-9a-f]{32})$", said, re.M)[1]
     shown = re.findall(r"^\w{3} \d\d [\d:.]+ \S+ netd\[\d+\]: (.*)$", said, re.M)
     assert len(shown) == 3 and shown[1] == "Hello, journal", said
@@ -31,11 +31,11 @@ def test_with_systemd(pristine):
     box = pristine(boot=True)
     assert box.run("which", "make", "cc", "pkg-config", check=False).stdout == ""
     box.sh("apt-get -qq update && apt-get -qq install -y make", timeout=300)
-    for _ in range(2):  # it may be run again
+    for _ in range(2):  # it can be repeated
         check_shown(box, quickstart(box).stdout, "127.0.0.1:3000")
     assert box.run("netd-client", "send", "and again").returncode == 0
 
-    # Also with another address, wherever that was set.
+    # With another address, from each source.
     box.sh("echo 'port = 4000;' >/etc/netd/netd.conf")
     check_shown(box, quickstart(box).stdout, "127.0.0.1:4000")
     box.sh("echo SERVER_HOST=::1 >/etc/default/netd")
@@ -44,7 +44,7 @@ def test_with_systemd(pristine):
     check_shown(box, quickstart(box).stdout, "127.0.0.1:3000")
     box.sh("systemctl stop netd.socket netd")
 
-    # The cause and the cure, where it cannot work.
+    # Errors name the cause and the remedy.
     with box.socket() as other:
         other.bind(("127.0.0.1", 4000))
         other.listen()
