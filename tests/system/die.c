@@ -200,14 +200,21 @@ static bool read_line(char line[static LINE_SIZE])
     return fgets(line, LINE_SIZE, stdin);
 }
 
+static bool is_system_call(int status)
+{
+    return WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
+}
+
 /* Runs the worker to its next stop. Returns false if it ended, or is idle after "done". */
 static bool next_stop(int *status, enum __ptrace_request how)
 {
     char line[LINE_SIZE];
 
+    bool blocks = how != PTRACE_SINGLESTEP || is_system_call(*status); /* maybe at its entry */
+
     worker_is_new = false;
     resume(worker, *status, how);
-    if (how == PTRACE_SINGLESTEP) {
+    if (!blocks) {
         wait_for(worker, status);
         return WIFSTOPPED(*status);
     }
@@ -225,11 +232,6 @@ static bool next_stop(int *status, enum __ptrace_request how)
             sched_yield();
     }
     return false;
-}
-
-static bool is_system_call(int status)
-{
-    return WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
 }
 
 /* --- Commands --- */
