@@ -55,7 +55,7 @@ import signal
 import pytest
 
 from box import RELEASES, SOURCE, Box, Files, copy_source, temporary_directory
-from daemon import Netd
+from daemon import CONFIG, ENVIRONMENT, Netd
 
 SOURCE_INSIDE = "/usr/src/netd"
 
@@ -173,6 +173,8 @@ def install(box, sanitize=False):
     box.run("make", "-C", SOURCE_INSIDE, "-j2", *variables, timeout=1200)
     for dropin in extra_dropins(box):
         dropin.unlink(missing_ok=True)
+    for path in (CONFIG, ENVIRONMENT):  # a run that was killed may have left its own
+        box.path(path).unlink(missing_ok=True)
     box.run("make", "-C", SOURCE_INSIDE, *variables, "install", timeout=120)
     if sanitize:
         prepare_sanitizer(box)
