@@ -25,6 +25,7 @@ static inline void settings_check(const struct config *c)
     MUST(l->sessions_max >= 1 && l->sessions_max <= SESSIONS_MAX_HIGH);
     MUST(l->sessions_max_per_address <= SESSIONS_MAX_HIGH);
     MUST(l->flush_timeout <= SECONDS_HIGH);
+    MUST(l->max_rate <= MAX_RATE_HIGH);
     MUST(l->idle_timeout <= SECONDS_HIGH);
     MUST(memchr(l->identifier, '\0', sizeof(l->identifier)) && l->identifier[0]);
     MUST(c->service.stop_timeout <= SECONDS_HIGH);

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import journal
 from box import wait_for
 from traffic import (ADDRESSES, EVERY_EVENT, check, ended, finish, is_held, journald_stopped, lines,
                      port_of, processes, served, session_of, sessions_open)
@@ -223,6 +224,35 @@ def test_buffer_memory(netd):
             receipt = finish(netd, client)
             assert receipt.records == 1
             check(netd, receipt.session, data + b"b" * 1000 + b"\n", exact=False)
+
+
+# Bytes a second
+
+
+def test_max_rate_is_no_reason_to_end(netd):
+    """A client that waits for it is not silent; a reload may take it away; and a stop reads on."""
+    config = "max_rate = 1000; flush_timeout = 1; sessions: { idle_timeout = 2; };"
+    data = lines(4000)
+    netd.start(config=config)
+    with netd.connect() as one, netd.connect() as two:
+        one.sendall(data)
+        two.sendall(data)
+        session = session_of(netd, one)
+        wait_for(lambda: len(journal.joined(netd.events(session, "data"))) > 5000, "some of it")
+        assert len(netd.received(session)) < len(data)
+        netd.stop()
+        receipts = netd.receipt(one), netd.receipt(two)
+    for receipt in receipts:
+        assert receipt[1:] == (4000, len(data), "shutdown")
+        check(netd, receipt.session, data, reason="shutdown")
+    netd.start(config=config)
+    with netd.connect() as client:
+        client.sendall(data)
+        session = session_of(netd, client)
+        netd.configure_file("max_rate = 0;")
+        netd.reload()
+        assert finish(netd, client) == (session, 4000, len(data), "eof")
+    check(netd, session, data)
 
 
 def test_many_entries_in_a_row_are_not_rate_limited(netd):

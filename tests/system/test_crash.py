@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -17,7 +18,8 @@ import journal
 from box import wait_for
 from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
-from traffic import ByHand, ended, file_inside, is_over, is_read, port_of, reset, seeded, session_of
+from traffic import (ByHand, ended, file_inside, finish, is_over, is_read, port_of, reset, seeded,
+                     session_of)
 
 # Every place
 
@@ -160,6 +162,12 @@ def test_p1_death_at_every_place_among_frames(netd, death, sample, framing):
     check_answers(netd, data, every_place(death(), speaker(netd, data), sample))
     assert {e.number("NETD_RECORDS") for e in netd.events(event="disconnect")} == \
         {4 if framing == "octet" else 3}
+
+
+def test_p1_death_at_every_place_with_a_rate(netd, death, sample):
+    """The last bytes of LONG have to wait for it."""
+    netd.start(config="max_rate = 32000;", dropin="[Service]\nWatchdogSec=0\n")
+    check_answers(netd, LONG, every_place(death(), speaker(netd, LONG), sample))
 
 
 def test_p1_death_at_every_place_of_a_recovery(netd, death, sample, long):
@@ -313,6 +321,32 @@ def test_p1_kills_and_reloads_among_frames(netd, long, framing):
     assert repeats == 0
     assert records > 1000
     assert netd.box.run("netd-client", "verify", "-q").returncode == 0
+
+
+def test_p1_a_rate_is_kept_over_kills(netd):
+    """Bytes are counted when they are received, by whichever worker; and a client waits for the
+    rate, not for the next worker."""
+    rate, killed = 100000, None
+    data = b"".join(b"%0100d\n" % n for n in range(6000))
+    netd.start(config=f"max_rate = {rate};")
+    processes, rnd = Processes(netd), seeded("rate")
+    begin = time.monotonic()
+    with netd.connect(timeout=120) as client:
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        while sender.is_alive():
+            processes.worker(other_than=killed)
+            time.sleep(rnd.random() * 0.3)
+            killed = processes.kill_worker()
+        sender.join()
+        receipt = finish(netd, client)
+    assert receipt[1:] == (6000, len(data), "eof")
+    received = 0
+    events = netd.events(receipt.session, "data")
+    assert journal.joined(events) == data
+    for event in events:
+        received += len(event.record) + 1
+        assert received <= rate * (event.number("__MONOTONIC_TIMESTAMP") / 1e6 - begin) + rate
 
 
 @pytest.mark.parametrize("output", ["text", "export"])

@@ -130,6 +130,7 @@ static void check_defaults(const struct config *c)
     assert_true(c->listeners[0].settings.receipt);
     assert_int_equal(c->listeners[0].settings.flush_timeout, 3);
     assert_string_equal(c->listeners[0].settings.identifier, "netd");
+    assert_int_equal(c->listeners[0].settings.max_rate, 0);
     assert_int_equal(c->listeners[0].settings.sessions_max, 10000);
     assert_int_equal(c->listeners[0].settings.sessions_max_per_address, 0);
     assert_int_equal(c->listeners[0].settings.idle_timeout, 0);
@@ -201,7 +202,7 @@ static void sample_file_holds_the_defaults(void **state)
         else
             *out++ = *p;
     }
-    assert_int_equal(keys, 14);
+    assert_int_equal(keys, 15);
     if (load_text(&c, every_key) != 0)
         fail_msg("%s", error);
     check_defaults(&c);
@@ -219,7 +220,7 @@ static void every_key_is_read(void **state)
                                    "framing = \"ra\" \"w\";\n"
                                    "max_record = 64; priority = \"debug\"\n"
                                    "receipt = False; flush_timeout = 31536000;\n"
-                                   "identifier = \"%% %a%p%s%l\";\n"
+                                   "identifier = \"%% %a%p%s%l\"; max_rate = 2147483647;\n"
                                    "output = \"export\";\n"
                                    "sessions :\n"
                                    "{\n"
@@ -238,6 +239,7 @@ static void every_key_is_read(void **state)
     assert_false(c.listeners[0].settings.receipt);
     assert_int_equal(c.listeners[0].settings.flush_timeout, 31536000);
     assert_string_equal(c.listeners[0].settings.identifier, "%% %a%p%s%l");
+    assert_int_equal(c.listeners[0].settings.max_rate, 2147483647);
     assert_int_equal(c.service.output, OUTPUT_EXPORT);
     assert_int_equal(c.listeners[0].settings.sessions_max, 1);
     assert_int_equal(c.listeners[0].settings.sessions_max_per_address, 1000000);
@@ -311,6 +313,7 @@ static void limits_of_numbers(void **state)
         {"port = %s;", "port", 0, 65535},
         {"max_record = %s;", "max_record", 64, 131072},
         {"flush_timeout = %s;", "flush_timeout", 0, 31536000},
+        {"max_rate = %s;", "max_rate", 0, 2147483647},
         {"sessions : { max = %s; };", "sessions.max", 1, 1000000},
         {"sessions = { max_per_address = %s; }", "sessions.max_per_address", 0, 1000000},
         {"sessions = { idle_timeout = %s; }", "sessions.idle_timeout", 0, 31536000},

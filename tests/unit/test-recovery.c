@@ -42,12 +42,15 @@ static void received_bytes_are_counted(void **state)
     (void)state;
     s = open_session(10, 20);
     t->base = 20;
+    t->rate = 1000;
+    t->rate_usec = 77;
     t->message.msg_len = 5;
     t->session = 0;
     session_apply_receive(s, t); /* the worker had done it already, or not */
     recover();
     s = &table.sessions[0];
     assert_int_equal(s->window, window_make(10, 25));
+    assert_int_equal(s->rate_usec, 77 + 5000);
 
     t = &table.header->receive;
     t->session = 0;
@@ -71,6 +74,11 @@ static void received_bytes_are_counted(void **state)
     t->message.msg_len = 7; /* finished long ago */
     recover();
     assert_int_equal(table.sessions[0].window, window_make(10, 25));
+    assert_int_equal(table.sessions[0].rate_usec, 77 + 5000);
+
+    table.sessions[0].rate_usec = UINT64_MAX; /* by which it would wait for ever */
+    recover();
+    assert_true(table.sessions[0].rate_usec <= now_usec(CLOCK_MONOTONIC) + USEC_PER_SEC);
 }
 
 static void answers_are_given_once(void **state)

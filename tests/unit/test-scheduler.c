@@ -866,6 +866,148 @@ static void many_are_due_at_once(void **state)
         assert_int_equal(rig.histories[i].stream.length, 4);
 }
 
+/* --- Bytes a second --- */
+
+#define RATE 4000
+
+/* Client I, limited to RATE, sends LENGTH bytes at once: many lines, of which a burst is read. */
+static void client_is_limited(size_t i, size_t length)
+{
+    static char line[] = "a line of 20 bytes.\n";
+    static char data[64 * 1024];
+
+    assert_true(length <= sizeof(data));
+    for (size_t at = 0; at < sizeof(data); at++)
+        data[at] = line[at % 20];
+    rig.table.header->listeners[0].settings.max_rate = RATE;
+    admit_client(i);
+    settle();
+    client_sends(i, data, length);
+    settle();
+}
+
+/* As if so much time had passed for all rates; all deadlines are reached. */
+static void rate_time_passes(uint64_t usec)
+{
+    for (uint32_t i = 0; i < rig.table.header->used; i++)
+        rig.table.sessions[i].rate_usec -= usec;
+    scheduler_tick(rig.scheduler, now_usec(CLOCK_MONOTONIC) + 60 * USEC_PER_SEC);
+    settle();
+}
+
+/* What was read at once and later: a burst is what a turn in its time reads, and some more where
+ * this program is slow. */
+static void rates_are_kept(void **state)
+{
+    struct session *s = rig.table.sessions;
+    uint64_t begin = now_usec(CLOCK_MONOTONIC), most = RATE, before;
+    struct pollfd ready = {.events = POLLIN};
+
+    (void)state;
+    client_is_limited(0, 5 * RATE);
+    for (int i = 0; i < 20; i++) {
+        before = rig.histories[0].stream.length;
+        assert_true(before >= RATE - 20 && before <= 5 * RATE);
+        assert_true(before <= most + (now_usec(CLOCK_MONOTONIC) - begin) * RATE / USEC_PER_SEC);
+        /* It waits, and is not looked at. */
+        assert_true(s->throttled || before == 5 * RATE);
+        assert_false(scheduler_has_work(rig.scheduler));
+        ready.fd = rig.scheduler->epoll;
+        assert_int_equal(poll(&ready, 1, 0), 0);
+        rate_time_passes(USEC_PER_SEC / 4);
+        most += RATE / 4;
+        assert_true(rig.histories[0].stream.length > before || before == 5 * RATE);
+    }
+    assert_int_equal(rig.histories[0].stream.length, 5 * RATE);
+    assert_false(s->throttled);
+    client_sends(0, "more\n", 5); /* it is watched again */
+    settle();
+    assert_int_equal(rig.histories[0].stream.records, 5 * RATE / 20 + 1);
+}
+
+/* Nobody else waits for one who does. */
+static void rates_are_each_sessions_own(void **state)
+{
+    (void)state;
+    client_is_limited(0, 3 * RATE);
+    client_is_limited(1, RATE / 2);
+    assert_true(rig.table.sessions[0].throttled);
+    assert_int_equal(rig.histories[1].stream.length, RATE / 2);
+    assert_false(rig.table.sessions[1].throttled);
+}
+
+static void rates_outlive_workers(void **state)
+{
+    uint64_t begin = now_usec(CLOCK_MONOTONIC);
+
+    (void)state;
+    client_is_limited(0, 5 * RATE);
+    for (int i = 0; i < 5; i++) {
+        restart();
+        assert_true(rig.table.sessions[0].throttled ||
+                    now_usec(CLOCK_MONOTONIC) - begin > USEC_PER_SEC / 8);
+        assert_true(rig.histories[0].stream.length <=
+                    RATE + (now_usec(CLOCK_MONOTONIC) - begin) * RATE / USEC_PER_SEC);
+    }
+    rig.table.header->listeners[0].settings.max_rate = 0; /* a reload takes the limit away */
+    restart();
+    assert_int_equal(rig.histories[0].stream.length, 5 * RATE);
+}
+
+/* A client that is not read is neither idle nor waiting for the end of its record. */
+static void limited_clients_are_not_silent(void **state)
+{
+    struct session *s = rig.table.sessions;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.idle_timeout = 1;
+    rig.table.header->listeners[0].settings.flush_timeout = 1;
+    client_is_limited(0, 2 * RATE);
+    s->rate_usec += 10 * USEC_PER_SEC;
+    s->active_usec -= 5 * USEC_PER_SEC;
+    scheduler_tick(rig.scheduler, now_usec(CLOCK_MONOTONIC) + USEC_PER_SEC);
+    settle();
+    assert_int_equal(s->reason, REASON_NONE);
+    assert_false(rig.histories[0].stream.continued);
+    rate_time_passes(15 * USEC_PER_SEC);
+    assert_int_equal(rig.histories[0].stream.length, 2 * RATE);
+    rate_time_passes(2 * USEC_PER_SEC); /* now there is nothing to read, and it is idle */
+    scheduler_tick(rig.scheduler, s->active_usec + USEC_PER_SEC);
+    assert_int_equal(s->reason, REASON_IDLE);
+}
+
+/* Its end is seen when its bytes are read. */
+static void limited_clients_may_leave(void **state)
+{
+    struct pollfd ready = {.events = POLLIN};
+
+    (void)state;
+    client_is_limited(0, 2 * RATE);
+    client_is_limited(1, 2 * RATE);
+    (void)shutdown(rig.fds[0], SHUT_WR);
+    (void)setsockopt(rig.fds[1], SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+                     sizeof(struct linger));
+    close_fd(&rig.fds[1]);
+    ready.fd = rig.scheduler->epoll;
+    assert_int_equal(poll(&ready, 1, 0), 0); /* although one of them was reset */
+    rate_time_passes(2 * USEC_PER_SEC);
+    rate_time_passes(2 * USEC_PER_SEC);
+    assert_string_equal(rig.histories[0].reason, "eof");
+    assert_int_equal(rig.histories[0].stream.length, 2 * RATE);
+    assert_string_equal(rig.histories[1].reason, "reset");
+}
+
+static void stops_wait_for_no_rate(void **state)
+{
+    (void)state;
+    client_is_limited(0, 5 * RATE);
+    assert_true(rig.histories[0].stream.length < 5 * RATE);
+    scheduler_stop(rig.scheduler);
+    settle();
+    assert_string_equal(rig.histories[0].reason, "shutdown");
+    assert_int_equal(rig.histories[0].stream.length, 5 * RATE);
+}
+
 /* --- Stopping --- */
 
 /* What had been sent by then is read, and no more. */
@@ -1145,6 +1287,8 @@ static bool is_scheduled(const struct session *s)
 
     if (table_list_has(s, LIST_RUN) || table_list_has(s, LIST_ENDING))
         return true;
+    if (s->throttled)
+        return deadlines_get(&rig.scheduler->deadlines, table_number(&rig.table, s)) != NO_DEADLINE;
     return epoll_ctl(rig.scheduler->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 && errno == EEXIST;
 }
 
@@ -1238,6 +1382,7 @@ static void every_session_stays_scheduled(void **state)
     own->idle_timeout = (uint32_t)random_below(2);
     own->flush_timeout = (uint32_t)random_below(2);
     own->framing = (enum framing)random_below(FRAMINGS);
+    own->max_rate = random_below(2) ? 1 + (uint32_t)random_below(100000) : 0;
     rig.table.header->settings.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
     for (int n = random_rounds(10000); n > 0; n--) {
         if (random_below(3) == 0)
@@ -1258,6 +1403,10 @@ static void every_session_stays_scheduled(void **state)
         assert_int_equal(admission_accept(rig.scheduler, 0, CLIENTS_MAX), 0);
         scheduler_find_ready(rig.scheduler);
         scheduler_run(rig.scheduler);
+        journal_takes_all();
+        for (uint32_t i = 0; i < rig.table.header->used; i++)
+            rig.table.sessions[i].rate_usec = 0;
+        scheduler_tick(rig.scheduler, now_usec(CLOCK_MONOTONIC) + USEC_PER_SEC);
         journal_takes_all();
         all_are_scheduled();
     } while (scheduler_has_work(rig.scheduler) || rig.scheduler->sessions > 0);
@@ -1296,6 +1445,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(ends_not_yet_read_are_read_first, setup, teardown),
         cmocka_unit_test_setup_teardown(deadlines_wait_for_the_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(many_are_due_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(rates_are_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(rates_are_each_sessions_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(rates_outlive_workers, setup, teardown),
+        cmocka_unit_test_setup_teardown(limited_clients_are_not_silent, setup, teardown),
+        cmocka_unit_test_setup_teardown(limited_clients_may_leave, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_wait_for_no_rate, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_read_what_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_accept_waiting_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_do_not_wait_for_close, setup, teardown),

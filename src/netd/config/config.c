@@ -74,6 +74,7 @@ static const struct config_key config_keys[] = {
     {CHOICE("priority", listeners[0].settings.priority, config_priorities)},
     {BOOLEAN("receipt", listeners[0].settings.receipt)},
     {NUMBER("flush_timeout", listeners[0].settings.flush_timeout, 0, SECONDS_HIGH)},
+    {NUMBER("max_rate", listeners[0].settings.max_rate, 0, MAX_RATE_HIGH)},
     {.path = "identifier", .kind = KIND_IDENTIFIER},
     {GROUP("sessions")},
     {NUMBER("sessions.max", listeners[0].settings.sessions_max, 1, SESSIONS_MAX_HIGH)},

@@ -22,7 +22,8 @@
  * for sd_notify(3), to start another worker, for listeners and for the journal. */
 #define DESCRIPTORS_KEPT 64
 
-#define IDENTIFIER_MAX 63 /* bytes of the template */
+#define IDENTIFIER_MAX 63        /* bytes of the template */
+#define MAX_RATE_HIGH  INT32_MAX /* needs no suffix in a file */
 
 /* What the sessions of one listener go by. */
 struct listener_settings {
@@ -31,6 +32,7 @@ struct listener_settings {
     int priority;        /* syslog level, LOG_NOTICE to LOG_DEBUG */
     bool receipt;
     uint32_t flush_timeout; /* seconds; 0: never */
+    uint32_t max_rate;      /* bytes a second that a session may send; 0: no limit */
     uint32_t sessions_max;
     uint32_t sessions_max_per_address; /* 0: no limit */
     uint32_t idle_timeout;             /* seconds; 0: never */

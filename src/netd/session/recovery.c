@@ -20,8 +20,8 @@
  *                                                                peer that the kernel stored in
  *                                                                accept (unclaimed.c); admits it
  *   receive bytes              receive.message.msg_len, by the   receives them, or applies msg_len:
- *                              kernel, while receive.session     the window ends at base + msg_len
- *                              names the session
+ *                              kernel, while receive.session     the window ends at base + msg_len,
+ *                              names the session                 rate_usec is made from receive's
  *   receive an error           pending_reason, after error       reads to the end of the stream,
  *                                                                finds no peer: a reset
  *   see the end of the stream  none                              sees it again
@@ -75,6 +75,7 @@
 
 #include "common/util.h"
 #include "netd/session/address-count.h"
+#include "netd/session/rate.h"
 
 #include <errno.h>
 #include <string.h>
@@ -246,6 +247,8 @@ int recovery_run(struct table *t)
 
         if (s->state != SESSION_FREE && !recovery_session_valid(t, s, now))
             recovery_mark_corrupt(s, (uint32_t)listener, now);
+        /* As far ahead as it can be; a corrupt one would stop reading for ever. */
+        s->rate_usec = min_u64(s->rate_usec, now + RATE_BURST_USEC);
         if (batch_corrupt)
             s->resent_end = window_end(s->window);
         recovery_adopt_session(t, s);

@@ -3,6 +3,7 @@
 
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/session/rate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -49,6 +50,7 @@ void session_adopt(struct session *s)
     s->stop_bytes = UINT32_MAX;
     s->watched = false;
     s->flushed = false;
+    s->throttled = false;
 }
 
 uint32_t session_pending(const struct session *s)
@@ -109,6 +111,8 @@ void session_apply_receive(struct session *s, const struct transfer *transfer)
 
     if (n == NOT_TAKEN || n == 0)
         return;
+    if (transfer->rate > 0)
+        s->rate_usec = rate_charge(transfer->rate_usec, transfer->rate, n);
     __atomic_store_n(&s->window, window_make(window_start(s->window), transfer->base + n),
                      __ATOMIC_RELEASE);
 }
@@ -138,6 +142,9 @@ static int session_take_bytes(struct session *s, const struct session_context *c
     struct iovec piece = {.iov_base = c->region + end, .iov_len = want};
     int r;
 
+    transfer->rate = c->settings->max_rate;
+    if (transfer->rate > 0)
+        transfer->rate_usec = rate_begin(s->rate_usec, now_usec(CLOCK_MONOTONIC));
     transfer_begin(transfer, c->number, end, &piece);
     r = recvmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT, NULL) < 0 ? -errno : 0;
     session_apply_receive(s, transfer);

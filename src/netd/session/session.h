@@ -84,6 +84,7 @@ struct session {
     uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
     uint64_t end_usec;    /* valid with a reason */
     uint64_t active_usec; /* of the last byte, or the answer */
+    uint64_t rate_usec;   /* its bytes' arrival time at max_rate, see rate.h */
 
     /* What the journal has. */
     uint64_t records, bytes;
@@ -114,16 +115,19 @@ struct session {
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */
     uint8_t watched;                                   /* the worker's epoll has its connection */
-    uint8_t flushed;  /* nothing more of its unfinished record can be logged before a new byte */
-    uint32_t address; /* number of its address's count, see address-count.h */
+    uint8_t flushed;   /* nothing more of its unfinished record can be logged before a new byte */
+    uint8_t throttled; /* max_rate is reached: neither read nor watched until rate_due() */
+    uint32_t address;  /* number of its address's count, see address-count.h */
     struct session_link resident_link; /* others with as many pages, if it has any */
     struct session_link links[LISTS];
 };
 
 /* A system call on one session whose result the kernel writes where the next worker finds it. */
 struct transfer {
-    uint32_t session; /* NO_SESSION: no call is in progress */
-    uint32_t base;    /* receive: the window's end before */
+    uint32_t session;   /* NO_SESSION: no call is in progress */
+    uint32_t base;      /* receive: the window's end before */
+    uint32_t rate;      /* receive: max_rate */
+    uint64_t rate_usec; /* receive: what rate_begin() returned, if there is a rate */
     struct mmsghdr message;
 };
 
@@ -202,7 +206,7 @@ void session_end(struct session *s, enum session_reason reason, int error);
 /* Applies ITEM, the consequences of an entry that the journal has taken. */
 void session_apply(struct session *s, const struct item *item);
 
-/* Counts the bytes that TRANSFER says were received. */
+/* Counts the bytes that TRANSFER says were received, also for max_rate. */
 void session_apply_receive(struct session *s, const struct transfer *transfer);
 
 /*

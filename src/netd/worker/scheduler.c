@@ -4,6 +4,7 @@
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/session/address-count.h"
+#include "netd/session/rate.h"
 
 #include <errno.h>
 #include <string.h>
@@ -100,6 +101,14 @@ static int scheduler_set_events(struct scheduler *sched, struct session *s, uint
 int scheduler_watch(struct scheduler *sched, struct session *s)
 {
     return s->watched ? 0 : scheduler_set_events(sched, s, EPOLLIN | EPOLLRDHUP);
+}
+
+/* Takes S out of epoll(7), which reports a connection with unread bytes again and again, and a
+ * reset whatever events are asked for. */
+static void scheduler_unwatch(struct scheduler *sched, struct session *s)
+{
+    if (s->watched && epoll_ctl(sched->epoll, EPOLL_CTL_DEL, s->fd, NULL) == 0)
+        s->watched = false;
 }
 
 /* --- The end of a session --- */
@@ -218,6 +227,22 @@ static bool scheduler_flush(struct scheduler *sched)
 
 /* --- A session's turn --- */
 
+/* Returns how many bytes S may receive by max_rate, and marks it as throttled if these are too few
+ * for a read. A stop does not wait for the rate. */
+static uint32_t scheduler_throttle(const struct scheduler *sched, struct session *s,
+                                   const struct session_context *context)
+{
+    uint32_t rate = context->settings->max_rate;
+    uint64_t now;
+
+    s->throttled = false;
+    if (rate == 0 || sched->stopping || s->reason != REASON_NONE)
+        return UINT32_MAX;
+    now = now_usec(CLOCK_MONOTONIC);
+    s->throttled = rate_due(s->rate_usec, rate) > now;
+    return rate_room(s->rate_usec, rate, now);
+}
+
 /* Returns the bytes received. */
 static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
                                   const struct session_context *context)
@@ -225,7 +250,11 @@ static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
     bool scarce =
         sched->table->resident_bytes + READ_MAX > sched->table->header->settings.buffer_memory;
     uint32_t most = scarce ? READ_SCARCE : UINT32_MAX, n;
+    uint32_t room = scheduler_throttle(sched, s, context);
 
+    if (s->throttled)
+        return 0;
+    most = (uint32_t)min_size(most, room);
     n = session_receive(s, context, &sched->table->header->receive,
                         (uint32_t)min_size(most, s->stop_bytes));
     if (n > 0) {
@@ -248,7 +277,9 @@ static bool scheduler_wait(struct scheduler *sched, struct session *s, uint32_t 
 {
     int r;
 
-    if (s->watched || s->reason != REASON_NONE)
+    if (s->throttled)
+        scheduler_unwatch(sched, s);
+    if (s->throttled || s->watched || s->reason != REASON_NONE)
         return false;
     if (received > 0)
         return true;
@@ -432,14 +463,19 @@ static const struct listener_settings *scheduler_settings(const struct scheduler
     return &sched->table->header->listeners[s->listener].settings;
 }
 
+/* True if S may time out. A throttled session is not read, so it is not silent. */
+static bool scheduler_may_be_silent(const struct session *s)
+{
+    return s->state == SESSION_OPEN && s->reason == REASON_NONE && !s->throttled;
+}
+
 /* When S has been silent for idle_timeout. A session whose whole records wait for their turn is not
  * read meanwhile, so it is not idle. */
 static uint64_t scheduler_idle_due(const struct scheduler *sched, const struct session *s)
 {
     uint32_t timeout = scheduler_settings(sched, s)->idle_timeout;
 
-    if (timeout == 0 || s->state != SESSION_OPEN || s->reason != REASON_NONE ||
-        !session_is_framed(s))
+    if (timeout == 0 || !scheduler_may_be_silent(s) || !session_is_framed(s))
         return NO_DEADLINE;
     return s->active_usec + timeout * USEC_PER_SEC;
 }
@@ -449,14 +485,15 @@ static uint64_t scheduler_flush_due(const struct scheduler *sched, const struct 
 {
     uint32_t timeout = scheduler_settings(sched, s)->flush_timeout;
 
-    if (timeout == 0 || s->state != SESSION_OPEN || s->reason != REASON_NONE ||
-        !session_has_partial(s))
+    if (timeout == 0 || !scheduler_may_be_silent(s) || !session_has_partial(s))
         return NO_DEADLINE;
     return s->active_usec + timeout * USEC_PER_SEC;
 }
 
 static uint64_t scheduler_session_due(const struct scheduler *sched, const struct session *s)
 {
+    if (s->throttled)
+        return rate_due(s->rate_usec, scheduler_settings(sched, s)->max_rate);
     return min_u64(scheduler_idle_due(sched, s), scheduler_flush_due(sched, s));
 }
 
@@ -469,8 +506,20 @@ void scheduler_arm(struct scheduler *sched, const struct session *s)
         deadlines_set(&sched->deadlines, table_number(sched->table, s), due);
 }
 
+/* S is no longer throttled and queues for a turn, like any other session with something to read. */
+static void scheduler_unthrottle(struct scheduler *sched, struct session *s)
+{
+    s->throttled = false;
+    table_list_append(sched->table, LIST_RUN, s);
+    deadlines_set(&sched->deadlines, table_number(sched->table, s), NO_DEADLINE);
+}
+
 static void scheduler_reach_deadline(struct scheduler *sched, struct session *s, uint64_t now)
 {
+    if (s->throttled && scheduler_session_due(sched, s) <= now) {
+        scheduler_unthrottle(sched, s);
+        return;
+    }
     if (scheduler_session_due(sched, s) <= now)
         scheduler_turn(sched, s); /* bytes may have arrived that were not read yet */
     if (scheduler_idle_due(sched, s) <= now) {
