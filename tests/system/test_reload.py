@@ -16,7 +16,7 @@ from box import SOURCE, wait_for
 from conftest import SOURCE_INSIDE
 from crowd import Crowd, Processes
 from daemon import CONFIG
-from traffic import (finish, is_held, is_over, journald_stopped, lines, seeded, session_of,
+from traffic import (ByHand, finish, is_held, is_over, journald_stopped, lines, seeded, session_of,
                      sessions_open)
 
 PROGRAM = "/usr/local/sbin/netd"
@@ -395,6 +395,19 @@ def test_p2_the_supervisor_dies_during_a_reload(netd):
         assert request.wait(60) != 0
 
 
+def test_a_supervisor_that_dies_answers_no_request(box):
+    with ByHand(box, "-o", "text", "-p", "0") as program:
+        program.ready()
+        supervisor = box.sh(f"cat {program.PID}").strip()
+        box.sh(f"kill -STOP $(pgrep -P {supervisor})")  # so that the reload does not come to its end
+        with box.popen("netd", f"--reload={supervisor}", stderr=subprocess.PIPE) as request:
+            wait_for(lambda: box.sh(f"grep ShdPnd /proc/$(pgrep -P {supervisor} | head -n1)/status")
+                     != "ShdPnd:\t0000000000000000\n", "the worker to be told")
+            program.kill("KILL")
+            assert request.wait(60) == 1
+            assert request.stderr.read() == f"netd: process {supervisor} ended during the reload\n".encode()
+
+
 # Names
 
 
@@ -575,6 +588,31 @@ def test_an_upgrade_with_another_table(netd, programs):
     assert netd.send(b"served\n").records == 1
     assert netd.pid == pid
     assert "has another session table" in netd.log()
+
+
+def test_a_program_replaced_during_a_reload(netd, programs):
+    """It does not know what the one that was checked had found: the old configuration stays."""
+    programs("src/netd/config/config.h", "CONFIG_ORIGIN_MAX 512", "CONFIG_ORIGIN_MAX 600")
+    netd.box.sh(f"cp -p /run/netd-original {PROGRAM}.new && mv {PROGRAM}.new {PROGRAM}")
+    netd.start()
+    processes = Processes(netd)
+    worker = processes.worker()
+    netd.configure_file("max_record = 64;")
+    with netd.connect() as client:
+        client.sendall(b"one\n")
+        session_of(netd, client)
+        os.kill(worker, signal.SIGSTOP)
+        with netd.box.popen("systemctl", "reload", "netd", stderr=subprocess.DEVNULL) as request:
+            wait_for(lambda: _has_waiting(worker, signal.SIGUSR1), "the check to be over")
+            netd.box.sh(f"cp -p /run/netd-other {PROGRAM}.new && mv {PROGRAM}.new {PROGRAM}")
+            os.kill(worker, signal.SIGCONT)
+            assert request.wait(60) != 0
+        assert "reload failed, the old configuration stays: /usr/local/sbin/netd: replaced during " \
+               "the reload" in netd.log()
+        assert finish(netd, client).bytes == 4
+    assert len(netd.events(netd.send(b"x" * 65).session, "data")) == 1
+    reload(netd)
+    assert len(netd.events(netd.send(b"x" * 65).session, "data")) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF, but no more", b"#!/bin/sh\nexit 1\n",
