@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Recognizes from a session's first bytes that a client speaks something that its listener is not
+ * configured for, the most common mistake of a configuration. Only a warning depends on it.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum detected {
+    DETECTED_NOTHING,
+    DETECTED_TLS,   /* a ClientHello (RFC 8446, 4.1.2), at any listener without tls */
+    DETECTED_PROXY, /* a PROXY header, at any listener without proxy */
+    DETECTED_RELP,  /* a RELP session's open command, at any listener but a RELP one */
+    DETECTED_OCTET, /* syslog with octet counting (RFC 6587, 3.4.1), at a line listener */
+    DETECTED_NUL,   /* syslog ended by NUL, as Python's SysLogHandler does, at a line listener */
+};
+
+/*
+ * Classifies the LENGTH bytes at DATA, the first that a session received. It is called once: bytes
+ * that arrive too late to be among them are not considered.
+ */
+enum detected detect_beginning(const uint8_t *data, size_t length);
+
+/* Completes "a client sent what looks like ": what it is, and the key of netd.conf(5) that makes
+ * the listener take it: "TLS; set tls". NULL for DETECTED_NOTHING. */
+const char *detect_advice(enum detected detected);
