@@ -25,7 +25,8 @@
 /* True: sockets are of a family that netd does not know. */
 static bool foreign_family;
 
-int getsockname(int fd, struct sockaddr *restrict sa, socklen_t *restrict length)
+int own_getsockname(int fd, struct sockaddr *sa, socklen_t *length) __asm__("getsockname");
+int own_getsockname(int fd, struct sockaddr *sa, socklen_t *length)
 {
     int r = (int)syscall(SYS_getsockname, fd, sa, length);
 
