@@ -148,7 +148,8 @@ static void check_lifecycle(const uint8_t *entry, size_t size, enum kind kind,
     endpoint_format(source->peer, peer);
     endpoint_address(source->peer, address);
     endpoint_format(source->local, local);
-    MUST(fields_are(&f, "PRIORITY", "6") && fields_are(&f, "SYSLOG_IDENTIFIER", "netd"));
+    snprintf(names, sizeof(names), "%s %s 00112233 %%", address, peer);
+    MUST(fields_are(&f, "PRIORITY", "6") && fields_are(&f, "SYSLOG_IDENTIFIER", names));
     MUST(fields_are(&f, "NETD_EVENT", events[kind]));
     MUST(fields_are(&f, "NETD_SESSION_ID", source->id));
     MUST(fields_are(&f, "NETD_PEER", peer) && fields_are(&f, "NETD_PEER_ADDRESS", address));
@@ -208,7 +209,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .peer = &peer,
         .local = &peer,
         .priority = LOG_INFO,
-        .identifier = "%a %p %s %l %%",
+        .identifier = "%a %p %s %%",
         .output = (enum output)(OUTPUT_JOURNAL + settings % 3),
     };
 

@@ -114,7 +114,8 @@ static void make_table(void)
                                              .framing = FRAMING_LINE,
                                              .priority = LOG_INFO,
                                              .receipt = true,
-                                             .sessions_max = CAPACITY};
+                                             .sessions_max = CAPACITY,
+                                             .identifier = "netd"};
     table.header->settings = (struct service_settings){
         .output = OUTPUT_JOURNAL, .stop_timeout = 5, .buffer_memory = BUFFER_MEMORY_LOW};
     table.header->output = OUTPUT_JOURNAL;
@@ -172,7 +173,7 @@ static void read_sink(void)
         priority = fields_find(&f, "PRIORITY");
         MUST(priority && priority->length == 1 && *priority->value >= '5' &&
              *priority->value <= '7');
-        MUST(fields_are(&f, "SYSLOG_IDENTIFIER", "netd"));
+        MUST(fields_find(&f, "SYSLOG_IDENTIFIER")); /* the template may be damaged */
         for (int i = 0; i < SESSIONS; i++) {
             hex_id(ids[i], id);
             if (!fields_are(&f, "NETD_SESSION_ID", id))
