@@ -28,6 +28,7 @@ static void netd_help(FILE *f)
                "  -o, --output=OUTPUT  auto, journal, text or export\n"
                "  -t, --check          check the configuration, print nothing when it is good\n"
                "      --reload=PID     have that netd reload, and wait for the outcome\n"
+               "  -T, --print-config   check the configuration, and print it in full\n"
                "  -V, --version        show the version\n"
                "  -h, --help           show this help\n"
                "\n"
@@ -65,7 +66,7 @@ static int netd_option_error(char **argv, int result)
         return netd_usage_error("option", argv[optind - 1], " needs a value");
     if (optopt == 0)
         return netd_usage_error("unknown option", argv[optind - 1], "");
-    if (strchr("tVh", optopt)) /* a known long option with "=VALUE" */
+    if (strchr("tTVh", optopt)) /* a known long option with "=VALUE" */
         return netd_usage_error("option", argv[optind - 1], " takes no value");
     return netd_usage_error("unknown option", letter, "");
 }
@@ -109,20 +110,16 @@ static int netd_reload(const char *supervisor)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"host", required_argument, NULL, 'H'},
-        {"port", required_argument, NULL, 'p'},
-        {"output", required_argument, NULL, 'o'},
-        {"check", no_argument, NULL, 't'},
-        {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},
-        {"reload", required_argument, NULL, 'r'},
-        {0},
+        {"config", required_argument, NULL, 'c'}, {"host", required_argument, NULL, 'H'},
+        {"port", required_argument, NULL, 'p'},   {"output", required_argument, NULL, 'o'},
+        {"check", no_argument, NULL, 't'},        {"print-config", no_argument, NULL, 'T'},
+        {"version", no_argument, NULL, 'V'},      {"help", no_argument, NULL, 'h'},
+        {"reload", required_argument, NULL, 'r'}, {0},
     };
     struct config_input input = {.env_host = getenv("SERVER_HOST"),
                                  .env_port = getenv("SERVER_PORT")};
     const char *supervisor = NULL;
-    bool check = false;
+    bool check = false, print = false;
     int c, r;
 
     log_init();
@@ -131,7 +128,7 @@ int main(int argc, char **argv)
         log_error("/dev/null: %s", strerror(-r));
         return EXIT_FAILED;
     }
-    while ((c = getopt_long(argc, argv, ":c:H:p:o:tVh", options, NULL)) >= 0) {
+    while ((c = getopt_long(argc, argv, ":c:H:p:o:tTVh", options, NULL)) >= 0) {
         switch (c) {
         case 'c':
             input.file = optarg;
@@ -147,6 +144,9 @@ int main(int argc, char **argv)
             break;
         case 't':
             check = true;
+            break;
+        case 'T':
+            print = true;
             break;
         case 'r': /* has no short form */
             supervisor = optarg;
@@ -167,7 +167,9 @@ int main(int argc, char **argv)
     if (supervisor)
         return netd_reload(supervisor);
     input.descriptors = netd_raise_limit();
-    if (check)
-        return checker_main(&input);
+    if (check || print) {
+        r = checker_main(&input, print ? stdout : NULL);
+        return print && r == EXIT_SUCCESS ? netd_finish_output() : r;
+    }
     return supervisor_run(&input, argv);
 }

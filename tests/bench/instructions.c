@@ -81,7 +81,7 @@ static void listen_somewhere(struct setup *s)
     char error[LISTENER_ERROR_MAX];
 
     if (listener_resolve(&config, true, &endpoints, error) < 0 ||
-        listeners_configure(&s->table, &config, &endpoints, error) < 0) {
+        listeners_configure(&s->table, &config, NULL, &endpoints, 1, error) < 0) {
         fprintf(stderr, "%s\n", error);
         exit(EXIT_FAILURE);
     }
@@ -93,6 +93,7 @@ static void start(struct setup *s)
     open_journal(s);
     if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
         die("table");
+    s->table.header->settings.sessions_max = CLIENTS_MAX;
     s->table.header->settings.buffer_memory = (uint64_t)1 << 30;
     listen_somewhere(s);
     if (scheduler_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)

@@ -25,9 +25,10 @@ int main(void)
     sigaddset(&signals, SIGNAL_COMMAND);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     if (config_load(&config, &input, config_error) < 0 ||
-        table_create(&table, config.listeners[0].settings.sessions_max + TABLE_LINGERING) < 0 ||
+        table_create(&table, config.service.sessions_max + TABLE_LINGERING) < 0 ||
         listener_resolve(&config.listeners[0], false, &endpoints, listener_error) < 0 ||
-        listeners_configure(&table, &config.listeners[0], &endpoints, listener_error) < 0) {
+        listeners_configure(&table, config.listeners, config.rules, &endpoints, 1, listener_error) <
+            0) {
         fprintf(stderr, "%s%s\n", config_error, listener_error);
         return EXIT_FAILURE;
     }

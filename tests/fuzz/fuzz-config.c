@@ -4,6 +4,7 @@
  * number for any key is taken as it is or rejected, never changed.
  */
 #include "common/util.h"
+#include "netd/config/print.h"
 
 #include "settings.h"
 
@@ -53,8 +54,8 @@ static uint64_t value_of(const struct config *c, size_t row)
         l->max_record,
         l->flush_timeout,
         l->max_rate,
-        l->sessions_max,
-        l->sessions_max_per_address,
+        c->service.sessions_max,
+        c->service.sessions_max_per_address,
         l->idle_timeout,
         c->service.stop_timeout,
         c->service.buffer_memory,
@@ -117,6 +118,32 @@ static void try_number(struct input in)
         MUST(config && value_of(config, row) == value);
 }
 
+/* --- What is printed --- */
+
+/* Prints CONFIG, which has no more than SIZE - 1 bytes of text then. */
+static size_t print(const struct config *config, char *ret, size_t size)
+{
+    FILE *f = fmemopen(ret, size, "w");
+    long length;
+
+    MUST(f);
+    config_print(f, config);
+    length = ftell(f);
+    MUST(fclose(f) == 0 && length > 0 && (size_t)length < size);
+    return (size_t)length;
+}
+
+/* A file as it is printed says the same again. */
+static void try_print(const struct config *config)
+{
+    static char first[1 << 20], second[sizeof(first)];
+    size_t length = print(config, first, sizeof(first));
+
+    config = load(first, length);
+    MUST(config);
+    MUST(print(config, second, sizeof(second)) == length && memcmp(first, second, length) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
@@ -125,7 +152,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)input_number(&in, 1);
         try_number(in);
     } else {
-        (void)load(data, size);
+        const struct config *config = load(data, size);
+
+        if (config)
+            try_print(config);
     }
     return 0;
 }

@@ -116,8 +116,10 @@ static void make_table(void)
                                              .receipt = true,
                                              .sessions_max = CAPACITY,
                                              .identifier = "netd"};
-    table.header->settings = (struct service_settings){
-        .output = OUTPUT_JOURNAL, .stop_timeout = 5, .buffer_memory = BUFFER_MEMORY_LOW};
+    table.header->settings = (struct service_settings){.output = OUTPUT_JOURNAL,
+                                                       .sessions_max = CAPACITY,
+                                                       .stop_timeout = 5,
+                                                       .buffer_memory = BUFFER_MEMORY_LOW};
     table.header->output = OUTPUT_JOURNAL;
     for (int i = 0; i < SESSIONS; i++) {
         add_session(i);

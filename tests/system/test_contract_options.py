@@ -153,7 +153,10 @@ def test_host(netd, host, connect_to, shown):
 
 def test_example_of_the_manual_works_as_printed(netd):
     page = (SOURCE / "man/netd.conf.5").read_text(encoding="utf-8")
-    config, drop_in = re.findall(r"^\.Bd -literal -offset indent\n(.*?)^\.Ed$", page, re.M | re.S)
+    listeners, config, drop_in = re.findall(r"^\.Bd -literal -offset indent\n(.*?)^\.Ed$", page,
+                                            re.M | re.S)
+    with file_inside(netd.box, "/root/netd-test/netd.conf", listeners) as path:
+        assert netd.box.run("netd", "-t", "-c", path).stderr == ""
     assert "port = 514;" in config and drop_in.startswith("[Service]\n")
     netd.start(config=config, dropin=drop_in)
     for host in "127.0.0.1", "::1":

@@ -211,10 +211,10 @@ static void children_may_be_ignored(void **state)
     (void)state;
     reading = read_address;
     assert_ptr_not_equal(signal(SIGCHLD, SIG_IGN), SIG_ERR);
-    assert_int_equal(checker_main(&input), 0);
+    assert_int_equal(checker_main(&input, NULL), 0);
     reading = get_killed;
     assert_ptr_not_equal(signal(SIGCHLD, SIG_IGN), SIG_ERR);
-    assert_int_equal(checker_main(&input), 1);
+    assert_int_equal(checker_main(&input, NULL), 1);
     assert_ptr_not_equal(signal(SIGCHLD, SIG_DFL), SIG_ERR);
 }
 

@@ -129,6 +129,50 @@ static void connect_says_who(void **state)
     free(b.data);
 }
 
+/* Every event of a named listener, and who a unix client is. */
+static void named_listeners_and_credentials(void **state)
+{
+    const struct ucred credentials = {.pid = 4711, .uid = 1000, .gid = 100};
+    struct event_source source = source4;
+    struct entry entry;
+    struct fields f;
+    struct bytes b;
+
+    (void)state;
+    source.peer = source.local = &peer_unix;
+    source.local_path = "/run/netd/input";
+    source.listener = "devices";
+    source.credentials = &credentials;
+    arena.used = 0;
+    assert_int_equal(event_connect(&entry, &arena, &source), 0);
+    b = flatten(&entry);
+    f = parse(&b, OUTPUT_JOURNAL);
+    assert_true(fields_are_named(
+        &f, "MESSAGE_ID,PRIORITY,SYSLOG_IDENTIFIER,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,"
+            "NETD_LISTENER,NETD_PEER_ADDRESS,NETD_LOCAL,NETD_PEER_PID,NETD_PEER_UID,NETD_PEER_GID,"
+            "MESSAGE"));
+    assert_true(fields_are(&f, "NETD_LISTENER", "devices"));
+    assert_true(fields_are(&f, "NETD_PEER_PID", "4711"));
+    assert_true(fields_are(&f, "NETD_PEER_UID", "1000"));
+    assert_true(fields_are(&f, "NETD_PEER_GID", "100"));
+    free(b.data);
+    b = data_event(&source, "x", 1, TERM_LF, NOT_RESENT);
+    f = parse(&b, OUTPUT_JOURNAL);
+    assert_true(fields_are(&f, "NETD_LISTENER", "devices"));
+    free(b.data);
+    assert_int_equal(event_refused(&entry, &arena, &source, "denied"), 0);
+    b = flatten(&entry);
+    f = parse(&b, OUTPUT_JOURNAL);
+    assert_true(fields_are(&f, "NETD_LISTENER", "devices"));
+    free(b.data);
+    source.listener = "";
+    b = data_event(&source, "x", 1, TERM_LF, NOT_RESENT);
+    f = parse(&b, OUTPUT_JOURNAL);
+    assert_true(fields_are_named(
+        &f, "MESSAGE_ID,PRIORITY,SYSLOG_IDENTIFIER,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,MESSAGE"));
+    free(b.data);
+}
+
 static void ipv6_and_unix_peers(void **state)
 {
     struct event_source source = source4;
@@ -233,6 +277,7 @@ static void identifiers_say_who(void **state)
         {"%p", &peer6, "[2001:db8::1]:4711"},
         {"%a %p", &peer_unix, "unix unix"},
         {"%s", &peer4, "00112233"},
+        {"%l: %p", &peer4, "devices: 192.0.2.1:4711"},
         {"100%% of %a/%s!", &peer6, "100% of 2001:db8::1/00112233!"},
         {"%%a%%", &peer4, "%a%"},
         {"%", &peer4, ""},
@@ -248,6 +293,7 @@ static void identifiers_say_who(void **state)
         struct bytes b;
 
         source.identifier = rows[i].template;
+        source.listener = "devices";
         source.peer = rows[i].peer;
         b = data_event(&source, "hello", 5, TERM_LF, NOT_RESENT);
         f = parse(&b, OUTPUT_JOURNAL);
@@ -744,6 +790,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(connect_says_who),
+        cmocka_unit_test(named_listeners_and_credentials),
         cmocka_unit_test(ipv6_and_unix_peers),
         cmocka_unit_test(disconnect_says_how_it_ended),
         cmocka_unit_test(refused_says_why),

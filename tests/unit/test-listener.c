@@ -86,7 +86,7 @@ static int configure(void)
     struct listener_endpoints endpoints;
     int r = listener_resolve(&config, false, &endpoints, error);
 
-    return r < 0 ? r : listeners_configure(&table, &config, &endpoints, error);
+    return r < 0 ? r : listeners_configure(&table, &config, NULL, &endpoints, 1, error);
 }
 
 /* Connects to IP and PORT; returns the descriptor. */
@@ -467,7 +467,8 @@ static void passed_sockets_are_adopted(void **state)
     snprintf(path, sizeof(path), "@netd-test-%d\n\x7f", (int)getpid());
     pass_tcp(0);
     pass_unix(1, path, SOCK_STREAM, true);
-    assert_int_equal(listeners_adopt(&table, PASSED, 2, &config, error), 0);
+    assert_int_equal(listeners_adopt(&table, PASSED, 2, NULL, error), 0);
+    assert_int_equal(configure(), 0);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(all[i].fd, PASSED + i);
         assert_true(all[i].passed);
@@ -500,7 +501,7 @@ static void paths_may_be_as_long_as_they_can(void **state)
     path[0] = '@';
     path[108] = '\0';
     pass_unix(0, path, SOCK_STREAM, true);
-    assert_int_equal(listeners_adopt(&table, PASSED, 1, &config, error), 0);
+    assert_int_equal(listeners_adopt(&table, PASSED, 1, NULL, error), 0);
     path[107] = '\0';
     assert_string_equal(table.header->listeners[0].path, path);
 }
@@ -511,7 +512,7 @@ static void other_families_are_refused(void **state)
     (void)state;
     pass_tcp(0);
     foreign_family = true;
-    assert_int_equal(listeners_adopt(&table, PASSED, 1, &config, error), -EINVAL);
+    assert_int_equal(listeners_adopt(&table, PASSED, 1, NULL, error), -EINVAL);
     foreign_family = false;
     assert_non_null(strstr(error, " is not a listening TCP or unix stream socket"));
     close(PASSED);
@@ -550,11 +551,11 @@ static void other_descriptors_are_refused(void **state)
         case 5:
             break; /* closed */
         }
-        assert_int_equal(listeners_adopt(&table, PASSED, 2, &config, error), -EINVAL);
+        assert_int_equal(listeners_adopt(&table, PASSED, 2, NULL, error), -EINVAL);
         assert_string_equal(error, expected);
         close(PASSED + 1);
     }
-    assert_int_equal(listeners_adopt(&table, PASSED, CONFIG_LISTENERS_MAX + 1, &config, error),
+    assert_int_equal(listeners_adopt(&table, PASSED, CONFIG_LISTENERS_MAX + 1, NULL, error),
                      -EINVAL);
     assert_string_equal(error, "LISTEN_FDS: 65 passed sockets are more than 64");
 }

@@ -266,7 +266,7 @@ static void damage(struct session *s, int i)
         s->window = window_make(UINT32_MAX, UINT32_MAX);
         break;
     case 8:
-        s->reason = REASON_ADDRESS_LIMIT + 1;
+        s->reason = REASON_DENIED + 1;
         break;
     case 9:
         s->reason = REASON_SESSION_LIMIT; /* and open */
@@ -387,7 +387,7 @@ static void possible_sessions_go_on(void **state)
         s->answered = r > REASON_RESET;
         s->poisoned = r == REASON_ERROR;
     }
-    for (enum session_reason r = REASON_SESSION_LIMIT; r <= REASON_ADDRESS_LIMIT; r++) {
+    for (enum session_reason r = REASON_SESSION_LIMIT; r <= REASON_DENIED; r++) {
         s = open_session(0, 0);
         s->state = SESSION_REFUSED;
         session_end(s, r, 0);

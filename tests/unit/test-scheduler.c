@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd/session/recovery.h"
+#include "netd/session/rules.h"
 #include "netd/worker/admission.h"
 
 #include "common/names.h"
@@ -65,7 +66,8 @@ static int setup(void **state)
     journald_open(&rig.journald);
     assert_int_equal(table_create(&rig.table, CLIENTS_MAX), 0);
     assert_int_equal(listener_resolve(&config, true, &endpoints, error), 0);
-    assert_int_equal(listeners_configure(&rig.table, &config, &endpoints, error), 0);
+    assert_int_equal(listeners_configure(&rig.table, &config, NULL, &endpoints, 1, error), 0);
+    rig.table.header->settings.sessions_max = CLIENTS_MAX;
     rig.table.header->settings.buffer_memory = CLIENTS_MAX * REGION_SIZE;
     assert_int_equal(table_attach(&rig.table), 0);
     rig.scheduler = calloc(1, sizeof(*rig.scheduler));
@@ -126,6 +128,31 @@ static void admit_client(size_t i)
 {
     client_connects(i, 0);
     assert_int_equal(admission_accept(rig.scheduler, 0, 1), 0);
+}
+
+static void admit_client_at(size_t i, uint32_t listener)
+{
+    client_connects(i, listener);
+    assert_int_equal(admission_accept(rig.scheduler, listener, 1), 0);
+}
+
+/* Listener 1, beside 0. */
+static void open_second_listener(void)
+{
+    static struct listener_config configs[2];
+    static struct listener_endpoints endpoints[2];
+    char error[LISTENER_ERROR_MAX];
+
+    for (size_t i = 0; i < 2; i++) {
+        configs[i] = (struct listener_config){
+            .address = {.host = "127.0.0.1"},
+            .settings = rig.table.header->listeners[0].settings,
+        };
+        assert_int_equal(listener_resolve(&configs[i], true, &endpoints[i], error), 0);
+    }
+    strcpy(configs[1].settings.name, "second");
+    assert_int_equal(listeners_configure(&rig.table, configs, NULL, endpoints, 2, error), 0);
+    assert_true(rig.table.header->listeners[1].fd >= 0);
 }
 
 /* The session that client I has, or NULL. */
@@ -497,6 +524,54 @@ static void lingering_clients_make_room(void **state)
     settle();
     assert_int_equal(rig.histories[0].stream.records, 1);
     assert_int_equal(rig.histories[1].refusals + rig.histories[2].refusals, 2);
+}
+
+/* The limit of all, then that of one listener. */
+static void a_listener_has_a_limit_of_its_own(void **state)
+{
+    (void)state;
+    open_second_listener();
+    rig.table.header->settings.sessions_max = 3;
+    rig.table.header->listeners[1].settings.sessions_max = 1;
+    admit_client_at(0, 1);
+    admit_client_at(1, 1);
+    settle();
+    expect_answer(1, "netd error=session-limit\n");
+    admit_client(2);
+    admit_client(3);
+    admit_client(4);
+    settle();
+    assert_int_equal(rig.table.header->open, 3);
+    expect_answer(4, "netd error=session-limit\n");
+    client_sends(0, "served\n", 7);
+    shutdown(rig.fds[0], SHUT_WR);
+    settle();
+    assert_int_equal(rig.table.header->open, 2);
+    admit_client_at(5, 1); /* whose place it takes */
+    settle();
+    assert_int_equal(rig.table.header->open, 3);
+}
+
+static void addresses_that_are_denied(void **state)
+{
+    struct table_listener *l = &rig.table.header->listeners[0];
+    struct access_rule rules[] = {
+        {.network = {.ip = {[10] = 0xff, [11] = 0xff, 127}, .prefix = 128 - 24}}};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rules[0].allow = i == 1;
+        rules_close(&l->rules);
+        assert_int_equal(rules_make(&l->rules, rules, 1), 0);
+        assert_int_equal(rules_map(&rig.table), 0);
+        admit_client((size_t)i);
+        settle();
+        rules_unmap(&rig.table);
+    }
+    assert_int_equal(rig.table.header->open, 1);
+    expect_answer(0, "netd error=denied\n");
+    assert_int_equal(rig.histories[0].refusals, 1);
+    rules_close(&l->rules);
 }
 
 /* A refused connection that has not had its turn yet does so after it. */
@@ -1427,6 +1502,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(shares_of_many_are_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(interrupted_turns_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_listener_has_a_limit_of_its_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(addresses_that_are_denied, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(connections_without_room_are_closed, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),

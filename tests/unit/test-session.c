@@ -290,6 +290,7 @@ static void reasons_have_names(void **state)
         {REASON_SESSION_LIMIT, "session-limit"},
         {(enum session_reason)200, "error"},
         {REASON_ADDRESS_LIMIT, "address-limit"},
+        {REASON_DENIED, "denied"},
     };
 
     (void)state;

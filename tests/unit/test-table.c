@@ -379,6 +379,70 @@ static void addresses_are_counted(void **state)
     }
 }
 
+/* Only where a listener allows fewer than all together. */
+static void addresses_are_counted_at_each_listener(void **state)
+{
+    static const struct {
+        uint32_t own, all;
+        bool reached;
+    } rows[] = {{0, 0, false}, {1, 0, false}, {2, 0, true},
+                {2, 3, true},  {2, 2, false}, {3, 2, false}};
+    const struct endpoint other = {.family = AF_INET, .ip = {10}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct session *s[3];
+        uint32_t own = rows[i].own;
+
+        table.header->settings.sessions_max_per_address = rows[i].all;
+        table.header->listeners[1].settings.sessions_max_per_address = own;
+        table.header->listeners[2].settings.sessions_max_per_address = 1;
+        for (uint32_t j = 0; j < 3; j++) {
+            s[j] = open_session(0, 0);
+            s[j]->listener = j == 0 ? 2 : 1;
+            s[j]->peer = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 1}};
+            assert_int_equal(address_count_reached(&table, &s[j]->peer, 1),
+                             own == 1 && j == 2 && rows[i].all != 1);
+            address_count_add(&table, s[j]);
+        }
+        assert_int_equal(address_count_get(&table, &s[0]->peer), 3);
+        assert_int_equal(address_count_reached(&table, &s[0]->peer, 1),
+                         rows[i].reached || own == 1);
+        assert_true(address_count_reached(&table, &s[0]->peer, 2));
+        assert_false(address_count_reached(&table, &other, 1));
+        for (uint32_t j = 0; j < 3; j++)
+            address_count_remove(&table, s[j]);
+        assert_int_equal(address_count_get(&table, &s[0]->peer), 0);
+        for (uint32_t j = 0; j < 3; j++) {
+            assert_false(address_count_reached(&table, &s[0]->peer, j));
+            table_free(&table, s[j]);
+        }
+    }
+}
+
+/* Twice as many counts as sessions are enough. */
+static void every_session_may_be_counted_twice(void **state)
+{
+    (void)state;
+    table.header->listeners[3].settings.sessions_max_per_address = 1;
+    for (int round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < CAPACITY; i++) {
+            struct session *s = round == 0 ? open_session(0, 0) : &table.sessions[i];
+
+            s->listener = 3;
+            s->peer = (struct endpoint){.family = AF_INET, .ip = {10, 0, (uint8_t)round}};
+            s->peer.ip[3] = (uint8_t)i;
+            assert_false(address_count_reached(&table, &s->peer, 3));
+            address_count_add(&table, s);
+            assert_true(address_count_reached(&table, &s->peer, 3));
+        }
+        for (uint32_t i = 0; i < CAPACITY; i++)
+            address_count_remove(&table, &table.sessions[(i * 7 + 3) % CAPACITY]);
+        for (uint32_t i = 0; i < CAPACITY; i++)
+            assert_false(address_count_reached(&table, &table.sessions[i].peer, 3));
+    }
+}
+
 /* As many addresses as sessions is the most there can be. */
 static void every_session_may_have_its_own_address(void **state)
 {
@@ -541,6 +605,8 @@ int main(void)
         TEST(what_was_never_used_is_cleared),
         TEST(lists_keep_their_order),
         TEST(addresses_are_counted),
+        TEST(addresses_are_counted_at_each_listener),
+        TEST(every_session_may_be_counted_twice),
         TEST(every_session_may_have_its_own_address),
         TEST(pages_are_counted_and_given_back),
         TEST(largest_has_the_most_pages),

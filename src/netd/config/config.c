@@ -4,115 +4,30 @@
 #include "common/escape.h"
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/config/keys.h"
 #include "netd/config/preprocess.h"
+#include "netd/config/values.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <libconfig.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
 
-/* Text from a user, as much of it as a message shows. */
-#define SHOWN       "%.40s%s"
-#define SHOW(value) (value), strlen(value) > 40 ? "..." : ""
-
-/* Room for where a value was written: "/etc/netd/netd.conf:7: host". */
+/* Room for where a value was written: "/etc/netd/netd.conf:7". */
 #define WHERE_MAX (PATH_MAX + 32)
 
-/* A string that is valid for a key, and its meaning. */
-struct config_choice {
-    const char *word; /* NULL ends a list */
-    unsigned value;
-};
-
-static const struct config_choice config_framings[] = {
-    {"line", FRAMING_LINE},
-    {"raw", FRAMING_RAW},
-    {"nul", FRAMING_NUL},
-    {"octet", FRAMING_OCTET},
-    {NULL, 0},
-};
-static const struct config_choice config_priorities[] = {
-    {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {NULL, 0}};
-static const struct config_choice config_outputs[] = {
-    {"auto", OUTPUT_AUTO},
-    {"journal", OUTPUT_JOURNAL},
-    {"text", OUTPUT_TEXT},
-    {"export", OUTPUT_EXPORT},
-    {NULL, 0},
-};
-
-enum config_kind { KIND_GROUP, KIND_HOST, KIND_IDENTIFIER, KIND_NUMBER, KIND_CHOICE, KIND_BOOLEAN };
-
-struct config_key {
-    const char *path;
-    enum config_kind kind;
-    size_t offset, size;                 /* of the field in struct config */
-    int64_t low, high;                   /* of a number */
-    const struct config_choice *choices; /* of a choice */
-};
-
-#define FIELD(f)   .offset = offsetof(struct config, f), .size = sizeof(((struct config *)0)->f)
-#define HOST(p, f) .path = (p), .kind = KIND_HOST, FIELD(f)
-#define NUMBER(p, f, from, to) \
-    .path = (p), .kind = KIND_NUMBER, FIELD(f), .low = (from), .high = (to)
-#define CHOICE(p, f, list) .path = (p), .kind = KIND_CHOICE, FIELD(f), .choices = (list)
-#define BOOLEAN(p, f)      .path = (p), .kind = KIND_BOOLEAN, FIELD(f)
-#define GROUP(p)           .path = (p), .kind = KIND_GROUP
-
-/* Those that options and the environment set, too. */
-enum { KEY_PORT, KEY_OUTPUT };
-
-static const struct config_key config_keys[] = {
-    [KEY_PORT] = {NUMBER("port", listeners[0].address.port, 0, UINT16_MAX)},
-    [KEY_OUTPUT] = {CHOICE("output", service.output, config_outputs)},
-    {HOST("host", listeners[0].address.host)},
-    {CHOICE("framing", listeners[0].settings.framing, config_framings)},
-    {NUMBER("max_record", listeners[0].settings.max_record, MAX_RECORD_LOW, MAX_RECORD_HIGH)},
-    {CHOICE("priority", listeners[0].settings.priority, config_priorities)},
-    {BOOLEAN("receipt", listeners[0].settings.receipt)},
-    {NUMBER("flush_timeout", listeners[0].settings.flush_timeout, 0, SECONDS_HIGH)},
-    {NUMBER("max_rate", listeners[0].settings.max_rate, 0, MAX_RATE_HIGH)},
-    {.path = "identifier", .kind = KIND_IDENTIFIER},
-    {GROUP("sessions")},
-    {NUMBER("sessions.max", listeners[0].settings.sessions_max, 1, SESSIONS_MAX_HIGH)},
-    {NUMBER("sessions.max_per_address", listeners[0].settings.sessions_max_per_address, 0,
-            SESSIONS_MAX_HIGH)},
-    {NUMBER("sessions.idle_timeout", listeners[0].settings.idle_timeout, 0, SECONDS_HIGH)},
-    {NUMBER("sessions.stop_timeout", service.stop_timeout, 0, SECONDS_HIGH)},
-    {NUMBER("sessions.buffer_memory", service.buffer_memory, BUFFER_MEMORY_LOW,
-            BUFFER_MEMORY_HIGH)},
-};
-
-static const struct service_settings config_default_service = {
-    .output = OUTPUT_AUTO,
-    .stop_timeout = 5,
-    .buffer_memory = 67108864,
-};
-
-static const struct listener_config config_default_listener = {
-    .settings =
-        {
-            .framing = FRAMING_LINE,
-            .max_record = 65536,
-            .priority = LOG_INFO,
-            .receipt = true,
-            .flush_timeout = 3,
-            .sessions_max = 10000,
-            .identifier = "netd",
-        },
-    .address =
-        {
-            .host = DEFAULT_HOST,
-            .port = DEFAULT_PORT,
-        },
-};
+/* Of the same with the key: "/etc/netd/netd.conf:7: host". */
+#define KEY_PATH_MAX  64
+#define KEY_WHERE_MAX (WHERE_MAX + 2 + KEY_PATH_MAX)
 
 /* The values so far, and where an error goes. */
 struct config_reader {
     struct config config;
+    struct listener_config defaults;      /* of all listeners, from the top level */
+    char sessions_max[CONFIG_ORIGIN_MAX]; /* where it was set, or "" */
     struct preprocess_text text;
     char *error;
 };
@@ -127,136 +42,6 @@ int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...)
     va_end(arguments);
     escape_copy(error, CONFIG_ERROR_MAX, line, strlen(line));
     return -EINVAL;
-}
-
-static const struct config_key *config_find_key(const char *path)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++)
-        if (strcmp(config_keys[i].path, path) == 0)
-            return &config_keys[i];
-    return NULL;
-}
-
-static void config_store(struct config_reader *r, const struct config_key *key, uint64_t value)
-{
-    void *field = (char *)&r->config + key->offset;
-
-    if (key->size == sizeof(bool))
-        memcpy(field, &(bool){value != 0}, sizeof(bool));
-    else if (key->size == sizeof(uint16_t))
-        memcpy(field, &(uint16_t){(uint16_t)value}, sizeof(uint16_t));
-    else if (key->size == sizeof(uint32_t))
-        memcpy(field, &(uint32_t){(uint32_t)value}, sizeof(uint32_t));
-    else
-        memcpy(field, &value, sizeof(value));
-}
-
-static void config_set_origin(char origin[static CONFIG_ORIGIN_MAX], const char *where)
-{
-    size_t length = strlen(where);
-
-    if (length < CONFIG_ORIGIN_MAX)
-        memcpy(origin, where, length + 1);
-    else
-        snprintf(origin, CONFIG_ORIGIN_MAX, "...%s", where + length - (CONFIG_ORIGIN_MAX - 4));
-}
-
-/* An address with a port behind it: one colon, or one behind a bracket. */
-static bool config_has_port(const char *host)
-{
-    const char *colon = strchr(host, ':');
-
-    return strstr(host, "]:") || (colon && !strchr(colon + 1, ':'));
-}
-
-static int config_set_host(struct config_reader *r, const char *where, const char *text)
-{
-    size_t length = strlen(text);
-
-    if (length == 0)
-        return config_fail(r->error, "%s: is empty", where);
-    if (length > HOST_MAX)
-        return config_fail(r->error, "%s: is longer than %d bytes", where, HOST_MAX);
-    for (const char *p = text; *p; p++)
-        if (*p <= ' ' || *p > '~' || *p == '/') /* char may be signed: not ASCII is below ' ' */
-            return config_fail(r->error, "%s: '" SHOWN "' is not an address or a host name", where,
-                               SHOW(text));
-    if (config_has_port(text))
-        return config_fail(r->error, "%s: '" SHOWN "': the port is a setting of its own", where,
-                           SHOW(text));
-    memcpy(r->config.listeners[0].address.host, text, length + 1);
-    config_set_origin(r->config.listeners[0].origin.host, where);
-    return 0;
-}
-
-/* Printable ASCII: char may be signed, other bytes are then below a blank. */
-static int config_set_identifier(struct config_reader *r, const char *where, const char *text)
-{
-    if (*text == '\0')
-        return config_fail(r->error, "%s: is empty", where);
-    if (strlen(text) > IDENTIFIER_MAX)
-        return config_fail(r->error, "%s: is longer than %d bytes", where, IDENTIFIER_MAX);
-    for (const char *p = text; *p; p++)
-        if (*p < ' ' || *p > '~')
-            return config_fail(r->error, "%s: '" SHOWN "' is not printable ASCII", where,
-                               SHOW(text));
-    for (const char *p = text; (p = strchr(p, '%')); p += 2)
-        if (p[1] == '\0' || !strchr("apsl%", p[1]))
-            return config_fail(r->error,
-                               "%s: '%.2s' is not known; expected one of %%a, %%p, %%s, %%l, %%%%",
-                               where, p);
-    strcpy(r->config.listeners[0].settings.identifier, text);
-    return 0;
-}
-
-static int config_set_number(struct config_reader *r, const struct config_key *key,
-                             const char *where, int64_t value)
-{
-    if (value < key->low || value > key->high)
-        return config_fail(r->error, "%s: %" PRIi64 " is not between %" PRIi64 " and %" PRIi64,
-                           where, value, key->low, key->high);
-    config_store(r, key, (uint64_t)value);
-    if (key->offset == offsetof(struct config, listeners[0].address.port))
-        config_set_origin(r->config.listeners[0].origin.port, where);
-    if (key->offset == offsetof(struct config, listeners[0].settings.sessions_max))
-        config_set_origin(r->config.listeners[0].origin.sessions_max, where);
-    return 0;
-}
-
-static int config_set_port(struct config_reader *r, const char *where, const char *text)
-{
-    const struct config_key *key = &config_keys[KEY_PORT];
-    uint64_t value;
-
-    if (*text == '\0')
-        return config_fail(r->error, "%s: is empty", where);
-    switch (parse_u64(text, (uint64_t)key->high, &value)) {
-    case 0:
-        return config_set_number(r, key, where, (int64_t)value);
-    case -ERANGE:
-        return config_fail(r->error, "%s: " SHOWN " is not between %" PRIi64 " and %" PRIi64, where,
-                           SHOW(text), key->low, key->high);
-    default:
-        return config_fail(r->error, "%s: '" SHOWN "' is not a number", where, SHOW(text));
-    }
-}
-
-static int config_set_choice(struct config_reader *r, const struct config_key *key,
-                             const char *where, const char *text)
-{
-    char all[128] = "";
-    size_t length = 0;
-
-    for (const struct config_choice *c = key->choices; c->word; c++) {
-        if (strcmp(c->word, text) == 0) {
-            config_store(r, key, c->value);
-            return 0;
-        }
-        length += (size_t)snprintf(all + length, sizeof(all) - length, "%s%s",
-                                   length > 0 ? ", " : "", c->word);
-    }
-    return config_fail(r->error, "%s: invalid %s '" SHOWN "'; expected one of %s", where, key->path,
-                       SHOW(text), all);
 }
 
 static const char *config_type_name(int type)
@@ -280,49 +65,32 @@ static const char *config_type_name(int type)
     }
 }
 
-static int config_kind_type(enum config_kind kind)
+static int config_kind_type(enum key_kind kind)
 {
     switch (kind) {
-    case KIND_GROUP:
+    case KEY_GROUP:
         return CONFIG_TYPE_GROUP;
-    case KIND_NUMBER:
+    case KEY_NUMBER:
+    case KEY_PORT:
         return CONFIG_TYPE_INT;
-    case KIND_BOOLEAN:
+    case KEY_BOOLEAN:
         return CONFIG_TYPE_BOOL;
+    case KEY_ALLOW:
+    case KEY_DENY:
+    case KEY_LISTENERS:
+        return CONFIG_TYPE_LIST;
     default:
         return CONFIG_TYPE_STRING;
     }
 }
 
-static int config_read_group(struct config_reader *r, const config_setting_t *group,
-                             const char *prefix);
-
-static int config_read_value(struct config_reader *r, const struct config_key *key,
-                             const config_setting_t *s, const char *where)
+/* True for what is accepted where EXPECTED is meant. */
+static bool config_type_matches(int type, const struct config_key *key)
 {
-    int type = config_setting_type(s);
     int expected = config_kind_type(key->kind);
 
-    if (type != expected && !(type == CONFIG_TYPE_INT64 && expected == CONFIG_TYPE_INT))
-        return config_fail(r->error, "%s: expected %s, not %s", where, config_type_name(expected),
-                           config_type_name(type));
-    if (expected == CONFIG_TYPE_STRING && !config_setting_get_string(s))
-        return -ENOMEM;
-    switch (key->kind) {
-    case KIND_GROUP:
-        return config_read_group(r, s, "sessions.");
-    case KIND_HOST:
-        return config_set_host(r, where, config_setting_get_string(s));
-    case KIND_IDENTIFIER:
-        return config_set_identifier(r, where, config_setting_get_string(s));
-    case KIND_NUMBER:
-        return config_set_number(r, key, where, config_setting_get_int64(s));
-    case KIND_CHOICE:
-        return config_set_choice(r, key, where, config_setting_get_string(s));
-    default:
-        config_store(r, key, (uint64_t)config_setting_get_bool(s));
-        return 0;
-    }
+    return type == expected || (type == CONFIG_TYPE_INT64 && expected == CONFIG_TYPE_INT) ||
+           (type == CONFIG_TYPE_ARRAY && (key->kind == KEY_ALLOW || key->kind == KEY_DENY));
 }
 
 /* Writes "FILE:LINE" for LINE of the text. */
@@ -334,38 +102,232 @@ static void config_locate(const struct config_reader *r, unsigned line, char ret
     snprintf(ret, WHERE_MAX, "%s:%u", file, file_line);
 }
 
-static int config_read_setting(struct config_reader *r, const config_setting_t *s,
-                               const char *prefix)
+/* --- Reading --- */
+
+/* A group that is being read. */
+struct config_group {
+    const config_setting_t *setting;
+    const char *prefix;               /* of its keys' names in messages */
+    struct listener_config *listener; /* where their values are stored */
+    bool in_list;                     /* it is a listener of the list */
+};
+
+static int config_read_group(struct config_reader *r, const struct config_group *group);
+
+/* Appends the rule that is element INDEX of the list S. */
+static int config_read_rule(const struct config_reader *r, const struct config_target *target,
+                            const struct config_key *key, const config_setting_t *s, unsigned index)
+{
+    const config_setting_t *element = config_setting_get_elem(s, index);
+    const char *text = config_setting_get_string(element);
+    int type = config_setting_type(element);
+    char file[WHERE_MAX], why[ACCESS_ERROR_MAX];
+
+    if (type == CONFIG_TYPE_STRING && !text)
+        return -ENOMEM;
+    if (type != CONFIG_TYPE_STRING)
+        snprintf(why, sizeof(why), "expected a string, not %s", config_type_name(type));
+    else if (config_add_rule(target, key, text, why) == 0)
+        return 0;
+    config_locate(
+        r, preprocess_find_element(&r->text, config_setting_source_line(s), key->name, index),
+        file);
+    return config_fail(r->error, "%s: " LISTENERS_PREFIX "%s: %s", file, key->name, why);
+}
+
+/* Reads the addresses and networks of the list S. */
+static int config_read_rules(const struct config_reader *r, const struct config_target *target,
+                             const struct config_key *key, const config_setting_t *s,
+                             const char *where)
+{
+    unsigned length = (unsigned)config_setting_length(s);
+    int result = 0;
+
+    if (length == 0)
+        return config_fail(r->error, "%s: is empty", where);
+    for (unsigned i = 0; result == 0 && i < length; i++)
+        result = config_read_rule(r, target, key, s, i);
+    return result;
+}
+
+static int config_read_value(struct config_reader *r, const struct config_group *group,
+                             const struct config_key *key, const config_setting_t *s,
+                             const char *where)
+{
+    const struct config_target target = {&r->config, group->listener, r->error};
+    int type = config_setting_type(s);
+
+    if (!config_type_matches(type, key))
+        return config_fail(r->error, "%s: expected %s, not %s", where,
+                           config_type_name(config_kind_type(key->kind)), config_type_name(type));
+    switch (config_kind_type(key->kind)) {
+    case CONFIG_TYPE_GROUP:
+        return config_read_group(
+            r, &(struct config_group){s, SESSIONS_PREFIX, group->listener, false});
+    case CONFIG_TYPE_LIST:
+        if (key->kind != KEY_LISTENERS)
+            return config_read_rules(r, &target, key, s, where);
+        return 0; /* read when the defaults are known */
+    case CONFIG_TYPE_INT:
+        return config_set_number(&target, key, where, config_setting_get_int64(s));
+    case CONFIG_TYPE_BOOL:
+        config_key_store(key, &r->config.service, group->listener,
+                         (uint64_t)config_setting_get_bool(s));
+        return 0;
+    default:
+        if (!config_setting_get_string(s))
+            return -ENOMEM;
+        return config_set_text(&target, key, where, config_setting_get_string(s));
+    }
+}
+
+static int config_read_setting(struct config_reader *r, const struct config_group *group,
+                               const config_setting_t *s)
 {
     const char *name = config_setting_name(s);
     const struct config_key *key;
-    char file[WHERE_MAX];
-    char path[64];
-    char where[WHERE_MAX + 2 + sizeof(path)];
+    char file[WHERE_MAX], path[KEY_PATH_MAX], where[KEY_WHERE_MAX];
 
     if (!name) /* libconfig does not check its strdup() */
         return -ENOMEM;
     config_locate(r, config_setting_source_line(s), file);
-    snprintf(path, sizeof(path), "%s%s", prefix, name);
-    key = config_find_key(path);
+    snprintf(path, sizeof(path), "%s%s", group->prefix, name);
+    key = config_find_key(group->in_list ? name : path, group->in_list);
     if (!key)
-        return config_fail(r->error, "%s: %s" SHOWN ": unknown key", file, prefix, SHOW(name));
+        return config_fail(r->error, "%s: %s" SHOWN ": unknown key", file, group->prefix,
+                           SHOW(name));
     snprintf(where, sizeof(where), "%s: %s", file, path);
-    return config_read_value(r, key, s, where);
+    return config_read_value(r, group, key, s, where);
 }
 
-static int config_read_group(struct config_reader *r, const config_setting_t *group,
-                             const char *prefix)
+static int config_read_group(struct config_reader *r, const struct config_group *group)
 {
-    unsigned length = (unsigned)config_setting_length(group);
+    unsigned length = (unsigned)config_setting_length(group->setting);
 
     for (unsigned i = 0; i < length; i++) {
-        int result = config_read_setting(r, config_setting_get_elem(group, i), prefix);
+        int result = config_read_setting(r, group, config_setting_get_elem(group->setting, i));
 
         if (result < 0)
             return result;
     }
     return 0;
+}
+
+/* --- Listeners --- */
+
+/* Reports an error of the member NAME of GROUP, whose keys begin with PREFIX. */
+PRINTF(5, 6)
+static int config_fail_at(const struct config_reader *r, const config_setting_t *group,
+                          const char *prefix, const char *name, const char *format, ...)
+{
+    char file[WHERE_MAX], message[CONFIG_ERROR_MAX];
+    va_list arguments;
+
+    config_locate(r, config_setting_source_line(config_setting_get_member(group, name)), file);
+    va_start(arguments, format);
+    vsnprintf(message, sizeof(message), format, arguments);
+    va_end(arguments);
+    return config_fail(r->error, "%s: %s%s: %s", file, prefix, name, message);
+}
+
+/* Checks that no network is both allowed and denied. */
+static int config_check_rules(struct config_reader *r, const config_setting_t *group,
+                              const struct listener_config *l)
+{
+    CLEANUP(free_pointer)
+    struct access_range *ranges = calloc(ACCESS_RANGES_MAX(l->n_rules), sizeof(*ranges));
+    struct access access;
+    char why[ACCESS_ERROR_MAX];
+
+    if (!ranges)
+        return -ENOMEM;
+    if (access_build(&access, ranges, r->config.rules + l->first_rule, l->n_rules, why) < 0)
+        return config_fail_at(r, group, LISTENERS_PREFIX, "deny", "%s", why);
+    return 0;
+}
+
+/* Checks the keys of the listener L, read from GROUP, together. */
+static int config_check_listener(struct config_reader *r, const config_setting_t *group,
+                                 const struct listener_config *l)
+{
+    static const char *const not_unix[] = {"host", "port", "allow", "deny"};
+    bool has_mode = config_setting_get_member(group, "mode");
+
+    for (const struct listener_config *other = r->config.listeners; other < l; other++)
+        if (strcmp(other->settings.name, l->settings.name) == 0)
+            return config_fail_at(r, group, LISTENERS_PREFIX, "name",
+                                  "'%s' is the name of another listener", l->settings.name);
+    for (size_t i = 0; l->address.path[0] && i < ARRAY_SIZE(not_unix); i++)
+        if (config_setting_get_member(group, not_unix[i]))
+            return config_fail_at(r, group, LISTENERS_PREFIX, not_unix[i],
+                                  "does not apply to a unix socket (path)");
+    if (has_mode && l->address.path[0] != '/')
+        return config_fail_at(r, group, LISTENERS_PREFIX, "mode",
+                              "applies only to the file of a unix socket (path)");
+    return config_check_rules(r, group, l);
+}
+
+static int config_read_listener(struct config_reader *r, const config_setting_t *s)
+{
+    const struct config_group group = {
+        .setting = s,
+        .prefix = LISTENERS_PREFIX,
+        .listener = &r->config.listeners[r->config.n_listeners],
+        .in_list = true,
+    };
+    char file[WHERE_MAX], where[KEY_WHERE_MAX];
+    int result;
+
+    config_locate(r, config_setting_source_line(s), file);
+    snprintf(where, sizeof(where), "%s: " LISTENERS_LIST, file);
+    if (config_setting_type(s) != CONFIG_TYPE_GROUP)
+        return config_fail(r->error, "%s: expected a group, not %s", where,
+                           config_type_name(config_setting_type(s)));
+    if (r->config.n_listeners == CONFIG_LISTENERS_MAX)
+        return config_fail(r->error, "%s: more than %d", where, CONFIG_LISTENERS_MAX);
+    *group.listener = r->defaults;
+    /* A default address that cannot be bound is this listener's, too. */
+    config_set_origin(group.listener->origin.host, where);
+    config_set_origin(group.listener->origin.port, where);
+    result = config_read_group(r, &group);
+    if (result == 0 && !group.listener->settings.name[0])
+        result = config_fail(r->error, "%s: a listener needs a name", where);
+    if (result == 0)
+        result = config_check_listener(r, s, group.listener);
+    if (result == 0)
+        r->config.n_listeners++;
+    return result;
+}
+
+static int config_read_listeners(struct config_reader *r, const config_setting_t *list)
+{
+    unsigned length = (unsigned)config_setting_length(list);
+    int result = 0;
+
+    for (unsigned i = 0; result == 0 && i < length; i++)
+        result = config_read_listener(r, config_setting_get_elem(list, i));
+    return result;
+}
+
+/* Reads the listeners of the list, or makes the one that the top level describes. */
+static int config_make_listeners(struct config_reader *r, const config_setting_t *root)
+{
+    static const char *const not_here[] = {"host", "port"};
+    const config_setting_t *list = config_setting_get_member(root, LISTENERS_LIST);
+
+    r->defaults.settings.sessions_max = r->config.service.sessions_max;
+    r->defaults.settings.sessions_max_per_address = r->config.service.sessions_max_per_address;
+    if (!list) {
+        r->config.listeners[0] = r->defaults;
+        r->config.n_listeners = 1;
+        return 0;
+    }
+    if (config_setting_length(list) == 0)
+        return config_fail_at(r, root, "", LISTENERS_LIST, "is empty");
+    for (size_t i = 0; i < ARRAY_SIZE(not_here); i++)
+        if (config_setting_get_member(root, not_here[i]))
+            return config_fail_at(r, root, "", not_here[i], "belongs in the list of listeners");
+    return config_read_listeners(r, list);
 }
 
 /* What is most likely wrong with the first setting of LINE. */
@@ -374,13 +336,15 @@ static const char *config_guess(const char *line)
     size_t length = strcspn(line, " \t:=");
     const char *value = line + length + strspn(line + length, " \t:=");
     const struct config_key *key;
-    char path[64];
+    char path[KEY_PATH_MAX];
 
     snprintf(path, sizeof(path), "%.*s", (int)min_size(length, sizeof(path)), line);
-    key = config_find_key(path);
+    key = config_find_key(path, false);
+    if (!key)
+        key = config_find_key(path, true);
     if (key && config_kind_type(key->kind) == CONFIG_TYPE_STRING && !strchr("\"[({", *value))
         return "; a string needs double quotes";
-    if (key && key->kind == KIND_BOOLEAN)
+    if (key && key->kind == KEY_BOOLEAN)
         return "; a boolean is true or false";
     return "";
 }
@@ -407,11 +371,33 @@ static int config_fail_parse(const struct config_reader *r, const config_t *tree
                        text, hint);
 }
 
+/* Remembers where sessions.max was set, for a warning. */
+static void config_note_sessions_max(struct config_reader *r, const config_setting_t *root)
+{
+    const config_setting_t *sessions = config_setting_get_member(root, SESSIONS_GROUP);
+    const config_setting_t *s = sessions ? config_setting_get_member(sessions, "max") : NULL;
+    char file[WHERE_MAX], where[KEY_WHERE_MAX];
+
+    if (!s)
+        return;
+    config_locate(r, config_setting_source_line(s), file);
+    snprintf(where, sizeof(where), "%s: ", file);
+    config_set_origin(r->sessions_max, where);
+}
+
 static int config_parse(struct config_reader *r, config_t *tree)
 {
+    const config_setting_t *root;
+    int result;
+
     if (config_read_string(tree, r->text.text) != CONFIG_TRUE)
         return config_fail_parse(r, tree);
-    return config_read_group(r, config_root_setting(tree), "");
+    root = config_root_setting(tree);
+    result = config_read_group(r, &(struct config_group){root, "", &r->defaults, false});
+    if (result < 0)
+        return result;
+    config_note_sessions_max(r, root);
+    return config_make_listeners(r, root);
 }
 
 static int config_load_file(struct config_reader *r, const char *file)
@@ -422,10 +408,12 @@ static int config_load_file(struct config_reader *r, const char *file)
     if (file && *file == '\0')
         return config_fail(r->error, "--config: is empty");
     result = preprocess_load(&r->text, file ? file : DEFAULT_CONF, r->error);
-    if (result == -ENOENT)
-        return file ? -EINVAL : 0;
+    if (result == -ENOENT && !file) {
+        r->config.n_listeners = 1;
+        return 0;
+    }
     if (result < 0)
-        return result;
+        return result == -ENOENT ? -EINVAL : result;
     config_init(&tree);
     result = config_parse(r, &tree);
     config_destroy(&tree);
@@ -433,43 +421,105 @@ static int config_load_file(struct config_reader *r, const char *file)
     return result;
 }
 
-static int config_load_environment(struct config_reader *r, const struct config_input *input)
+/* --- Other sources --- */
+
+/* Makes the first listener one of TCP, for an address that overrides its own. */
+static struct config_target config_override(struct config_reader *r)
 {
+    struct listener_address *address = &r->config.listeners[0].address;
+
+    address->path[0] = '\0';
+    address->mode = config_default_listener.address.mode;
+    return (struct config_target){&r->config, &r->config.listeners[0], r->error};
+}
+
+static int config_override_address(struct config_reader *r, const char *host_source,
+                                   const char *host, const char *port_source, const char *port)
+{
+    struct config_target target;
     int result = 0;
 
-    if (input->env_host)
-        result = config_set_host(r, "SERVER_HOST", input->env_host);
-    if (result == 0 && input->env_port)
-        result = config_set_port(r, "SERVER_PORT", input->env_port);
+    if (!host && !port)
+        return 0;
+    target = config_override(r);
+    if (host)
+        result = config_set_text(&target, config_find_key("host", false), host_source, host);
+    if (result == 0 && port)
+        result = config_set_port(&target, port_source, port);
     return result;
+}
+
+static int config_load_environment(struct config_reader *r, const struct config_input *input)
+{
+    return config_override_address(r, "SERVER_HOST", input->env_host, "SERVER_PORT",
+                                   input->env_port);
 }
 
 static int config_load_options(struct config_reader *r, const struct config_input *input)
 {
-    int result = 0;
+    const struct config_target target = {&r->config, &r->config.listeners[0], r->error};
+    int result =
+        config_override_address(r, "--host", input->option_host, "--port", input->option_port);
 
-    if (input->option_host)
-        result = config_set_host(r, "--host", input->option_host);
-    if (result == 0 && input->option_port)
-        result = config_set_port(r, "--port", input->option_port);
     if (result == 0 && input->option_output)
-        result = config_set_choice(r, &config_keys[KEY_OUTPUT], "--output", input->option_output);
+        result = config_set_text(&target, config_find_key("output", false), "--output",
+                                 input->option_output);
     return result < 0 ? -EBADMSG : 0;
 }
 
-/* Warns where LIMIT descriptors leave room for fewer sessions than are configured. */
-static void config_check_descriptors(struct config *config, uint64_t limit)
-{
-    uint64_t room = limit - min_u64(limit / 2, DESCRIPTORS_KEPT), sessions = 0;
-    const char *origin = config->listeners[0].origin.sessions_max;
+/* --- Checks of the whole --- */
 
-    for (uint32_t i = 0; i < config->n_listeners; i++)
-        sessions += config->listeners[i].settings.sessions_max;
-    if (sessions > room)
-        snprintf(config->warning, sizeof(config->warning),
-                 "%s: %" PRIu64 " sessions, but the limit of %" PRIu64
+/* Copies HOST without brackets. */
+static void config_strip_brackets(const char *host, char ret[static HOST_MAX + 1])
+{
+    size_t length = strlen(host), brackets = host[0] == '[' && host[length - 1] == ']';
+
+    snprintf(ret, HOST_MAX + 1, "%.*s", (int)(length - 2 * brackets), host + brackets);
+}
+
+/* True if the hosts are the same name, or the same address in any form. */
+static bool config_same_host(const char *a, const char *b)
+{
+    char host_a[HOST_MAX + 1], host_b[HOST_MAX + 1], why[ACCESS_ERROR_MAX];
+    struct access_network network_a, network_b;
+
+    config_strip_brackets(a, host_a);
+    config_strip_brackets(b, host_b);
+    if (access_parse(host_a, &network_a, why) < 0 || access_parse(host_b, &network_b, why) < 0)
+        return strcasecmp(host_a, host_b) == 0;
+    return memcmp(network_a.ip, network_b.ip, sizeof(network_a.ip)) == 0;
+}
+
+/* True if the listeners would listen on one address. Port 0 is another port each time. */
+static bool config_same_address(const struct listener_address *a, const struct listener_address *b)
+{
+    if (a->path[0] || b->path[0])
+        return strcmp(a->path, b->path) == 0;
+    return a->port == b->port && a->port != 0 && config_same_host(a->host, b->host);
+}
+
+static int config_check_addresses(const struct config_reader *r)
+{
+    const struct listener_config *all = r->config.listeners;
+
+    for (uint32_t i = 1; i < r->config.n_listeners; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (config_same_address(&all[i].address, &all[j].address))
+                return config_fail(r->error, "%s: '%s' has the same address as '%s'",
+                                   all[i].origin.host, all[i].settings.name, all[j].settings.name);
+    return 0;
+}
+
+/* Warns where LIMIT descriptors leave room for fewer sessions than are configured. */
+static void config_check_descriptors(struct config_reader *r, uint64_t limit)
+{
+    uint64_t room = settings_descriptors(limit, r->config.n_listeners);
+
+    if (r->config.service.sessions_max > room)
+        snprintf(r->config.warning, sizeof(r->config.warning),
+                 "%ssessions.max: %" PRIu32 " sessions, but the limit of %" PRIu64
                  " open files (LimitNOFILE=) allows %" PRIu64,
-                 origin[0] ? origin : "sessions.max", sessions, limit, room);
+                 r->sessions_max, r->config.service.sessions_max, limit, room);
 }
 
 int config_load(struct config *ret, const struct config_input *input,
@@ -477,6 +527,7 @@ int config_load(struct config *ret, const struct config_input *input,
 {
     struct config_reader r = {
         .config = {.service = config_default_service, .n_listeners = 1},
+        .defaults = config_default_listener,
         .error = error,
     };
     int result;
@@ -487,15 +538,18 @@ int config_load(struct config *ret, const struct config_input *input,
     result = config_load_options(&r, input);
     if (result < 0)
         return result;
+    r.config.n_listeners = 0;
     result = config_load_file(&r, input->file);
     if (result == 0)
         result = config_load_environment(&r, input);
     if (result == 0)
         result = config_load_options(&r, input);
+    if (result == 0)
+        result = config_check_addresses(&r);
     if (result == -ENOMEM)
         snprintf(error, CONFIG_ERROR_MAX, "out of memory");
     if (result == 0 && input->descriptors > 0)
-        config_check_descriptors(&r.config, input->descriptors);
+        config_check_descriptors(&r, input->descriptors);
     if (result == 0) {
         *ret = r.config;
         error[0] = '\0'; /* the default file may be missing */

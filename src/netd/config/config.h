@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "common/access.h"
 #include "common/address.h"
 #include "common/util.h"
 #include "netd/config/settings.h"
@@ -18,32 +19,42 @@
 
 #define CONFIG_WARNING_MAX (CONFIG_ORIGIN_MAX + 160)
 
-/* Where to listen. */
+/* Allowed and denied networks of all listeners together. */
+#define CONFIG_RULES_MAX 16384
+
+/* Size of the path of a unix socket, NUL included: unix(7). */
+#define CONFIG_PATH_SIZE 108
+
+/* Where to listen: at PATH if it is not empty, else at HOST and PORT. */
 struct listener_address {
     char host[HOST_MAX + 1];
     uint16_t port;
+    uint16_t mode;               /* permission bits of the socket file */
+    char path[CONFIG_PATH_SIZE]; /* of a unix socket; "@NAME" for an abstract one */
 };
 
 /* Where the values were set that can fail later, when an address is resolved or bound: for example
  * "SERVER_HOST", "--port" or "/etc/netd/netd.conf:7: host"; "" for a built-in default. */
 struct listener_origin {
-    char host[CONFIG_ORIGIN_MAX];
+    char host[CONFIG_ORIGIN_MAX]; /* or path */
     char port[CONFIG_ORIGIN_MAX];
-    char sessions_max[CONFIG_ORIGIN_MAX];
 };
 
 struct listener_config {
     struct listener_settings settings;
     struct listener_address address;
     struct listener_origin origin;
+    uint32_t first_rule, n_rules; /* in the configuration's rules */
 };
 
 /* Plain data without pointers, which may be copied to another process. */
 struct config {
     struct service_settings service;
     char warning[CONFIG_WARNING_MAX]; /* one line to log when this comes into force, or "" */
-    uint32_t n_listeners;             /* always 1 today */
+    uint32_t n_listeners;             /* at least 1 */
     struct listener_config listeners[CONFIG_LISTENERS_MAX];
+    uint32_t n_rules;
+    struct access_rule rules[CONFIG_RULES_MAX]; /* a listener's can be compiled: access_build() */
 };
 
 /* The sources of a configuration; NULL where one is not given. */

@@ -174,6 +174,39 @@ static const char *preprocess_skip(const char *p)
     return end + 1;
 }
 
+/* Returns the end of the word, string, comment or character at P. */
+static const char *preprocess_next(const char *p)
+{
+    const char *end = preprocess_skip(p);
+
+    if (end != p)
+        return end;
+    return p + 1 + (isalpha((unsigned char)*p) ? strspn(p + 1, NAME_BYTES) : 0);
+}
+
+unsigned preprocess_find_element(const struct preprocess_text *t, unsigned line, const char *name,
+                                 unsigned index)
+{
+    const char *p = t->text, *start;
+    size_t length = strlen(name);
+
+    for (unsigned i = 1; i < line; i++)
+        p = strchr(p, '\n') + 1;
+    start = p;
+    while (*p && (strncmp(p, name, length) != 0 || preprocess_next(p) != p + length))
+        p = preprocess_next(p);
+    while (*p && *p != '(' && *p != '[')
+        p = preprocess_next(p);
+    for (; *p && index > 0; p = preprocess_next(p))
+        index -= *preprocess_next(p) == ',';
+    p += *p != '\0';
+    while (isspace((unsigned char)*p) || (*p != '"' && preprocess_skip(p) != p))
+        p = isspace((unsigned char)*p) ? p + 1 : preprocess_skip(p);
+    for (; start < p; start++)
+        line += *start == '\n';
+    return line;
+}
+
 /* Tells numbers and includes from names, strings and comments. libconfig knows the rest of the
  * grammar. */
 static int preprocess_token(struct preprocess *s)
@@ -189,7 +222,7 @@ static int preprocess_token(struct preprocess *s)
         return preprocess_number(s);
     if ((c == '=' || c == ':') && s->settings++ == PREPROCESS_SETTINGS_MAX)
         return preprocess_fail(s, 0, "too many settings");
-    s->p = end > p ? end : p + 1 + (isalpha(c) ? strspn(p + 1, NAME_BYTES) : 0);
+    s->p = preprocess_next(p);
     return 0;
 }
 
@@ -203,7 +236,7 @@ static int preprocess_file(struct preprocess *s, const char *path, const char *w
     ssize_t length = preprocess_read(path, s->bytes_left, &data);
     int r = 0;
 
-    if (length >= 0 && !(t->files[t->n_files] = strdup(path)))
+    if (length >= 0 && (!data || !(t->files[t->n_files] = strdup(path))))
         length = -ENOMEM;
     if (length < 0) {
         config_fail(s->error, "%s%s: %s", where, path,

@@ -45,3 +45,8 @@ void preprocess_free(struct preprocess_text *t);
 
 /* Returns the file that LINE of the text comes from, and its line there in *RET. */
 const char *preprocess_locate(const struct preprocess_text *t, unsigned line, unsigned *ret);
+
+/* Returns the line of the text where element INDEX, from 0, of the list NAME begins, which is at
+ * LINE or below. libconfig has it too late where a line ends behind a string. */
+unsigned preprocess_find_element(const struct preprocess_text *t, unsigned line, const char *name,
+                                 unsigned index);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "common/util.h"
 #include "netd/output/output.h"
 #include "netd/protocol/framing.h"
 
@@ -19,15 +20,21 @@
 #define SECONDS_HIGH       31536000 /* a year, for every key in seconds */
 
 /* File descriptors that sessions never get: supervisor and worker share one table, and need some
- * for sd_notify(3), to start another worker, for listeners and for the journal. */
+ * for sd_notify(3), to start another worker, for a listener and for the journal. */
 #define DESCRIPTORS_KEPT 64
 
-#define IDENTIFIER_MAX 63        /* bytes of the template */
-#define MAX_RATE_HIGH  INT32_MAX /* needs no suffix in a file */
+#define LISTENER_NAME_MAX 63
+#define IDENTIFIER_MAX    63        /* bytes of the template */
+#define MAX_RATE_HIGH     INT32_MAX /* needs no suffix in a file */
+
+/* What a record means. */
+enum format { FORMAT_PLAIN };
 
 /* What the sessions of one listener go by. */
 struct listener_settings {
+    char name[LISTENER_NAME_MAX + 1]; /* "" where the configuration has no list of listeners */
     enum framing framing;
+    enum format format;
     uint32_t max_record; /* bytes */
     int priority;        /* syslog level, LOG_NOTICE to LOG_DEBUG */
     bool receipt;
@@ -43,6 +50,14 @@ struct listener_settings {
 /* What holds for all listeners together. */
 struct service_settings {
     enum output output;
-    uint32_t stop_timeout;  /* seconds */
-    uint64_t buffer_memory; /* bytes */
+    uint32_t sessions_max;
+    uint32_t sessions_max_per_address; /* 0: no limit */
+    uint32_t stop_timeout;             /* seconds */
+    uint64_t buffer_memory;            /* bytes */
 };
+
+/* How many of LIMIT descriptors sessions may have beside that many listeners; of few, half. */
+static inline uint64_t settings_descriptors(uint64_t limit, uint32_t listeners)
+{
+    return limit - min_u64(limit / 2, DESCRIPTORS_KEPT - 1 + (uint64_t)listeners);
+}

@@ -248,9 +248,11 @@ static const char *event_identifier_part(char key, const struct event_source *so
     case 's':
         snprintf(address, ENDPOINT_ADDRESS_MAX, "%.8s", source->id);
         return address;
+    case 'l':
+        return source->listener ? source->listener : "";
     case '%':
         return "%";
-    default: /* also 'l': listeners have no names yet */
+    default:
         return "";
     }
 }
@@ -307,6 +309,8 @@ static void event_add_common(struct text *text, const struct event_source *sourc
     text_field(text, FIELD_EVENT, event);
     text_field(text, FIELD_SESSION_ID, source->id);
     text_field(text, FIELD_PEER, peer);
+    if (source->listener && source->listener[0])
+        text_field(text, FIELD_LISTENER, source->listener);
 }
 
 /* Begins a lifecycle event, whose peer it also writes to PEER. Returns 0 or -ENOBUFS. */
@@ -364,6 +368,11 @@ int event_connect(struct entry *ret, struct arena *arena, const struct event_sou
         text_add(&text, "%s\n", peer);
     } else {
         event_add_addresses(&text, source);
+        if (source->credentials) {
+            text_number(&text, FIELD_PEER_PID, (uint64_t)source->credentials->pid);
+            text_number(&text, FIELD_PEER_UID, source->credentials->uid);
+            text_number(&text, FIELD_PEER_GID, source->credentials->gid);
+        }
         text_put(&text, "MESSAGE=");
         text_put(&text, peer);
         text_put(&text, " connected\n");

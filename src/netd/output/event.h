@@ -17,6 +17,7 @@
 #include "netd/protocol/framing.h"
 
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 /* The most text that one record needs, and the size of an arena that holds any entry. */
@@ -45,7 +46,9 @@ struct arena {
 struct event_source {
     const char *id; /* 32 hex digits */
     const struct endpoint *peer, *local;
-    const char *local_path; /* of an AF_UNIX listener, else NULL */
+    const char *local_path;          /* of an AF_UNIX listener, else NULL */
+    const char *listener;            /* its name; NULL or empty without one */
+    const struct ucred *credentials; /* of a unix client, for connect; else NULL */
     int priority;
     const char *identifier; /* as in struct listener_settings */
     enum output output;

@@ -8,7 +8,11 @@
  * Returns 0 or -ENOMEM. */
 int address_count_init(struct table *t);
 
-/* How many open sessions come from the address of E. Counting in and out is by session. */
+/* How many open sessions come from the address of E, at any listener. Counting in and out is by
+ * session. */
 uint32_t address_count_get(const struct table *t, const struct endpoint *e);
 void address_count_add(struct table *t, struct session *s);
 void address_count_remove(struct table *t, struct session *s);
+
+/* True if E has reached the limit of a LISTENER that allows fewer sessions than all have. */
+bool address_count_reached(const struct table *t, const struct endpoint *e, uint32_t listener);

@@ -117,6 +117,7 @@ static bool recovery_settings_valid(const struct listener_settings *c)
     return c->max_record >= MAX_RECORD_LOW && c->max_record <= MAX_RECORD_HIGH &&
            (unsigned)c->framing < FRAMINGS && c->priority >= LOG_NOTICE &&
            c->priority <= LOG_DEBUG && receipt <= 1 &&
+           recovery_text_valid(c->name, sizeof(c->name)) &&
            recovery_text_valid(c->identifier, sizeof(c->identifier));
 }
 
@@ -151,7 +152,7 @@ static bool recovery_reason_valid(const struct session *s)
     if (s->pending_reason >= REASON_IDLE && s->pending_reason != REASON_ERROR)
         return false;
     if (s->state == SESSION_REFUSED)
-        return s->reason == REASON_SESSION_LIMIT || s->reason == REASON_ADDRESS_LIMIT;
+        return s->reason >= REASON_SESSION_LIMIT && s->reason <= REASON_DENIED;
     return s->reason < REASON_SESSION_LIMIT;
 }
 

@@ -32,6 +32,7 @@ const char *session_reason_name(enum session_reason reason)
         [REASON_ERROR] = "error",
         [REASON_SESSION_LIMIT] = "session-limit",
         [REASON_ADDRESS_LIMIT] = "address-limit",
+        [REASON_DENIED] = "denied",
     };
 
     return (size_t)reason < ARRAY_SIZE(names) ? names[reason] : "error";
@@ -214,19 +215,31 @@ static struct event_source session_source(const struct session *s, const struct 
         .peer = &s->peer,
         .local = &s->local,
         .local_path = c->local_path,
+        .listener = c->settings->name,
         .priority = c->settings->priority,
         .identifier = c->settings->identifier,
         .output = c->sink->output,
     };
 }
 
+/* Those at connect(2), which the kernel keeps: unix(7), SO_PEERCRED. */
+static bool session_read_credentials(const struct session *s, struct ucred *ret)
+{
+    socklen_t length = sizeof(*ret);
+
+    return getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, ret, &length) == 0 && length == sizeof(*ret);
+}
+
 static bool session_log_connect(struct session *s, const struct session_context *c,
-                                const struct event_source *source)
+                                struct event_source source)
 {
     struct item item = {.session = c->number, .kind = ITEM_CONNECT};
+    struct ucred credentials;
     struct entry entry;
 
-    if (!sink_has_room(c->sink) || event_connect(&entry, &c->sink->arena, source) < 0)
+    if (s->peer.family == AF_UNIX && session_read_credentials(s, &credentials))
+        source.credentials = &credentials;
+    if (!sink_has_room(c->sink) || event_connect(&entry, &c->sink->arena, &source) < 0)
         return false;
     sink_push(c->sink, &entry, &item);
     s->batch_connect = true;
@@ -337,7 +350,7 @@ enum session_progress session_log(struct session *s, const struct session_contex
     source = session_source(s, c, id);
 
     if (s->state == SESSION_OPEN) {
-        if (!s->batch_connect && !session_log_connect(s, c, &source))
+        if (!s->batch_connect && !session_log_connect(s, c, source))
             return SESSION_BLOCKED;
         progress = s->poisoned ? SESSION_WAITS : session_log_records(s, c, &source);
         if (progress != SESSION_WAITS)

@@ -57,6 +57,7 @@ enum session_reason {
     REASON_ERROR,
     REASON_SESSION_LIMIT, /* from here on: of a refused connection */
     REASON_ADDRESS_LIMIT,
+    REASON_DENIED,
 };
 
 /* Membership in a list of sessions: neighbours' numbers. */

@@ -3,6 +3,7 @@
 
 #include "common/util.h"
 #include "netd/session/address-count.h"
+#include "netd/session/rules.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -139,6 +140,7 @@ void table_deinit(struct table *t)
         munmap(t->header, t->header_size);
     if (t->regions)
         munmap(t->regions, t->regions_size);
+    rules_unmap(t);
     free(t->addresses);
     free(t->buckets);
     close_fd(&t->header_fd);
@@ -160,6 +162,8 @@ int table_attach(struct table *t)
     int r;
 
     r = address_count_init(t);
+    if (r == 0)
+        r = rules_map(t);
     if (r < 0)
         return r;
     p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, t->regions_fd, 0);

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "common/access.h"
 #include "netd/session/session.h"
 
 #include <stdbool.h>
@@ -34,6 +35,17 @@ enum table_command {
     COMMAND_STOP,  /* end all sessions and exit */
 };
 
+/* Which file the path of a unix socket is, to tell it from another one there. */
+struct unix_socket_file {
+    uint64_t device, inode;
+};
+
+/* Compiled access rules. */
+struct table_rules {
+    struct access access;
+    int32_t fd; /* memfd with the ranges, if there are any */
+};
+
 /* A listening socket. Its number stays as long as a session names it. */
 struct table_listener {
     int32_t fd;       /* -1: closed, or never used */
@@ -42,6 +54,9 @@ struct table_listener {
     struct endpoint requested; /* as configured; port 0 asks for a free one */
     struct endpoint bound;     /* as the kernel has it */
     char path[108]; /* of an AF_UNIX socket, "@" in front of an abstract name, else empty */
+    struct unix_socket_file file;            /* of a path that is ours */
+    char passed_name[LISTENER_NAME_MAX + 1]; /* that systemd gave a passed socket */
+    struct table_rules rules;
     struct listener_settings settings;
 };
 
@@ -94,6 +109,11 @@ struct table_list {
 
 struct address_count;
 
+struct mapped_rules {
+    const struct access_range *ranges; /* NULL: no rules */
+    struct access access;
+};
+
 struct table {
     int header_fd, regions_fd;
     struct table_header *header;
@@ -106,8 +126,10 @@ struct table {
     size_t regions_size; /* bytes mapped */
     struct table_list lists[LISTS];
     uint32_t free; /* first of the free numbers below header->used, chained by LIST_RUN's link */
-    uint64_t resident_bytes;            /* bytes of all regions that have pages */
-    uint32_t resident[RESIDENT_COUNTS]; /* first session with that many pages, free or not */
+    uint64_t resident_bytes;               /* bytes of all regions that have pages */
+    uint32_t resident[RESIDENT_COUNTS];    /* first session with that many pages, free or not */
+    uint32_t listener_open[LISTENERS_MAX]; /* open sessions of each listener */
+    struct mapped_rules rules[LISTENERS_MAX];
     struct address_count *addresses;
     uint32_t *buckets;
     uint32_t bucket_mask;

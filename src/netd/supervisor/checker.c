@@ -4,6 +4,7 @@
 #include "common/exit-status.h"
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/config/print.h"
 #include "netd/log.h"
 #include "netd/session/table.h"
 
@@ -229,7 +230,7 @@ static struct check *checker_map_given(void)
     return checker_map(CHECK_FD);
 }
 
-int checker_main(const struct config_input *input)
+int checker_main(const struct config_input *input, FILE *print)
 {
     const char *mode = getenv(ENV_CHECK);
     bool numeric = mode && strcmp(mode, CHECK_WORDS(true)) == 0;
@@ -251,6 +252,8 @@ int checker_main(const struct config_input *input)
     else if (!mode && c.check->config.warning[0])
         log_warning("%s", c.check->config.warning);
     status = c.check->status;
+    if (print && status == EXIT_SUCCESS)
+        config_print(print, &c.check->config);
     checker_deinit(&c);
     return status;
 }

@@ -11,6 +11,7 @@
 #include "netd/config/config.h"
 #include "netd/worker/listener.h"
 
+#include <stdio.h>
 #include <sys/types.h>
 
 /* Result of a check. It may be written by another version than the one that reads it: the members
@@ -47,9 +48,10 @@ void checker_ended(struct checker *c, int status);
 /* Kills the child, if it runs, and frees the result. */
 void checker_deinit(struct checker *c);
 
-/* "netd -t", also when run by checker_execute(). Returns the exit status; the error is logged, or
- * passed to the running netd. */
-int checker_main(const struct config_input *input);
+/* "netd -t", also when run by checker_execute(); with PRINT "netd -T", which prints the
+ * configuration there. Returns the exit status; the error is logged, or passed to the running netd.
+ */
+int checker_main(const struct config_input *input, FILE *print);
 
 /* Copies CHECK to a memfd, without close-on-exec, for the program to be executed. Returns the
  * descriptor or a negative errno. */

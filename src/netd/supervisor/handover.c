@@ -36,16 +36,23 @@ static int handover_set_environment(const struct handover *h, bool sessions, int
 {
     /* putenv(3), because setenv(3) leaks its copy when the environment cannot grow. */
     static char table[64], reload[64], fds[32], pid[32];
+    static char names[32 + CONFIG_LISTENERS_MAX * (LISTENER_NAME_MAX + 1)];
+    char *end = stpcpy(names, "LISTEN_FDNAMES=");
     int count = 0;
 
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        count += h->table.header->listeners[i].passed != 0;
+    for (size_t i = 0; i < LISTENERS_MAX && count < CONFIG_LISTENERS_MAX; i++) {
+        const struct table_listener *l = &h->table.header->listeners[i];
+
+        if (l->passed)
+            end += sprintf(end, "%s%s", count++ > 0 ? ":" : "",
+                           l->passed_name[0] ? l->passed_name : "unknown");
+    }
     snprintf(table, sizeof(table), ENV_TABLE "=%d:%d", h->table.header_fd, h->table.regions_fd);
     snprintf(reload, sizeof(reload), ENV_RELOAD "=%d:%d", check_fd, (int)h->requester);
     snprintf(fds, sizeof(fds), "LISTEN_FDS=%d", count);
     snprintf(pid, sizeof(pid), "LISTEN_PID=%d", (int)getpid());
     if (putenv(reload) != 0 || (sessions && putenv(table) != 0) ||
-        (!sessions && count > 0 && (putenv(fds) != 0 || putenv(pid) != 0)))
+        (!sessions && count > 0 && (putenv(fds) != 0 || putenv(pid) != 0 || putenv(names) != 0)))
         return -errno;
     return 0;
 }
@@ -65,6 +72,7 @@ int handover_exec(const struct handover *h, bool sessions, const char *program, 
     (void)unsetenv(ENV_RELOAD);
     (void)unsetenv("LISTEN_FDS");
     (void)unsetenv("LISTEN_PID");
+    (void)unsetenv("LISTEN_FDNAMES");
     return r;
 }
 

@@ -119,11 +119,13 @@ static void supervisor_say_ready(struct supervisor *s)
              s->given.reload ? "reloaded" : "ready", supervisor_output_name(s->output));
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &s->given.table.header->listeners[i];
+        const char *name = l->settings.name;
 
         if (l->fd < 0 || l->closing)
             continue;
         listener_format(l, address);
-        log_info("listening on %s%s", address, l->passed ? " (passed by systemd)" : "");
+        log_info("listening on %s%s%s%s", address, name[0] ? " as " : "", name,
+                 l->passed ? " (passed by systemd)" : "");
     }
     supervisor_announce(s, "READY=1");
     supervisor_answer(s, true);
@@ -348,24 +350,39 @@ static enum output supervisor_decide_output(enum output configured)
 
 static uint32_t supervisor_capacity(const struct config *config)
 {
-    return config->listeners[0].settings.sessions_max + TABLE_LINGERING;
+    return config->service.sessions_max + TABLE_LINGERING;
 }
 
-/* Logs once if netd does not listen where the configuration says. */
+/* Logs that the passed socket L is used instead of the configured address. */
+static void supervisor_say_passed(const struct table_listener *l, const struct listener_address *a)
+{
+    char address[128];
+
+    listener_format(l, address);
+    if (a->path[0])
+        log_notice("systemd passed a socket for %s; the configured %s is not used", address,
+                   a->path);
+    else
+        log_notice("systemd passed a socket for %s; the configured %s port %u is not used", address,
+                   a->host, a->port);
+}
+
+/* Does so at most once for each listener of the configuration. */
 static void supervisor_compare_passed(const struct table_header *h, const struct check *check)
 {
-    const struct listener_address *configured = &check->config.listeners[0].address;
-    char address[128];
+    const struct config *config = &check->config;
+    bool said[CONFIG_LISTENERS_MAX] = {false};
 
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &h->listeners[i];
+        size_t n = (size_t)(listener_config_of(l, config->listeners, config->n_listeners) -
+                            config->listeners);
 
-        if (l->fd < 0 || listener_matches(l, &check->config.listeners[0], &check->endpoints[0]))
+        if (l->fd < 0 || !l->passed || said[n] ||
+            listener_matches(l, &config->listeners[n], &check->endpoints[n]))
             continue;
-        listener_format(l, address);
-        log_notice("systemd passed a socket for %s; the configured %s port %u is not used", address,
-                   configured->host, configured->port);
-        return;
+        supervisor_say_passed(l, &config->listeners[n].address);
+        said[n] = true;
     }
 }
 
@@ -403,9 +420,17 @@ static int supervisor_listener_status(int r)
                                                                              : EXIT_FAILED;
 }
 
+/* Frees what sd_listen_fds_with_names(3) allocated. */
+static void free_strings(char ***strings)
+{
+    for (char **p = *strings; p && *p; p++)
+        free(*p);
+    free(*strings);
+}
+
 /* Creates an empty table with the listeners of the checked configuration. Returns 0 or the exit
  * status. */
-static int supervisor_make_table(struct supervisor *s, int passed)
+static int supervisor_make_table(struct supervisor *s, int passed, char *const *names)
 {
     const struct check *check = s->given.checker.check;
     const struct config *config = &check->config;
@@ -424,16 +449,15 @@ static int supervisor_make_table(struct supervisor *s, int passed)
             "cannot lock the session table in memory: %s; a worker that is killed while memory "
             "is swapped out may lose or repeat a record",
             strerror(-r));
-    if (passed > 0)
-        r = listeners_adopt(t, SD_LISTEN_FDS_START, passed, &config->listeners[0], error);
-    else
-        r = listeners_configure(t, &config->listeners[0], &check->endpoints[0], error);
+    r = listeners_adopt(t, SD_LISTEN_FDS_START, passed, names, error);
+    if (r == 0)
+        r = listeners_configure(t, config->listeners, config->rules, check->endpoints,
+                                config->n_listeners, error);
     if (r < 0) {
         log_error("%s", error[0] ? error : strerror(-r));
         return supervisor_listener_status(r);
     }
-    if (passed > 0)
-        supervisor_compare_passed(t->header, check);
+    supervisor_compare_passed(t->header, check);
     if (config->warning[0])
         log_warning("%s", config->warning);
     t->header->settings = config->service;
@@ -445,7 +469,8 @@ static int supervisor_make_table(struct supervisor *s, int passed)
  * with s->stopping set, or the exit status. */
 static int supervisor_begin(struct supervisor *s)
 {
-    int passed = sd_listen_fds(1), r = 0;
+    CLEANUP(free_strings) char **names = NULL;
+    int passed = sd_listen_fds_with_names(1, &names), r = 0;
 
     if (passed < 0) {
         log_error("LISTEN_FDS: cannot take the passed sockets: %s", strerror(-passed));
@@ -456,7 +481,7 @@ static int supervisor_begin(struct supervisor *s)
     if (!s->given.checker.check)
         r = supervisor_check(s, passed);
     if (r == 0 && !s->stopping)
-        r = supervisor_make_table(s, passed);
+        r = supervisor_make_table(s, passed, names);
     return r;
 }
 
@@ -477,8 +502,8 @@ static int supervisor_configure(struct supervisor *s, char error[static LISTENER
         snprintf(error, LISTENER_ERROR_MAX, "cannot grow the session table: %s", strerror(-r));
         return r;
     }
-    r = listeners_configure(&s->given.table, &check->config.listeners[0], &check->endpoints[0],
-                            error);
+    r = listeners_configure(&s->given.table, check->config.listeners, check->config.rules,
+                            check->endpoints, check->config.n_listeners, error);
     if (r < 0)
         return r;
     if (check->config.warning[0])
@@ -566,6 +591,7 @@ int supervisor_run(const struct config_input *input, char **argv)
         r = supervisor_start_worker(&s, resumed);
         if (r == 0)
             r = supervisor_loop(&s);
+        listeners_remove_files(&s.given.table);
     }
     checker_deinit(&s.given.checker);
     table_deinit(&s.given.table);

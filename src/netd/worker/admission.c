@@ -3,9 +3,11 @@
 
 #include "common/util.h"
 #include "netd/session/address-count.h"
+#include "netd/session/rules.h"
 #include "netd/worker/listener.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/random.h>
 
 static bool admission_has_room(const struct scheduler *sched)
@@ -25,14 +27,20 @@ static struct session *admission_take_slot(struct scheduler *sched)
     return s;
 }
 
-static enum session_reason admission_refusal(const struct scheduler *sched,
-                                             const struct listener_settings *settings,
+static enum session_reason admission_refusal(const struct scheduler *sched, uint32_t listener,
                                              const struct endpoint *peer)
 {
-    if (sched->table->header->open >= settings->sessions_max)
+    const struct table *t = sched->table;
+    const struct service_settings *all = &t->header->settings;
+
+    if (!rules_allow(t, listener, peer))
+        return REASON_DENIED;
+    if (t->header->open >= all->sessions_max ||
+        t->listener_open[listener] >= t->header->listeners[listener].settings.sessions_max)
         return REASON_SESSION_LIMIT;
-    if (settings->sessions_max_per_address > 0 &&
-        address_count_get(sched->table, peer) >= settings->sessions_max_per_address)
+    if ((all->sessions_max_per_address > 0 &&
+         address_count_get(t, peer) >= all->sessions_max_per_address) ||
+        address_count_reached(t, peer, listener))
         return REASON_ADDRESS_LIMIT;
     return REASON_NONE;
 }
@@ -41,6 +49,7 @@ static enum session_reason admission_refusal(const struct scheduler *sched,
 static void admission_count(struct scheduler *sched, struct session *s)
 {
     sched->table->header->open++;
+    sched->table->listener_open[s->listener]++;
     address_count_add(sched->table, s);
 }
 
@@ -62,8 +71,7 @@ static bool admission_assign_id(struct session *s, int fd)
 static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
                             const struct endpoint *peer)
 {
-    const struct listener_settings *settings = &sched->table->header->listeners[listener].settings;
-    enum session_reason refusal = admission_refusal(sched, settings, peer);
+    enum session_reason refusal = admission_refusal(sched, listener, peer);
     struct session *s = admission_take_slot(sched);
     struct sockaddr_storage sa = {0};
     socklen_t length = sizeof(sa);
@@ -75,7 +83,7 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
         return;
     }
     s->listener = listener;
-    s->framing = (uint8_t)settings->framing;
+    s->framing = (uint8_t)sched->table->header->listeners[listener].settings.framing;
     s->peer = *peer;
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
         endpoint_from_sockaddr(&s->local, &sa, length);
@@ -160,6 +168,7 @@ void admission_adopt(struct scheduler *sched, int unclaimed)
     struct endpoint peer = {0};
 
     h->open = 0;
+    memset(sched->table->listener_open, 0, sizeof(sched->table->listener_open));
     for (uint32_t i = 0; i < h->used; i++)
         if (sched->table->sessions[i].state != SESSION_FREE)
             admission_adopt_session(sched, &sched->table->sessions[i]);

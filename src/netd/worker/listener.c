@@ -2,6 +2,8 @@
 #include "netd/worker/listener.h"
 
 #include "common/util.h"
+#include "netd/session/rules.h"
+#include "netd/worker/unix-socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +12,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
@@ -85,6 +88,10 @@ int listener_resolve(const struct listener_config *config, bool numeric,
     struct addrinfo *list = NULL;
     int r;
 
+    if (config->address.path[0]) {
+        *ret = found;
+        return 0;
+    }
     r = address_resolve(config->address.host, config->address.port,
                         AI_PASSIVE | (numeric ? AI_NUMERICHOST : 0), &list);
     if (r != 0 && numeric)
@@ -203,36 +210,50 @@ static int listeners_free_number(const struct table *t)
     return -1;
 }
 
-static int listeners_find(const struct table *t, const struct endpoint *requested)
+/* What a configuration makes of the table's listeners. */
+struct listeners_plan {
+    const struct listener_config *of[LISTENERS_MAX]; /* what each is to be, or NULL */
+    bool opened[LISTENERS_MAX];                      /* it was not there before */
+    struct table_rules rules[LISTENERS_MAX];
+};
+
+/* True where L, which is open, listens at WANTED for CONFIG. Each port 0 is a port of its own. */
+static bool listener_is_at(const struct table_listener *l, const struct listener_config *config,
+                           const struct endpoint *wanted)
+{
+    const struct listener_address *a = &config->address;
+
+    if (a->path[0])
+        return strcmp(l->path, a->path) == 0 && unix_socket_is_there(a->path, &l->file);
+    return !l->path[0] && listener_same_endpoint(&l->requested, wanted) &&
+           (wanted->port != 0 || strcmp(l->settings.name, config->settings.name) == 0);
+}
+
+static int listeners_find(const struct table *t, const struct listener_config *config,
+                          const struct endpoint *wanted)
 {
     for (int i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &t->header->listeners[i];
 
-        if (l->fd >= 0 && !l->passed && !l->closing &&
-            listener_same_endpoint(&l->requested, requested))
+        if (l->fd >= 0 && !l->passed && !l->closing && listener_is_at(l, config, wanted))
             return i;
     }
     return -1;
 }
 
-/* Gets the listener for WANTED, open already or bound now. Returns its number or a negative errno.
- */
-static int listeners_get_or_bind(struct table *t, const struct endpoint *wanted, bool any)
+/* Opens a socket at WANTED, or at CONFIG's path. Returns 0 or a negative errno. */
+static int listener_open(const struct table *t, const struct listener_config *config,
+                         const struct endpoint *wanted, struct table_listener *ret)
 {
-    struct table_listener l = {.requested = *wanted};
-    int fd, n, r;
+    struct table_listener l = {.requested = *wanted, .settings = config->settings};
+    const struct listener_address *a = &config->address;
+    bool any = strcmp(a->host, "*") == 0;
+    int fd, r;
 
-    n = listeners_find(t, wanted);
-    if (n >= 0)
-        return n;
-    n = listeners_free_number(t);
-    if (n < 0) {
-        listeners_merge_closed(t);
-        n = listeners_free_number(t);
-    }
-    if (n < 0)
-        return -ENOSPC;
-    fd = listener_bind(t, wanted, any);
+    if (a->path[0])
+        fd = unix_socket_listen(a->path, a->mode, LISTEN_BACKLOG, &l.file);
+    else
+        fd = listener_bind(t, wanted, any);
     if (fd < 0)
         return fd;
     r = listener_describe(&l, fd);
@@ -240,94 +261,212 @@ static int listeners_get_or_bind(struct table *t, const struct endpoint *wanted,
         close(fd);
         return r;
     }
-    t->header->listeners[n] = l;
-    return n;
+    *ret = l;
+    return 0;
+}
+
+/* Plans the listener of CONFIG at WANTED, open already or opened now. Returns 0 or a negative
+ * errno. */
+static int listeners_plan(struct table *t, struct listeners_plan *plan,
+                          const struct listener_config *config, const struct endpoint *wanted)
+{
+    int n = listeners_find(t, config, wanted), r;
+
+    if (n >= 0 && plan->of[n] && plan->of[n] != config)
+        return -EEXIST;
+    if (n < 0) {
+        n = listeners_free_number(t);
+        if (n < 0) {
+            listeners_merge_closed(t);
+            n = listeners_free_number(t);
+        }
+        if (n < 0)
+            return -ENOSPC;
+        r = listener_open(t, config, wanted, &t->header->listeners[n]);
+        if (r < 0)
+            return r;
+        plan->opened[n] = true;
+    }
+    plan->of[n] = config;
+    return 0;
 }
 
 /* Describes the error NUMBER. */
-static const char *listener_reason(int number, uint16_t port)
+static const char *listener_reason(int number, const struct listener_address *a)
 {
+    bool path = a->path[0] != '\0';
+
     if (number == -ENOSPC)
         return "sessions use the settings of too many earlier listeners";
-    if (number == -EACCES && port < IPPORT_RESERVED)
+    if (number == -EEXIST)
+        return path ? "the file is not a socket" : "another listener has the same address";
+    if (number == -EADDRINUSE && path)
+        return "another program listens there";
+    if (number == -ENOENT && path)
+        return "its directory does not exist";
+    if (number == -EACCES && !path && a->port < IPPORT_RESERVED)
         return "Permission denied; for a port below 1024 use netd.socket, or a drop-in with "
                "AmbientCapabilities=CAP_NET_BIND_SERVICE, see netd(8)";
     return strerror(-number);
 }
 
-/* Writes the error line, with the origin of the setting unless it is the default. */
-static void listener_error(char error[static LISTENER_ERROR_MAX],
-                           const struct listener_config *config, int number)
+/* Writes the error line, with the origin of the setting unless it is the default. Returns NUMBER.
+ */
+static int listener_error(char error[static LISTENER_ERROR_MAX],
+                          const struct listener_config *config, int number)
 {
     const struct listener_address *a = &config->address;
-    bool at_host = number == -EADDRNOTAVAIL || number == -EAFNOSUPPORT;
+    bool at_host = a->path[0] || number == -EADDRNOTAVAIL || number == -EAFNOSUPPORT;
     const char *origin = at_host ? config->origin.host : config->origin.port;
+    const char *separator = origin[0] ? ": " : "", *reason = listener_reason(number, a);
     bool colon = strchr(a->host, ':') && a->host[0] != '[';
 
-    snprintf(error, LISTENER_ERROR_MAX, "%s%scannot listen on %s%s%s:%u: %s", origin,
-             origin[0] ? ": " : "", colon ? "[" : "", a->host, colon ? "]" : "", a->port,
-             listener_reason(number, a->port));
+    if (a->path[0])
+        snprintf(error, LISTENER_ERROR_MAX, "%s%scannot listen on %s: %s", origin, separator,
+                 a->path, reason);
+    else
+        snprintf(error, LISTENER_ERROR_MAX, "%s%scannot listen on %s%s%s:%u: %s", origin, separator,
+                 colon ? "[" : "", a->host, colon ? "]" : "", a->port, reason);
+    return number;
 }
 
-/* Gets the listeners of CONFIG, and marks their numbers in WANTED. */
-static int listeners_bind(struct table *t, const struct listener_config *config,
-                          const struct listener_endpoints *endpoints,
-                          bool wanted[static LISTENERS_MAX], char error[static LISTENER_ERROR_MAX])
+/* Plans all of CONFIG's sockets. Of several endpoints one is enough. */
+static int listeners_plan_config(struct table *t, struct listeners_plan *plan,
+                                 const struct listener_config *config,
+                                 const struct listener_endpoints *endpoints,
+                                 char error[static LISTENER_ERROR_MAX])
 {
-    bool any = strcmp(config->address.host, "*") == 0, found = false;
+    /* A machine without IPv6: every address is every IPv4 address. */
+    const struct endpoint every = {.family = AF_INET, .port = config->address.port};
+    const struct endpoint local = {.family = AF_UNIX};
     int r, first_error = 0;
+    bool found = false;
 
+    if (config->address.path[0]) {
+        r = listeners_plan(t, plan, config, &local);
+        return r < 0 ? listener_error(error, config, r) : 0;
+    }
     for (uint32_t i = 0; i < endpoints->count; i++) {
-        r = listeners_get_or_bind(t, &endpoints->at[i], any);
-        if (r >= 0)
-            wanted[r] = found = true;
-        else if (first_error == 0)
+        r = listeners_plan(t, plan, config, &endpoints->at[i]);
+        if (r < 0 && first_error == 0)
             first_error = r;
+        found = found || r == 0;
     }
-    if (!found && any && first_error == -EAFNOSUPPORT) {
-        /* A machine without IPv6: listen on all IPv4 addresses. */
-        struct endpoint every = {.family = AF_INET, .port = config->address.port};
-
-        r = listeners_get_or_bind(t, &every, false);
-        if (r >= 0)
-            wanted[r] = found = true;
-        else
-            first_error = r;
+    if (!found && strcmp(config->address.host, "*") == 0 && first_error == -EAFNOSUPPORT) {
+        first_error = listeners_plan(t, plan, config, &every);
+        found = first_error == 0;
     }
-    if (found)
+    if (found && first_error != -EEXIST)
         return 0;
-    listener_error(error, config, first_error);
-    return first_error;
+    if (endpoints->count == 0) {
+        snprintf(error, LISTENER_ERROR_MAX,
+                 "%s%scannot resolve '%s': names are not looked up when systemd passes sockets",
+                 config->origin.host, config->origin.host[0] ? ": " : "", config->address.host);
+        return -EINVAL;
+    }
+    return listener_error(error, config, first_error);
 }
 
-int listeners_configure(struct table *t, const struct listener_config *config,
-                        const struct listener_endpoints *endpoints,
-                        char error[static LISTENER_ERROR_MAX])
+static void listener_close(struct table_listener *l)
+{
+    rules_close(&l->rules);
+    if (l->path[0])
+        unix_socket_remove(l->path, &l->file);
+    close_fd(&l->fd);
+}
+
+static int listeners_make_rules(struct listeners_plan *plan, const struct access_rule *rules,
+                                char error[static LISTENER_ERROR_MAX])
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < LISTENERS_MAX; i++)
+        if (plan->of[i])
+            r = rules_make(&plan->rules[i], rules + plan->of[i]->first_rule, plan->of[i]->n_rules);
+    if (r < 0)
+        snprintf(error, LISTENER_ERROR_MAX, "cannot compile the access rules: %s", strerror(-r));
+    return r;
+}
+
+/* Closes what was opened for a plan that cannot be carried out. */
+static void listeners_undo(struct table *t, struct listeners_plan *plan)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        rules_close(&plan->rules[i]);
+        if (plan->opened[i])
+            listener_close(&t->header->listeners[i]);
+    }
+}
+
+/* Makes the table what is planned. */
+static void listeners_apply(struct table *t, const struct listeners_plan *plan)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        struct table_listener *l = &t->header->listeners[i];
+
+        if (plan->of[i]) {
+            l->settings = plan->of[i]->settings;
+            rules_close(&l->rules);
+            l->rules = plan->rules[i];
+            if (!l->passed && l->path[0] == '/')
+                (void)chmod(l->path, plan->of[i]->address.mode);
+        } else if (l->fd >= 0 && !l->closing) {
+            l->closing = true;
+            if (!l->passed && l->path[0])
+                unix_socket_remove(l->path, &l->file);
+        }
+    }
+}
+
+const struct listener_config *listener_config_of(const struct table_listener *l,
+                                                 const struct listener_config *configs,
+                                                 uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (l->passed_name[0] && strcmp(configs[i].settings.name, l->passed_name) == 0)
+            return &configs[i];
+    return &configs[0];
+}
+
+int listeners_configure(struct table *t, const struct listener_config *configs,
+                        const struct access_rule *rules, const struct listener_endpoints *endpoints,
+                        uint32_t count, char error[static LISTENER_ERROR_MAX])
 {
     struct table_listener *all = t->header->listeners;
-    bool wanted[LISTENERS_MAX] = {false}, passed = false;
-    int r;
+    struct listeners_plan plan = {0};
+    bool passed[CONFIG_LISTENERS_MAX] = {false};
+    int r = 0;
 
     for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (all[i].fd >= 0 && all[i].passed)
-            wanted[i] = passed = true;
-    if (!passed) {
-        r = listeners_bind(t, config, endpoints, wanted, error);
-        if (r < 0)
-            return r;
-    }
+        if (all[i].fd >= 0 && all[i].passed) {
+            plan.of[i] = listener_config_of(&all[i], configs, count);
+            passed[plan.of[i] - configs] = true;
+        }
+    for (uint32_t i = 0; r == 0 && i < count; i++)
+        if (!passed[i])
+            r = listeners_plan_config(t, &plan, &configs[i], &endpoints[i], error);
+    if (r == 0)
+        r = listeners_make_rules(&plan, rules, error);
+    if (r == 0)
+        listeners_apply(t, &plan);
+    else
+        listeners_undo(t, &plan);
+    return r;
+}
+
+void listeners_remove_files(const struct table *t)
+{
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        if (wanted[i])
-            all[i].settings = config->settings;
-        else if (all[i].fd >= 0)
-            all[i].closing = true;
+        const struct table_listener *l = &t->header->listeners[i];
+
+        if (l->fd >= 0 && !l->passed && !l->closing && l->path[0])
+            unix_socket_remove(l->path, &l->file);
     }
-    return 0;
 }
 
 /* --- Passed sockets --- */
 
-int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
+int listeners_adopt(struct table *t, int first, int count, char *const *names,
                     char error[static LISTENER_ERROR_MAX])
 {
     if (count > CONFIG_LISTENERS_MAX) {
@@ -336,7 +475,7 @@ int listeners_adopt(struct table *t, int first, int count, const struct listener
         return -EINVAL;
     }
     for (int i = 0; i < count; i++) {
-        struct table_listener l = {.passed = true, .settings = config->settings};
+        struct table_listener l = {.passed = true};
         int fd = first + i, r;
 
         r = sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1);
@@ -353,6 +492,9 @@ int listeners_adopt(struct table *t, int first, int count, const struct listener
             return -errno;
         listener_set_options(fd);
         l.requested = l.bound;
+        /* A longer name is no listener's. */
+        if (names && strlen(names[i]) <= LISTENER_NAME_MAX)
+            strcpy(l.passed_name, names[i]);
         t->header->listeners[i] = l;
     }
     return 0;
@@ -363,6 +505,8 @@ bool listener_matches(const struct table_listener *l, const struct listener_conf
 {
     bool any = strcmp(config->address.host, "*") == 0;
 
+    if (config->address.path[0])
+        return strcmp(l->path, config->address.path) == 0;
     for (uint32_t i = 0; i < endpoints->count; i++) {
         const struct endpoint *e = &endpoints->at[i];
 

@@ -21,32 +21,42 @@ struct listener_endpoints {
 };
 
 /*
- * Resolves the address of CONFIG, which may take minutes. With NUMERIC names are not resolved, and
- * have no endpoints. Returns 0, or with one line in ERROR -EINVAL if the name does not exist, or
- * -EAGAIN if it cannot be resolved for the moment.
+ * Resolves the address of CONFIG, which may take minutes; a path has no endpoints. With NUMERIC
+ * names are not resolved, and have no endpoints. Returns 0, or with one line in ERROR -EINVAL if
+ * the name does not exist, or -EAGAIN if it cannot be resolved for the moment.
  */
 int listener_resolve(const struct listener_config *config, bool numeric,
                      struct listener_endpoints *ret, char error[static LISTENER_ERROR_MAX]);
 
 /*
- * Binds ENDPOINTS as the listeners of CONFIG, and then marks the other ones as closing; one whose
- * address stays gets the new settings. Passed sockets only get the settings. Of several endpoints
- * at least one must be bound. There must be no worker. Returns 0, or a negative errno with one line
- * in ERROR and nothing changed.
+ * Makes the listeners of the COUNT CONFIGS, each at its ENDPOINTS or its path and with its RULES,
+ * and then marks the other ones as closing; one whose address stays keeps its socket and gets the
+ * new settings. A passed socket has the settings of the listener that has its name, else of the
+ * first, whose address is then not used. Of several endpoints of a listener at least one must be
+ * bound. There must be no worker. Returns 0, or a negative errno with one line in ERROR and nothing
+ * changed.
  */
-int listeners_configure(struct table *t, const struct listener_config *config,
-                        const struct listener_endpoints *endpoints,
-                        char error[static LISTENER_ERROR_MAX]);
+int listeners_configure(struct table *t, const struct listener_config *configs,
+                        const struct access_rule *rules, const struct listener_endpoints *endpoints,
+                        uint32_t count, char error[static LISTENER_ERROR_MAX]);
 
 /*
- * Adopts COUNT sockets from descriptor FIRST on that the service manager passed. Returns 0, or a
- * negative errno with one line in ERROR if one of them is not a listening TCP or unix stream
- * socket.
+ * Adopts COUNT sockets from descriptor FIRST on that the service manager passed under NAMES (NULL
+ * if there are none); listeners_configure() gives them settings. Returns 0, or a negative errno
+ * with one line in ERROR if one of them is not a listening TCP or unix stream socket.
  */
-int listeners_adopt(struct table *t, int first, int count, const struct listener_config *config,
+int listeners_adopt(struct table *t, int first, int count, char *const *names,
                     char error[static LISTENER_ERROR_MAX]);
 
-/* True if L has one of ENDPOINTS, the addresses of CONFIG. */
+/* The one of the COUNT CONFIGS whose settings the passed socket L has. */
+const struct listener_config *listener_config_of(const struct table_listener *l,
+                                                 const struct listener_config *configs,
+                                                 uint32_t count);
+
+/* Removes the files of our own unix sockets, when netd stops. */
+void listeners_remove_files(const struct table *t);
+
+/* True if L has the path of CONFIG, or one of ENDPOINTS, its addresses. */
 bool listener_matches(const struct table_listener *l, const struct listener_config *config,
                       const struct listener_endpoints *endpoints);
 

@@ -25,16 +25,17 @@
 #define LINGER_USEC      (2 * USEC_PER_SEC)
 #define LINGER_STOP_USEC (200 * USEC_PER_MSEC)
 
-/* How many descriptors clients may take: all but DESCRIPTORS_KEPT, or half if there are few. */
-static uint32_t scheduler_descriptors_max(void)
+/* How many descriptors clients may take: settings_descriptors(). */
+static uint32_t scheduler_descriptors_max(const struct table *t)
 {
     struct rlimit limit;
-    uint64_t most;
+    uint32_t listeners = 0;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
         return UINT32_MAX;
-    most = limit.rlim_cur - min_u64(limit.rlim_cur / 2, DESCRIPTORS_KEPT);
-    return (uint32_t)min_u64(most, UINT32_MAX);
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        listeners += t->header->listeners[i].fd >= 0;
+    return (uint32_t)min_u64(settings_descriptors(limit.rlim_cur, listeners), UINT32_MAX);
 }
 
 int scheduler_init(struct scheduler *sched, struct table *table, enum output output,
@@ -45,7 +46,7 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
     *sched = (struct scheduler){
         .table = table,
         .epoll = -1,
-        .descriptors_max = scheduler_descriptors_max(),
+        .descriptors_max = scheduler_descriptors_max(table),
     };
     r = deadlines_init(&sched->deadlines, table->capacity);
     if (r < 0)
@@ -157,6 +158,7 @@ void scheduler_finish(struct scheduler *sched, struct session *s)
 
     if (s->state == SESSION_OPEN) {
         sched->table->header->open--;
+        sched->table->listener_open[s->listener]--;
         address_count_remove(sched->table, s);
     }
     table_list_remove(sched->table, LIST_RUN, s);

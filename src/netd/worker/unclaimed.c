@@ -71,9 +71,12 @@ static bool unclaimed_is_known(const struct table *t, int fd)
     if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd ||
         stream_owns(&t->header->batch.stream, fd))
         return true;
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (t->header->listeners[i].fd == fd)
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &t->header->listeners[i];
+
+        if (l->fd == fd || (l->fd >= 0 && l->rules.access.ranges > 0 && l->rules.fd == fd))
             return true;
+    }
     return false;
 }
 

@@ -4,6 +4,7 @@
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/session/recovery.h"
+#include "netd/session/rules.h"
 #include "netd/worker/admission.h"
 #include "netd/worker/listener.h"
 
@@ -209,6 +210,7 @@ static void worker_retire_listener(struct worker *w, uint32_t number)
     /* Before it is closed: what stands in the table as a listener is one. */
     __atomic_store_n(&l->fd, -1, __ATOMIC_RELEASE);
     close(waiting.fd);
+    rules_close(&l->rules);
 }
 
 static void worker_accept(struct worker *w, uint32_t number)
