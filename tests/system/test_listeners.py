@@ -2,9 +2,10 @@
 """Several listeners: settings, limits and addresses of their own, unix sockets, reload."""
 
 import itertools
+import re
 import socket
 
-from box import wait_for
+from box import SOURCE, wait_for
 from test_contract_sockets import listen, unix_client
 from traffic import complaint, file_inside, finish
 
@@ -289,6 +290,30 @@ def test_a_passed_socket_without_a_listener_s_name_is_the_first_one_s(netd):
     receipt = netd.send(b"x\n", port=4000)
     assert {e.text("NETD_LISTENER") for e in netd.events(receipt.session)} == {"lines"}
     assert ":3000 " not in netd.box.sh("ss -Hltn")
+
+
+def test_unit_of_the_manual_works_as_printed(netd):
+    page = (SOURCE / "man/netd.8").read_text(encoding="utf-8")
+    [unit] = re.findall(r"^\.Bd -literal -offset indent\n(\[Socket\]\nListenStream=/run.*?)^\.Ed$",
+                        page, re.M | re.S)
+    netd.stop()
+    with file_inside(netd.box, "/etc/systemd/system/netd-local.socket", unit):
+        netd.configure(SIX)
+        netd.box.run("systemctl", "daemon-reload")
+        netd.box.run("systemctl", "start", "netd-local.socket")
+        try:
+            with unix_client(netd, "/run/netd-local.socket") as client:
+                client.sendall(b"x" * 100 + b"\n")
+                session = finish(netd, client).session
+            assert netd.send(b"x\n", port=3000).records == 1
+            netd.reload()
+            assert not exists(netd) # the listener has the passed one instead
+        finally:
+            netd.box.run("systemctl", "stop", "netd-local.socket", "netd.service")
+    netd.box.run("systemctl", "daemon-reload")
+    events = netd.events(session)
+    assert {e.text("NETD_LISTENER") for e in events} == {"local"} and len(events) == 4
+    assert events[0].text("NETD_LOCAL") == "/run/netd-local.socket"
 
 
 # netd -T

@@ -137,6 +137,8 @@ static void bad_listeners(void **state)
         {"listeners = ();", ":1: listeners: is empty"},
         {"\nlisteners = [];", ":2: listeners: expected a list, not an array"},
         {"listeners = { };", ":1: listeners: expected a list, not a group"},
+        {"listeners = (\n" A ",\n);", ":3: a comma before the end of the list"},
+        {"listeners = ( " A ", /* , */ # ,\n );", ":2: a comma before the end of the list"},
         {"listeners = ( 1 );", ":1: listeners: expected a group, not an integer"},
         {"listeners = ( ( ) );", ":1: listeners: expected a group, not a list"},
         {"listeners = (\n{\nport = 1; } );", ":2: listeners: a listener needs a name"},

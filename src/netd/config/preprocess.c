@@ -23,6 +23,7 @@ struct preprocess {
     const char *file, *start;
     const char *copied; /* end of what is in the text already */
     const char *p;      /* current position; NUL-terminated */
+    bool comma;         /* the last token was one */
 };
 
 static int preprocess_file(struct preprocess *s, const char *path, const char *where);
@@ -216,6 +217,10 @@ static int preprocess_token(struct preprocess *s)
 
     if (!end)
         return preprocess_fail(s, 0, c == '"' ? "the string has no end" : "the comment has no end");
+    if (s->comma && (c == ')' || c == ']'))
+        return preprocess_fail(s, 0, "a comma before the end of the list");
+    if (!isspace(c) && (end == p || c == '"')) /* nor a comment */
+        s->comma = c == ',';
     if (c == '@')
         return preprocess_include(s);
     if (isdigit(c) || ((c == '+' || c == '-') && isdigit((unsigned char)p[1])))

@@ -3,7 +3,8 @@
  * The text of a configuration file with its includes expanded, which every version of libconfig
  * parses alike. What libconfig does not handle or does not detect is an error here, with file and
  * line: directories (its scanner calls exit(3) when read(2) fails), recursive includes, NUL bytes,
- * integers that it would truncate or parse as octal, and more settings than it can parse quickly.
+ * integers that it would truncate or parse as octal, a comma behind the last element of a list, and
+ * more settings than it can parse quickly.
  */
 #pragma once
 
