@@ -45,6 +45,11 @@ _netd_client() {
     COMPREPLY=()
     case $previous in
     -H | --host)
+        if [[ $current == /* ]]; then
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return
+        fi
         mapfile -t COMPREPLY < <(compgen -A hostname -- "$current")
         return
         ;;

@@ -33,12 +33,20 @@ function __netd_client_listeners --description 'Names of listeners'
     journalctl --quiet --field NETD_LISTENER (__netd_client_journal) 2>/dev/null
 end
 
+function __netd_client_hosts --description 'Hosts, or the paths of unix sockets'
+    if string match -q '/*' -- (commandline -ct)
+        __fish_complete_path (commandline -ct)
+    else
+        __fish_print_hostnames
+    end
+end
+
 function __netd_client_times --description 'Examples of times'
     printf '%s\n' today yesterday now -1h -1d
 end
 
 complete -c netd-client -f
-complete -c netd-client -s H -l host -x -a '(__fish_print_hostnames)' -d 'Address of netd'
+complete -c netd-client -s H -l host -x -a '(__netd_client_hosts)' -d 'Address of netd'
 complete -c netd-client -s p -l port -x -d 'Port of netd'
 complete -c netd-client -s T -l timeout -x -d 'Give up without progress'
 complete -c netd-client -s q -l quiet -d 'Print less'

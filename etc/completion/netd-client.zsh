@@ -35,6 +35,14 @@ _netd_client_listeners() {
     _wanted listeners expl listener compadd -a names
 }
 
+_netd_client_hosts() {
+    if [[ $PREFIX == /* ]]; then
+        _files
+    else
+        _hosts
+    fi
+}
+
 _netd_client_times() {
     _wanted times expl time compadd today yesterday now -1h -1d
 }
@@ -46,7 +54,7 @@ _netd_client() {
     local -a _netd_client_words=("${words[@]}") # _arguments removes the words before the command
 
     general=(
-        '(-H --host)'{-H,--host=}'[address of netd]:host:_hosts'
+        '(-H --host)'{-H,--host=}'[address of netd]:host:_netd_client_hosts'
         '(-p --port)'{-p,--port=}'[port of netd]:port:'
         '(-T --timeout)'{-T,--timeout=}'[give up without progress]:seconds:'
         '(-q --quiet)'{-q,--quiet}'[print less]'

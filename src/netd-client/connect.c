@@ -5,18 +5,24 @@
 #include "common/names.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define FAILURES_MAX 1024 /* bytes of the error line for the errors of all addresses */
 
+/* Maximum length of the path of a unix socket, see unix(7). */
+#define PATH_LENGTH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
+
 struct target {
-    const char *host;
+    const char *host; /* or path of a unix socket, or "@" and the name of an abstract one */
     uint16_t port;
 };
 
@@ -28,19 +34,25 @@ static bool target_has_port(const char *host)
     return bracket ? bracket[1] == ':' : colon && !strchr(colon + 1, ':');
 }
 
+static bool host_is_unix(const char *host)
+{
+    return *host == '/' || *host == '@';
+}
+
 /* Validates VALUE, given by ORIGIN (an option or variable). Returns -1 or EXIT_USAGE. */
 static int target_host(struct target *target, const char *origin, const char *value)
 {
     if (*value == '\0')
         return client_fail(EXIT_USAGE, "%s is empty", origin);
+    if (host_is_unix(value) && strlen(value) > PATH_LENGTH_MAX)
+        return client_fail(EXIT_USAGE, "%s: path longer than %zu bytes", origin, PATH_LENGTH_MAX);
     if (strlen(value) > HOST_MAX)
         return client_fail(EXIT_USAGE, "%s: longer than %d bytes", origin, HOST_MAX);
     if (strcmp(value, "*") == 0)
         return client_fail(EXIT_USAGE, "%s: '*' is for netd; a client needs one address", origin);
-    if (*value == '/')
-        return client_fail(EXIT_USAGE, "%s: '%s' is a path, not a host name or an IP address",
-                           origin, value);
-    if (target_has_port(value))
+    if (strcmp(value, "@") == 0)
+        return client_fail(EXIT_USAGE, "%s: '@' is not the name of a unix socket", origin);
+    if (!host_is_unix(value) && target_has_port(value))
         return client_fail(EXIT_USAGE, "%s: '%s' contains a port; use --port or SERVER_PORT",
                            origin, value);
     target->host = value;
@@ -77,6 +89,11 @@ static int target_find(struct target *target, const struct options *options)
         r = target_host(target, "SERVER_HOST", host);
     if (r >= 0)
         return r;
+    if (host_is_unix(target->host))
+        return options->port
+                   ? client_fail(EXIT_USAGE, "--port: '%s' is a unix socket, which has no port",
+                                 target->host)
+                   : -1;
     if (options->port)
         r = target_port(target, "--port", options->port);
     else if (port)
@@ -123,6 +140,41 @@ static int connect_address(const struct addrinfo *address, uint64_t timeout)
     return connected;
 }
 
+/*
+ * The same for a unix socket. While its backlog is full, a non-blocking connect(2) fails with
+ * EAGAIN and cannot be waited for; a blocking one does so when SO_SNDTIMEO is over, see socket(7).
+ */
+static int connect_unix(const char *path, uint64_t timeout)
+{
+    struct timeval limit = {
+        .tv_sec = (time_t)(timeout / USEC_PER_SEC),
+        .tv_usec = (suseconds_t)(timeout % USEC_PER_SEC),
+    };
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    CLEANUP(close_fd) int fd = -1;
+    int r, connected;
+
+    memcpy(sa.sun_path, path, strlen(path));
+    if (*path == '@')
+        sa.sun_path[0] = '\0';
+    else
+        length++; /* NUL */
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+        return -errno;
+    do
+        r = connect(fd, (struct sockaddr *)&sa, length);
+    while (r < 0 && errno == EINTR); /* after SIGCONT, see signal(7) */
+    if (r < 0)
+        return errno == EAGAIN ? -ETIMEDOUT : -errno;
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return -errno;
+    connected = fd;
+    fd = -1;
+    return connected;
+}
+
 /* Appends ", [::1]:3000: Connection refused" to FAILURES. */
 static void connect_note_failure(char failures[static FAILURES_MAX], const struct addrinfo *address,
                                  int error)
@@ -139,28 +191,42 @@ static void connect_note_failure(char failures[static FAILURES_MAX], const struc
              strerror(error));
 }
 
-int connect_to_netd(const struct options *options, int *ret)
+/* Tries all addresses of TARGET. Returns -1 and *RET, or an exit status. */
+static int connect_host(const struct target *target, uint64_t timeout, int *ret)
 {
     char failures[FAILURES_MAX] = "";
     struct addrinfo *addresses;
-    struct target target;
     int fd = -1, r;
 
-    r = target_find(&target, options);
-    if (r >= 0)
-        return r;
-    r = address_resolve(target.host, target.port, 0, &addresses);
+    r = address_resolve(target->host, target->port, 0, &addresses);
     if (r != 0)
-        return client_fail(EXIT_UNAVAILABLE, "%s: %s", target.host,
+        return client_fail(EXIT_UNAVAILABLE, "%s: %s", target->host,
                            r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
     for (const struct addrinfo *a = addresses; a && fd < 0; a = a->ai_next) {
-        fd = connect_address(a, options->timeout);
+        fd = connect_address(a, timeout);
         if (fd < 0)
             connect_note_failure(failures, a, -fd);
     }
     freeaddrinfo(addresses);
     if (fd < 0)
         return client_fail(EXIT_UNAVAILABLE, "no connection: %s", failures);
+    *ret = fd;
+    return -1;
+}
+
+int connect_to_netd(const struct options *options, int *ret)
+{
+    struct target target;
+    int fd, r;
+
+    r = target_find(&target, options);
+    if (r >= 0)
+        return r;
+    if (!host_is_unix(target.host))
+        return connect_host(&target, options->timeout, ret);
+    fd = connect_unix(target.host, options->timeout);
+    if (fd < 0)
+        return client_fail(EXIT_UNAVAILABLE, "no connection: %s: %s", target.host, strerror(-fd));
     *ret = fd;
     return -1;
 }

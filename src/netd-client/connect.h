@@ -4,7 +4,8 @@
 #include "netd-client/client.h"
 
 /*
- * Connects to the host and port given by OPTIONS and the environment, trying each address in turn.
+ * Connects to the host and port, or the unix socket, given by OPTIONS and the environment, trying
+ * each address of a name in turn.
  * Returns -1 and a non-blocking stream socket in *RET, to be closed by the caller; or an exit
  * status after printing one line on standard error.
  */

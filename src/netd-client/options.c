@@ -69,7 +69,8 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
     fprintf(stream,
             "\nSESSION is a session ID or any unique prefix of one.\n\n"
             "General options:\n"
-            "  -H, --host HOST        address of netd (SERVER_HOST, %s)\n"
+            "  -H, --host HOST        address of netd, or /path or @name of its unix socket\n"
+            "                         (SERVER_HOST, %s)\n"
             "  -p, --port PORT        port of netd (SERVER_PORT, %d)\n",
             DEFAULT_HOST, DEFAULT_PORT);
     fputs("  -T, --timeout SECONDS  give up after SECONDS without progress (0: never)\n"

@@ -33,12 +33,32 @@ def reset(peer):
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
+def unix_listener(box, path):
+    """PATH is that of a file in BOX, or "@" and the name of an abstract socket."""
+    listener = box.socket(socket.AF_UNIX)
+    if path.startswith("@"):
+        listener.bind("\0" + path[1:])
+        return listener
+    directory, _, name = path.rpartition("/")
+    here = os.open(box.path(directory), os.O_PATH)  # the path from here may be too long
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=here)
+        listener.bind(f"/proc/self/fd/{here}/{name}")
+    finally:
+        os.close(here)
+    return listener
+
+
 @contextlib.contextmanager
 def server(box, talk, port=PORT, host="127.0.0.1"):
     """Accepts clients one after the other, and calls TALK for each."""
-    listener = box.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    if host[0] in "/@":
+        listener = unix_listener(box, host)
+    else:
+        listener = box.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     listener.listen()
 
     def serve():
@@ -195,6 +215,84 @@ def test_connecting_honours_the_timeout(box):
                f"no connection: 127.0.0.1:{PORT}: Connection timed out")
 
 
+# --- Unix sockets ---
+
+
+UNIX = "/var/tmp/netd-client-test"  # of test servers
+
+
+@pytest.mark.parametrize("host", [
+    UNIX, UNIX.replace("/netd", "/." * 41 + "/netd"), "@netd", "@" + "x" * 106, "@a/b:1"])
+def test_unix_socket(box, host):
+    sizes = []
+
+    def talk(peer):
+        sizes.append(drain(peer))
+        peer.sendall(receipt(sizes[-1]))
+
+    with server(box, talk, host=host):
+        assert client(box, "-H", host, "send", "one").stdout == f"{ID}\n"
+        assert client(box, "send", "two", env={"SERVER_HOST": host}).stdout == f"{ID}\n"
+        # The port is that of other addresses, and not even checked.
+        assert client(box, "send", "x", env={"SERVER_HOST": host, "SERVER_PORT": "80x"}).stdout
+        size = 10_000_000
+        result = client(box, "-H", host, "-T", "60", "send", input="x" * size)
+        assert (result.stdout, result.stderr) == (f"{ID}\n", "")
+        assert sizes == [4, 4, 2, size]
+        # An option overrides the variable.
+        failed(client(box, "-H", "127.0.0.1", "-p", PORT, "send", "x", env={"SERVER_HOST": host}),
+               3, f"no connection: 127.0.0.1:{PORT}: Connection refused")
+
+
+@pytest.mark.parametrize("host", ["/run/netd-test.sock", "@netd-test"])
+def test_send_to_netd_over_a_unix_socket(netd, host):
+    netd.start(socket=True, socket_dropin=f"[Socket]\nListenStream=\nListenStream={host}\n")
+    session = netd.box.run("netd-client", "-H", host, "send", "one", "two").stdout.strip()
+    assert netd.received(session) == b"one\ntwo\n"
+    assert netd.events(session, "connect")[0].text("NETD_PEER") == "unix"
+
+
+def test_no_unix_socket(box):
+    box.run("rm", "-f", UNIX)
+    failed(client(box, "-H", UNIX, "send", "x"), 3,
+           f"no connection: {UNIX}: No such file or directory")
+    failed(client(box, "-H", "/etc/passwd", "send", "x"), 3,
+           "no connection: /etc/passwd: Connection refused")
+    failed(client(box, "-H", "@netd", "send", "x"), 3, "no connection: @netd: Connection refused")
+    failed(client(box, "-H", "/no\n\x1b[2J", "send", "x"), 3,
+           "no connection: /no\\x0a\\x1b[2J: No such file or directory")
+
+
+def test_connecting_to_a_unix_socket_honours_the_timeout(box):
+    """While the backlog is full, connect(2) blocks, or fails if the socket is non-blocking."""
+    with unix_listener(box, "@netd") as listener, contextlib.ExitStack() as waiting:
+        listener.listen(0)
+        for _ in range(4):
+            s = waiting.enter_context(box.socket(socket.AF_UNIX))
+            s.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                s.connect("\0netd")
+        failed(client(box, "-H", "@netd", "-T", "1", "send", "x"), 3,
+               "no connection: @netd: Connection timed out")
+        command = ["netd-client", "-H", "@netd", "send", "x"]
+        with box.popen(*command, stdout=-1, text=True) as process, contextlib.ExitStack() as end:
+            end.callback(process.kill)
+            listener.settimeout(30)
+            listener.accept()[0].close()  # the first of those that wait
+            peer, _ = listener.accept()
+            with peer:
+                peer.sendall(receipt(drain(peer)))
+            assert process.stdout.read() == f"{ID}\n"
+
+
+def test_unix_socket_closed_while_sending(box):
+    with server(box, lambda peer: peer.recv(1), host="@netd"):
+        result = client(box, "-H", "@netd", "send", input="x" * 10_000_000)
+    assert result.returncode == 1 and result.stdout == ""
+    assert re.fullmatch(r"netd-client: no receipt: Connection reset by peer \(\d+ bytes sent\)\n",
+                        result.stderr)
+
+
 # --- Wrong usage ---
 
 
@@ -228,8 +326,12 @@ def test_connecting_honours_the_timeout(box):
      "--host: 'log.example:3000' contains a port; use --port or SERVER_PORT"),
     (["send", "-H", "[::1]:3000"],
      "--host: '[::1]:3000' contains a port; use --port or SERVER_PORT"),
-    (["send", "-H", "/run/netd/input"],
-     "--host: '/run/netd/input' is a path, not a host name or an IP address"),
+    (["send", "-H", "/" + "x" * 107], "--host: path longer than 107 bytes"),
+    (["send", "-H", "@" + "x" * 107], "--host: path longer than 107 bytes"),
+    (["send", "-H", "@"], "--host: '@' is not the name of a unix socket"),
+    (["send", "-H", "/run/netd/input", "-p", "3000"],
+     "--port: '/run/netd/input' is a unix socket, which has no port"),
+    (["send", "-H", "@netd", "-p", "x"], "--port: '@netd' is a unix socket, which has no port"),
     (["send", "-T", "1.5"], "--timeout: '1.5' is not a number"),
     (["send", "-T", "99999999"], "--timeout: 99999999 is not between 0 and 31536000"),
     (["send", "--json"], "send: unexpected option '--json'"),
