@@ -74,6 +74,7 @@ static void session_take_common(struct session *s, const struct event *event)
     copy_value(s->peer, sizeof(s->peer), &event->fields[EVENT_PEER]);
     copy_value(s->local, sizeof(s->local), &event->fields[EVENT_LOCAL]);
     copy_value(s->listener, sizeof(s->listener), &event->fields[EVENT_LISTENER]);
+    copy_value(s->host, sizeof(s->host), &event->fields[EVENT_HOST]);
 }
 
 static void session_take_disconnect(struct session *s, const struct event *event)

@@ -19,6 +19,7 @@ struct session {
     struct totals totals;     /* if ended */
     char peer[LISTED_MAX], local[LISTED_MAX], reason[LISTED_MAX];
     char listener[LISTED_NAME_MAX]; /* "" if it has no name */
+    char host[LISTED_NAME_MAX];     /* where netd runs; "": unknown */
 };
 
 struct list {

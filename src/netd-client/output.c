@@ -310,6 +310,7 @@ json_t *event_json(const struct event *event)
         {"peer", EVENT_PEER},
         {"local", EVENT_LOCAL},
         {"listener", EVENT_LISTENER},
+        {"host", EVENT_HOST},
         {"message", EVENT_MESSAGE},
         {"data", EVENT_DATA_BYTES},
         {"resent", EVENT_RESENT},

@@ -44,6 +44,7 @@ static const struct {
     [EVENT_FRAME_LENGTH] = FIELD(FIELD_FRAME_LENGTH),
     [EVENT_MESSAGE] = FIELD("MESSAGE"),
     [EVENT_DATA_BYTES] = FIELD(FIELD_DATA),
+    [EVENT_HOST] = FIELD("_HOSTNAME"),
     [EVENT_MACHINE] = FIELD("_MACHINE_ID"),
     [EVENT_BOOT] = FIELD("_BOOT_ID"),
     [EVENT_INVOCATION] = FIELD("_SYSTEMD_INVOCATION_ID"),
@@ -429,6 +430,21 @@ int reader_each_session(struct reader *reader, const char *prefix,
         r = each(userdata, id);
         if (r != 0)
             return r;
+    }
+    return r;
+}
+
+int reader_has_several_hosts(struct reader *reader)
+{
+    const void *data;
+    size_t length;
+    int r;
+
+    r = sd_journal_query_unique(reader->journal, fields[EVENT_HOST].name);
+    for (int hosts = 0; r >= 0 && hosts < 2; hosts++) {
+        r = sd_journal_enumerate_available_unique(reader->journal, &data, &length);
+        if (r == 0)
+            return 0;
     }
     return r;
 }

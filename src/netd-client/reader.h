@@ -36,6 +36,7 @@ enum event_field {
     EVENT_MESSAGE,
     EVENT_DATA_BYTES,
     /* Trusted fields about the process that logged the event. */
+    EVENT_HOST,
     EVENT_MACHINE,
     EVENT_BOOT,
     EVENT_INVOCATION,
@@ -118,6 +119,10 @@ int reader_wait_stored(struct reader *reader);
  */
 int reader_each_session(struct reader *reader, const char *prefix,
                         int (*each)(void *userdata, const char *session), void *userdata);
+
+/* Returns 1 if the journal has entries of more than one host, regardless of the filter; 0, or a
+ * negative errno. */
+int reader_has_several_hosts(struct reader *reader);
 
 /* The value as a number; 0 if there is no value or it is not a number. */
 uint64_t value_number(const struct value *value);

@@ -2,6 +2,8 @@
 #include "netd-client/session.h"
 
 #include "common/array.h"
+#include "common/escape.h"
+#include "netd-client/output.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +13,8 @@
 #include <string.h>
 #include <systemd/sd-id128.h>
 
-#define COMM_MAX 64 /* buffer for /proc/PID/comm, which has at most 16 bytes */
+#define COMM_MAX   64 /* buffer for /proc/PID/comm, which has at most 16 bytes */
+#define TIME_WIDTH 19 /* "2026-11-22 08:00:01" */
 
 static bool value_is_id(const struct value *value, sd_id128_t id)
 {
@@ -30,55 +33,100 @@ static bool event_is_of_this_boot(const struct event *event)
 
 /* --- Finding a session --- */
 
+struct candidate {
+    char id[SESSION_ID_HEX + 1];
+    char peer[ENDPOINT_TEXT_MAX]; /* a forged one is truncated */
+    uint64_t begin;               /* microseconds since the epoch; 0: no connect event */
+};
+
 /* IDs with the same prefix. */
 struct candidates {
-    char (*ids)[SESSION_ID_HEX + 1];
+    struct candidate *items;
     size_t count, room;
 };
 
 static int candidates_add(void *userdata, const char *session)
 {
     struct candidates *c = userdata;
-    void *ids = array_grow(c->ids, &c->room, c->count + 1, sizeof(*c->ids));
+    void *items = array_grow(c->items, &c->room, c->count + 1, sizeof(*c->items));
 
-    if (!ids)
+    if (!items)
         return -ENOMEM;
-    c->ids = ids;
-    memcpy(c->ids[c->count++], session, SESSION_ID_HEX + 1);
+    c->items = items;
+    memcpy(c->items[c->count++].id, session, SESSION_ID_HEX + 1);
     return 0;
 }
 
 static void candidates_free(struct candidates *c)
 {
-    free(c->ids);
+    free(c->items);
 }
 
-/* Returns 1 if ID is that of a session, not of a refused client; 0, or a negative errno. */
-static int session_exists(struct reader *reader, const char *id)
+/* Fills in C. Returns 1 if it is a session, not a refused client; 0, or a negative errno. */
+static int candidate_read(struct reader *reader, struct candidate *c)
 {
+    const struct value *peer;
     struct event event;
     int r;
 
-    r = reader_begin(reader, id, KIND_SESSION);
-    return r < 0 ? r : reader_next(reader, &event);
+    r = reader_begin(reader, c->id, KIND_SESSION);
+    if (r >= 0)
+        r = reader_next(reader, &event);
+    if (r <= 0)
+        return r;
+    peer = &event.fields[EVENT_PEER];
+    snprintf(c->peer, sizeof(c->peer), "%s", peer->text ? peer->text : "");
+    c->begin = event.kind == KIND_CONNECT ? event.time : 0;
+    return 1;
 }
 
-/* Counts the sessions in C. RET is set to the ID of the last one. */
-static int candidates_count(struct reader *reader, const struct candidates *c, size_t *count,
-                            char ret[static SESSION_ID_HEX + 1])
+/* Removes those that are no sessions. */
+static int candidates_read(struct reader *reader, struct candidates *c)
 {
-    *count = 0;
+    size_t sessions = 0;
+
     for (size_t i = 0; i < c->count; i++) {
-        int r = session_exists(reader, c->ids[i]);
+        int r = candidate_read(reader, &c->items[i]);
 
         if (r < 0)
             return r;
-        if (r == 0)
-            continue;
-        ++*count;
-        memcpy(ret, c->ids[i], SESSION_ID_HEX + 1);
+        if (r > 0)
+            c->items[sessions++] = c->items[i];
     }
+    c->count = sessions;
     return 0;
+}
+
+static int candidate_compare(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return strcmp(x->id, y->id);
+}
+
+/* Lists the sessions. Returns EXIT_FAILED. */
+static int candidates_fail(struct candidates *c, const char *prefix, const struct options *options)
+{
+    struct output output = {.utc = options->utc};
+    const char *zone = options->utc ? " UTC" : "";
+
+    qsort(c->items, c->count, sizeof(*c->items), candidate_compare);
+    client_fail(EXIT_FAILED, "%zu sessions begin with '%s':", c->count, prefix);
+    for (size_t i = 0; i < c->count; i++) {
+        const struct candidate *item = &c->items[i];
+        char begin[TIME_TEXT_MAX] = "-";
+
+        if (item->begin > 0) {
+            output_time(&output, item->begin, false, begin);
+            strcat(begin, zone);
+        }
+        fprintf(stderr, "  %s  %-*s  ", item->id, (int)(TIME_WIDTH + strlen(zone)), begin);
+        escape_write(stderr, item->peer, strlen(item->peer));
+        fputc('\n', stderr);
+    }
+    return EXIT_FAILED;
 }
 
 /* Converts PREFIX to lower case. Returns false if it cannot be the prefix of an ID. */
@@ -122,12 +170,11 @@ static int session_wait(struct reader *reader, const char *id, bool ended)
     return r;
 }
 
-int session_find(struct reader *reader, const char *prefix, bool ended,
-                 char ret[static SESSION_ID_HEX + 1])
+int session_find(struct reader *reader, const struct options *options, const char *prefix,
+                 bool ended, char ret[static SESSION_ID_HEX + 1])
 {
     struct candidates candidates CLEANUP(candidates_free) = {0};
     char start[SESSION_ID_HEX + 1];
-    size_t count = 0;
     int r = 0;
 
     if (session_normalize(prefix, start)) {
@@ -136,14 +183,15 @@ int session_find(struct reader *reader, const char *prefix, bool ended,
         else if ((r = session_wait(reader, start, ended)) >= 0)
             r = candidates_add(&candidates, start);
         if (r >= 0)
-            r = candidates_count(reader, &candidates, &count, ret);
+            r = candidates_read(reader, &candidates);
     }
     if (r < 0)
         return session_fail_journal(r);
-    if (count == 0)
+    if (candidates.count == 0)
         return client_fail(EXIT_FAILED, "no session begins with '%s'", prefix);
-    if (count > 1)
-        return client_fail(EXIT_FAILED, "%zu sessions begin with '%s'", count, prefix);
+    if (candidates.count > 1)
+        return candidates_fail(&candidates, prefix, options);
+    memcpy(ret, candidates.items[0].id, SESSION_ID_HEX + 1);
     return -1;
 }
 
@@ -152,7 +200,7 @@ int session_open(const struct options *options, const char *prefix, bool ended, 
 {
     int r = reader_open(options, ret);
 
-    return r < 0 ? session_find(*ret, prefix, ended, id) : r;
+    return r < 0 ? session_find(*ret, options, prefix, ended, id) : r;
 }
 
 /* --- The state of a session --- */

@@ -12,13 +12,14 @@ enum session_state {
 };
 
 /*
- * Looks up the session with the unique PREFIX, and sets RET to its ID. If PREFIX is a full ID,
+ * Looks up the session with the unique PREFIX, and sets RET to its ID; if it is ambiguous, lists
+ * the sessions on standard error, with times as in OPTIONS. If PREFIX is a full ID,
  * waits for the session, and with ENDED for its end, see reader_wait_stored(): journald may not
  * have stored it yet. Returns -1, or an exit status after printing one line on standard error.
  * Changes the filter of the reader.
  */
-int session_find(struct reader *reader, const char *prefix, bool ended,
-                 char ret[static SESSION_ID_HEX + 1]);
+int session_find(struct reader *reader, const struct options *options, const char *prefix,
+                 bool ended, char ret[static SESSION_ID_HEX + 1]);
 
 /* Combines reader_open() and session_find(). */
 int session_open(const struct options *options, const char *prefix, bool ended, struct reader **ret,

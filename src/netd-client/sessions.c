@@ -12,24 +12,35 @@
 #define ID_SHORTEST 8 /* minimum number of digits shown */
 #define CELL_MAX    (ESCAPE_LENGTH * LISTED_MAX + 1)
 
-enum column { COL_ID, COL_BEGIN, COL_DURATION, COL_PEER, COL_RECORDS, COL_BYTES, COL_END, COLUMNS };
+enum column {
+    COL_ID,
+    COL_BEGIN,
+    COL_DURATION,
+    COL_HOST,
+    COL_PEER,
+    COL_RECORDS,
+    COL_BYTES,
+    COL_END,
+    COLUMNS
+};
 
 static const struct {
     const char *title;
     bool right;
 } columns[COLUMNS] = {
     [COL_ID] = {"SESSION", false},       [COL_BEGIN] = {"BEGIN", false},
-    [COL_DURATION] = {"DURATION", true}, [COL_PEER] = {"PEER", false},
-    [COL_RECORDS] = {"RECORDS", true},   [COL_BYTES] = {"BYTES", true},
-    [COL_END] = {"END", false},
+    [COL_DURATION] = {"DURATION", true}, [COL_HOST] = {"HOST", false},
+    [COL_PEER] = {"PEER", false},        [COL_RECORDS] = {"RECORDS", true},
+    [COL_BYTES] = {"BYTES", true},       [COL_END] = {"END", false},
 };
 
 /* Columns that are omitted on a narrow terminal, in this order. */
-static const enum column spare[] = {COL_DURATION, COL_RECORDS, COL_BYTES, COL_PEER};
+static const enum column spare[] = {COL_DURATION, COL_RECORDS, COL_BYTES, COL_HOST, COL_PEER};
 
 struct table {
     const struct output *output;
     uint64_t now;
+    bool with_hosts;
     size_t widths[COLUMNS]; /* 0: omitted */
     size_t id_length;
     size_t gap; /* spaces between columns */
@@ -83,6 +94,7 @@ static void row_fill(struct row *row, const struct table *t, const struct sessio
     snprintf(row->cells[COL_ID], sizeof(row->cells[COL_ID]), "%.*s", (int)t->id_length, s->id);
     cell_begin(row->cells[COL_BEGIN], t, s);
     cell_duration(row->cells[COL_DURATION], t, s);
+    cell_text(row->cells[COL_HOST], *s->host ? s->host : "-");
     cell_text(row->cells[COL_PEER], s->peer);
     cell_number(row->cells[COL_RECORDS], s, s->totals.records);
     cell_number(row->cells[COL_BYTES], s, s->totals.bytes);
@@ -162,7 +174,7 @@ static size_t table_width(const struct table *t)
 static void table_measure(struct table *t, const struct row *row)
 {
     for (size_t i = 0; i < COLUMNS; i++) {
-        size_t n = strlen(row->cells[i]);
+        size_t n = i == COL_HOST && !t->with_hosts ? 0 : strlen(row->cells[i]);
 
         t->widths[i] = n > t->widths[i] ? n : t->widths[i];
     }
@@ -182,10 +194,11 @@ static void table_fit(struct table *t, const struct list *list)
         t->widths[spare[i]] = 0;
 }
 
-static void table_print(const struct output *output, const struct list *list)
+static void table_print(const struct output *output, const struct list *list, bool with_hosts)
 {
     struct table table = {
         .output = output,
+        .with_hosts = with_hosts,
         .now = now_usec(CLOCK_REALTIME),
         .id_length = SESSION_ID_HEX,
         .gap = 2,
@@ -231,10 +244,11 @@ static json_t *session_json(const struct session *s)
 
     errno = 0;
     object = json_pack(
-        "{ss so? sb so? so? so? so? ss so*}", "session", s->id, "begin", time_json(s->begin),
+        "{ss so? sb so? so? so? so? so? ss so*}", "session", s->id, "begin", time_json(s->begin),
         "begin_logged", (int)s->has_connect, "end", s->ended ? time_json(s->end) : NULL, "peer",
         text_json(s->peer), "local", text_json(s->local), "listener", text_json(s->listener),
-        "state", s->ended ? "ended" : session_state_word(s->state), "reason", text_json(s->reason));
+        "host", text_json(s->host), "state", s->ended ? "ended" : session_state_word(s->state),
+        "reason", text_json(s->reason));
 
     if (object && s->ended) {
         json_object_set_new(object, "duration", json_integer((json_int_t)s->totals.duration));
@@ -257,12 +271,15 @@ static void sessions_reverse(struct list *list)
 }
 
 static int sessions_print(const struct output *output, const struct list *list,
-                          const struct options *options)
+                          struct reader *reader, const struct options *options)
 {
     int r = 0;
 
-    if (!options->json && !options->quiet)
-        table_print(output, list);
+    if (!options->json && !options->quiet) {
+        r = reader_has_several_hosts(reader);
+        if (r >= 0)
+            table_print(output, list, r);
+    }
     for (size_t i = 0; r >= 0 && i < list->count; i++) {
         if (options->json)
             r = output_json(session_json(list->sessions[i]));
@@ -293,7 +310,7 @@ int sessions_run(const struct options *options, char **arguments, int count)
     if (options->reverse)
         sessions_reverse(&list);
     output_open(&output, options, !options->json && !options->quiet);
-    r = sessions_print(&output, &list, options);
+    r = sessions_print(&output, &list, reader, options);
     output_close(&output);
     return r < 0 ? session_fail_journal(r) : EXIT_SUCCESS;
 }

@@ -34,10 +34,13 @@ static void show_totals(const struct event *event)
 }
 
 /* EVENT is the first or last event of the session in the journal. */
-static void show_head_of(const struct output *output, const struct event *event, bool first)
+static void show_head_of(const struct output *output, const struct event *event, bool first,
+                         bool with_host)
 {
     if (first) {
         show_value("Session", &event->fields[EVENT_SESSION]);
+        if (with_host)
+            show_value("Host", &event->fields[EVENT_HOST]);
         show_value("Peer", &event->fields[EVENT_PEER]);
         if (event->kind == KIND_CONNECT)
             show_value("Local", &event->fields[EVENT_LOCAL]);
@@ -63,17 +66,19 @@ static void show_head_of(const struct output *output, const struct event *event,
 static int show_head(const struct output *output, struct reader *reader)
 {
     struct event event;
-    int r;
+    int r, several;
 
-    r = reader_seek_head(reader);
+    several = r = reader_has_several_hosts(reader);
+    if (r >= 0)
+        r = reader_seek_head(reader);
     if (r >= 0)
         r = reader_next(reader, &event);
     if (r <= 0)
         return r;
-    show_head_of(output, &event, true);
+    show_head_of(output, &event, true, several);
     r = reader_last(reader, &event);
     if (r > 0)
-        show_head_of(output, &event, false);
+        show_head_of(output, &event, false, several);
     return r;
 }
 

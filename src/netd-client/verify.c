@@ -168,7 +168,7 @@ static int verify_named(struct verification *v, char **arguments, int count)
     int r = 0;
 
     for (int i = 0; r >= 0 && i < count; i++) {
-        if (session_find(v->reader, arguments[i], true, id) < 0)
+        if (session_find(v->reader, v->options, arguments[i], true, id) < 0)
             r = verify_session(v, id);
         else
             v->unmatched = true;

@@ -121,7 +121,7 @@ def test_sessions_as_json(box, directory):
     assert first == {
         "session": A, "begin": START + SECOND, "begin_logged": True, "end": START + 4 * SECOND,
         "duration": 1_500_000, "peer": "192.0.2.1:4711", "local": "127.0.0.1:3000",
-        "records": 2, "bytes": 8, "state": "ended", "reason": "eof",
+        "records": 2, "bytes": 8, "state": "ended", "reason": "eof", "host": None,
         "listener": None}
 
 
@@ -193,6 +193,47 @@ def test_the_listener_in_json_and_show(box, directory):
         assert [e.get("listener") for e in events] == [listener] * 3
     assert "Listener: relay" in lines(client(box, "show", B, *where))[3]
     assert "Listener" not in client(box, "show", D, *where).stdout
+
+
+def test_sessions_of_several_hosts(box, directory):
+    first, second = Journal(step=SECOND, _HOSTNAME="alpha"), Journal(step=SECOND)
+    first.session(A, [b"one"])
+    first.write(box, f"{directory}/a.journal")
+    table = client(box, "sessions", "-D", directory).stdout
+    assert "HOST" not in table and "alpha" not in table
+    assert "Host" not in client(box, "show", A, "-D", directory).stdout
+    second.time += 10 * SECOND
+    second.session(B, [b"two"], _HOSTNAME="beta\x1b.example")
+    second.session(C, [b"three"])
+    second.write(box, f"{directory}/b.journal")
+    titles, *rows = [line.split() for line in lines(client(box, "sessions", "-D", directory))]
+    assert titles == ["SESSION", "BEGIN", "DURATION", "HOST", "PEER", "RECORDS", "BYTES", "END"]
+    assert [row[4] for row in rows] == ["alpha", "beta\\x1b.example", "-"]
+    for session, host in (A, "alpha"), (B, "beta\\x1b.example"), (C, ""):
+        shown = lines(client(box, "show", session, "-D", directory))
+        assert shown[1].strip() == f"Host: {host}".strip()
+    narrow = on_terminal(box, "sessions", "-D", directory, columns=65, env={"NO_COLOR": "1"})
+    assert narrow.splitlines()[0].split() == ["SESSION", "BEGIN", "HOST", "PEER", "END"]
+
+
+def test_hosts_without_sessions_count(box, directory):
+    """The journal has entries of two hosts, and netd runs on one of them."""
+    journal = Journal(_HOSTNAME="alpha")
+    journal.session(A, [b"one"])
+    journal.add({"MESSAGE": "not of netd", "_HOSTNAME": "beta"})
+    journal.write(box, f"{directory}/a.journal")
+    assert " alpha " in client(box, "sessions", "-D", directory).stdout
+    assert "Host: alpha\n" in client(box, "show", A, "-D", directory).stdout
+
+
+def test_the_host_is_always_in_json(box, directory):
+    journal = Journal(_HOSTNAME="alpha")
+    journal.session(A, [b"one"])
+    journal.data(B, b"without a beginning")
+    journal.write(box, f"{directory}/a.journal")
+    where = ["--json", "-D", directory]
+    assert [s["host"] for s in objects(client(box, "sessions", *where))] == ["alpha"] * 2
+    assert [e["host"] for e in objects(client(box, "show", A, *where))] == ["alpha"] * 3
 
 
 def times_in_words():
@@ -561,8 +602,8 @@ def failed_session():
     """A session with all fields."""
     journal = Journal(step=SECOND)
     journal.connect(A)
-    journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="0")
-    journal.disconnect(A, 1, 8, reason="error", ERRNO="104")
+    journal.data(A, b"gr\xc3\xbc\xff\0", "crlf", NETD_RESENT="0", NETD_FRAME_LENGTH="9")
+    journal.disconnect(A, 1, 10, reason="error", ERRNO="104")
     return journal
 
 
@@ -574,11 +615,11 @@ def test_show_as_json(box, directory):
                                 "local": "127.0.0.1:3000", "message": "192.0.2.1:4711 connect"}
     assert data == common | {"time": START + 2 * SECOND, "event": "data",
                              "message": "gr\\xc3\\xbc\\xff\\x00", "terminator": "crlf",
-                             "data": list(b"gr\xc3\xbc\xff\0"), "resent": 0}
+                             "data": list(b"gr\xc3\xbc\xff\0"), "resent": 0, "frame_length": 9}
     assert disconnect["errno"] == 104 and disconnect["duration"] == 1_500_000
     text = client(box, "show", "-D", directory, A).stdout
     assert "data crlf resent gr\\xc3" in text
-    assert "error (Connection reset by peer), 1 record, 8 bytes" in text
+    assert "error (Connection reset by peer), 1 record, 10 bytes" in text
 
 
 def test_the_record_from_json(box, directory):
@@ -646,10 +687,31 @@ def test_a_unique_prefix_names_a_session(box, directory):
     for name in A, A[:31], "c4", "C4CA":
         assert cat(box, "-D", directory, name)[0] == b"one\ntwo\n"
     for command in "show", "cat", "follow", "verify":
-        failed(client(box, command, "-D", directory, "c"), 1, "2 sessions begin with 'c'")
         for name in "0", A[:-1] + "0", A + "0", "", "xyz", "c4%", "*":
             failed(client(box, command, "-D", directory, name), 1,
                    f"no session begins with '{name}'")
+
+
+@pytest.mark.parametrize("command", ["show", "cat", "follow", "verify"])
+def test_an_ambiguous_prefix_lists_the_sessions(box, directory, command):
+    journal = Journal(step=SECOND)
+    journal.data("c0" * 16, b"without a beginning")
+    journal.session(B, [b"two"], peer="\x1b[31m")
+    journal.session(A, [b"one"])
+    journal.edge("refused", "c1" * 16, NETD_REASON="denied")
+    journal.session(D, [b"four"])
+    journal.write(box, f"{directory}/a.journal")
+    result = client(box, command, "-D", directory, "C", env={"TZ": "CET-1"})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"""\
+netd-client: 3 sessions begin with 'C':
+  {"c0" * 16}  -                    192.0.2.1:4711
+  {B}  2026-11-22 09:00:02  \\x1b[31m
+  {A}  2026-11-22 09:00:05  192.0.2.1:4711
+"""
+    if command in ("show", "follow"):
+        shown = client(box, command, "-D", directory, "--utc", "c").stderr
+        assert f"\n  {A}  2026-11-22 08:00:05 UTC  192.0.2.1:4711\n" in shown
 
 
 def test_verify_continues_after_an_unknown_session(box, directory):
