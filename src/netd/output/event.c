@@ -403,11 +403,13 @@ int event_disconnect(struct entry *ret, struct arena *arena, const struct event_
             text_number(&text, "ERRNO", (uint64_t)totals->error);
         text_put(&text, "MESSAGE=");
     }
-    text_add(&text,
-             "%s disconnected: %s%s, %" PRIu64 " record%s, %" PRIu64 " byte%s in %" PRIu64
-             ".%03u s\n",
-             peer, totals->reason, error, totals->records, totals->records == 1 ? "" : "s",
-             totals->bytes, totals->bytes == 1 ? "" : "s", totals->duration_usec / USEC_PER_SEC,
+    text_put(&text, peer);
+    text_put(&text, " disconnected: ");
+    text_put(&text, totals->reason);
+    text_put(&text, error);
+    text_add(&text, ", %" PRIu64 " record%s, %" PRIu64 " byte%s in %" PRIu64 ".%03u s\n",
+             totals->records, totals->records == 1 ? "" : "s", totals->bytes,
+             totals->bytes == 1 ? "" : "s", totals->duration_usec / USEC_PER_SEC,
              (unsigned)(totals->duration_usec % USEC_PER_SEC / USEC_PER_MSEC));
     event_finish(ret, arena, &text, source);
     return 0;
