@@ -85,6 +85,7 @@ static void nothing_is_told_of_others(void **state)
         ROW("5x<14>hello", 0, DETECTED_NOTHING),
         ROW("5<14>hello", 0, DETECTED_NOTHING),
         ROW("1 opened 2 files\n", 0, DETECTED_NOTHING),
+        ROW("01 open 1 x\n", 0, DETECTED_NOTHING),
         ROW("1234567890 open 1 x\n", 0, DETECTED_NOTHING),
         ROW("PROXY settings\n", 0, DETECTED_NOTHING),
         ROW("\r\n\r\n\r\n\r\nQUIT\n", 0, DETECTED_NOTHING),
@@ -99,23 +100,46 @@ static void nothing_is_told_of_others(void **state)
         assert_int_equal(detect_copy(rows[i].data, rows[i].length), DETECTED_NOTHING);
 }
 
-static void each_has_its_key(void **state)
+static void each_has_its_advice(void **state)
 {
     static const struct {
         enum detected detected;
-        const char *key;
+        const char *advice;
+        bool line_only;
     } rows[] = {
-        {DETECTED_TLS, "set tls"},
-        {DETECTED_PROXY, "set proxy = true"},
-        {DETECTED_RELP, "set framing = \"relp\""},
-        {DETECTED_OCTET, "set framing = \"octet\""},
-        {DETECTED_NUL, "set framing = \"nul\""},
+        {DETECTED_TLS, "TLS proxy", false},
+        {DETECTED_PROXY, "PROXY header", false},
+        {DETECTED_RELP, "plain TCP", false},
+        {DETECTED_OCTET, "set framing = \"octet\"", true},
+        {DETECTED_NUL, "set framing = \"nul\"", true},
     };
 
     (void)state;
-    assert_null(detect_advice(DETECTED_NOTHING));
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-        assert_non_null(strstr(detect_advice(rows[i].detected), rows[i].key));
+    for (int framing = 0; framing < FRAMINGS; framing++) {
+        assert_null(detect_advice(DETECTED_NOTHING, (enum framing)framing));
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+            const char *advice = detect_advice(rows[i].detected, (enum framing)framing);
+
+            if (rows[i].line_only && framing != FRAMING_LINE)
+                assert_null(advice);
+            else
+                assert_non_null(strstr(advice, rows[i].advice));
+        }
+    }
+}
+
+/* What is examined is bounded. */
+static void only_the_beginning_is_examined(void **state)
+{
+    static char data[65536] = "<14>";
+
+    (void)state;
+    memset(data + 4, 'x', sizeof(data) - 4);
+    data[2000] = '\0';
+    assert_int_equal(detect_copy(data, sizeof(data)), DETECTED_NUL);
+    data[2000] = 'x';
+    data[60000] = '\0';
+    assert_int_equal(detect_copy(data, sizeof(data)), DETECTED_NOTHING);
 }
 
 static void any_bytes_are_survived(void **state)
@@ -136,9 +160,8 @@ static void any_bytes_are_survived(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(beginnings_are_told),
-        cmocka_unit_test(nothing_is_told_of_others),
-        cmocka_unit_test(each_has_its_key),
+        cmocka_unit_test(beginnings_are_told),    cmocka_unit_test(nothing_is_told_of_others),
+        cmocka_unit_test(each_has_its_advice),    cmocka_unit_test(only_the_beginning_is_examined),
         cmocka_unit_test(any_bytes_are_survived),
     };
 

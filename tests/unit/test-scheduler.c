@@ -284,6 +284,31 @@ static void restart(void)
     settle();
 }
 
+/* --- Hints --- */
+
+/* Looked at once: the first bytes that a session receives, whether or not they are a record. */
+static void only_first_bytes_are_looked_at(void **state)
+{
+    const uint64_t *next_usec = rig.scheduler->hints.next_usec;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        admit_client(i);
+    settle();
+    client_sends(0, "text", 4);
+    settle();
+    client_sends(0, "11 <13>message", 14);
+    settle();
+    client_sends(1, "text\n", 5);
+    settle();
+    client_sends(1, "11 <13>message", 14);
+    settle();
+    assert_int_equal(next_usec[0], 0);
+    client_sends(2, "11 <13>message", 14);
+    settle();
+    assert_int_not_equal(next_usec[0], 0);
+}
+
 /* --- Memory --- */
 
 /* Over the limit the longest unfinished record is logged as it is, not the latest one. */
@@ -1491,6 +1516,7 @@ static void every_session_stays_scheduled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(only_first_bytes_are_looked_at, setup, teardown),
         cmocka_unit_test_setup_teardown(longest_records_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_records_are_logged_before_cuts, setup, teardown),
         cmocka_unit_test_setup_teardown(reclaiming_memory_keeps_the_order, setup, teardown),

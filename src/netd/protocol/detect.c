@@ -14,6 +14,9 @@
 /* Digits of a RELP transaction number, and of a frame's length. */
 #define NUMBER_DIGITS_MAX 9
 
+/* Bytes that are examined at most. */
+#define BEGINNING_MAX 2048
+
 /* "<191>": a priority. */
 #define PRIORITY_DIGITS_MAX 3
 
@@ -56,55 +59,61 @@ static bool is_proxy(const uint8_t *data, size_t length)
            begins_with(data, length, "\r\n\r\n\0\r\nQUIT\n", 12);
 }
 
-static bool is_relp(const uint8_t *data, size_t length)
+/* What begins with a number, which has no leading zero. */
+static enum detected detect_counted(const uint8_t *data, size_t length)
 {
     size_t n = count_digits(data, length, NUMBER_DIGITS_MAX);
 
-    return n > 0 && begins_with(data + n, length - n, " open ", 6);
-}
-
-static bool is_octet(const uint8_t *data, size_t length)
-{
-    size_t n = count_digits(data, length, NUMBER_DIGITS_MAX);
-
-    return n > 0 && data[0] != '0' && n < length && data[n] == ' ' &&
-           begins_with_priority(data + n + 1, length - n - 1);
+    if (begins_with(data + n, length - n, " open ", 6))
+        return DETECTED_RELP;
+    if (n < length && data[n] == ' ' && begins_with_priority(data + n + 1, length - n - 1))
+        return DETECTED_OCTET;
+    return DETECTED_NOTHING;
 }
 
 /* With an LF before the NUL it is a line that happens to contain a NUL. */
 static bool is_nul(const uint8_t *data, size_t length)
 {
-    const uint8_t *nul = memchr(data, '\0', length);
+    const uint8_t *lf;
 
-    return nul && begins_with_priority(data, length) && !memchr(data, '\n', (size_t)(nul - data));
+    if (!begins_with_priority(data, length))
+        return false;
+    lf = memchr(data, '\n', length);
+    return memchr(data, '\0', lf ? (size_t)(lf - data) : length) != NULL;
 }
 
+/* The first byte decides which of them to try: most sessions end here. */
 enum detected detect_beginning(const uint8_t *data, size_t length)
 {
     if (length == 0)
         return DETECTED_NOTHING;
-    if (is_tls(data, length))
-        return DETECTED_TLS;
-    if (is_proxy(data, length))
-        return DETECTED_PROXY;
-    if (is_relp(data, length))
-        return DETECTED_RELP;
-    if (is_octet(data, length))
-        return DETECTED_OCTET;
-    if (is_nul(data, length))
-        return DETECTED_NUL;
-    return DETECTED_NOTHING;
+    length = min_size(length, BEGINNING_MAX);
+    switch (data[0]) {
+    case TLS_HANDSHAKE:
+        return is_tls(data, length) ? DETECTED_TLS : DETECTED_NOTHING;
+    case 'P':
+    case '\r':
+        return is_proxy(data, length) ? DETECTED_PROXY : DETECTED_NOTHING;
+    case '1' ... '9':
+        return detect_counted(data, length);
+    case '<':
+        return is_nul(data, length) ? DETECTED_NUL : DETECTED_NOTHING;
+    default:
+        return DETECTED_NOTHING;
+    }
 }
 
-const char *detect_advice(enum detected detected)
+const char *detect_advice(enum detected detected, enum framing framing)
 {
     static const char *const texts[] = {
-        [DETECTED_TLS] = "TLS; set tls",
-        [DETECTED_PROXY] = "a PROXY header; set proxy = true",
-        [DETECTED_RELP] = "RELP; set framing = \"relp\"",
+        [DETECTED_TLS] = "TLS, which is not supported yet; put a TLS proxy in front of netd",
+        [DETECTED_PROXY] = "a PROXY header, which is not supported yet; have the proxy send none",
+        [DETECTED_RELP] = "RELP, which is not supported yet; have the client send plain TCP",
         [DETECTED_OCTET] = "syslog with octet counting; set framing = \"octet\"",
-        [DETECTED_NUL] = "syslog messages ended by NUL; set framing = \"nul\"",
+        [DETECTED_NUL] = "syslog messages that end with NUL; set framing = \"nul\"",
     };
 
+    if ((detected == DETECTED_OCTET || detected == DETECTED_NUL) && framing != FRAMING_LINE)
+        return NULL;
     return (size_t)detected < ARRAY_SIZE(texts) ? texts[detected] : NULL;
 }

@@ -5,14 +5,16 @@
  */
 #pragma once
 
+#include "netd/protocol/framing.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 enum detected {
     DETECTED_NOTHING,
-    DETECTED_TLS,   /* a ClientHello (RFC 8446, 4.1.2), at any listener without tls */
-    DETECTED_PROXY, /* a PROXY header, at any listener without proxy */
-    DETECTED_RELP,  /* a RELP session's open command, at any listener but a RELP one */
+    DETECTED_TLS,   /* a ClientHello (RFC 8446, 4.1.2), at any listener */
+    DETECTED_PROXY, /* a PROXY header, at any listener */
+    DETECTED_RELP,  /* a RELP session's open command, at any listener */
     DETECTED_OCTET, /* syslog with octet counting (RFC 6587, 3.4.1), at a line listener */
     DETECTED_NUL,   /* syslog ended by NUL, as Python's SysLogHandler does, at a line listener */
 };
@@ -23,6 +25,9 @@ enum detected {
  */
 enum detected detect_beginning(const uint8_t *data, size_t length);
 
-/* Completes "a client sent what looks like ": what it is, and the key of netd.conf(5) that makes
- * the listener take it: "TLS; set tls". NULL for DETECTED_NOTHING. */
-const char *detect_advice(enum detected detected);
+/*
+ * Completes "a client seems to send ": what it is, and what to do about it, a key of netd.conf(5)
+ * where there is one. NULL where nothing needs to be done: for DETECTED_NOTHING, and for octet
+ * counting and NUL at a listener whose FRAMING is not "line".
+ */
+const char *detect_advice(enum detected detected, enum framing framing);

@@ -245,6 +245,13 @@ static uint32_t scheduler_throttle(const struct scheduler *sched, struct session
     return rate_room(s->rate_usec, rate, now);
 }
 
+/* True if the last N bytes that S received are its first: whatever was logged or received before
+ * counts in one of the two. */
+static bool scheduler_is_beginning(const struct session *s, uint32_t n)
+{
+    return s->batch_bytes == 0 && session_pending(s) == n;
+}
+
 /* Returns the bytes received. */
 static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
                                   const struct session_context *context)
@@ -263,6 +270,9 @@ static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
         s->active_usec = now_usec(CLOCK_MONOTONIC);
         table_note_resident(sched->table, s);
         table_list_append(sched->table, LIST_TRIM, s);
+        if (scheduler_is_beginning(s, n))
+            hints_check(&sched->hints, &sched->table->header->listeners[s->listener], s,
+                        context->region + window_start(s->window), n, s->active_usec);
     }
     if (sched->stopping) {
         s->stop_bytes -= n;

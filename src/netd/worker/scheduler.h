@@ -10,6 +10,7 @@
 
 #include "netd/session/table.h"
 #include "netd/worker/deadlines.h"
+#include "netd/worker/hint.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@ struct scheduler {
     uint32_t descriptors_max;   /* that clients may take */
     int failed;                 /* positive errno: the output has failed for good */
     bool stopping;              /* no new sessions; the others end once what had arrived is read */
+    struct hints hints;
 };
 
 /* Prepares *SCHED over TABLE, which is attached. Returns 0 or a negative errno. */
