@@ -79,7 +79,7 @@ static void another_process_maps_them(void **state)
     (void)state;
     (void)open_listener();
     assert_int_equal(table_open(&other, dup(table.header_fd), dup(table.regions_fd)), 0);
-    assert_int_equal(table_attach(&other), 0);
+    assert_int_equal(rules_map(&other), 0);
     assert_false(rules_allow(&other, 2, &outside));
     table_deinit(&other);
 }
@@ -93,7 +93,7 @@ static void damage_is_found(void **state)
     assert_int_equal(rules_map(&table), -EUCLEAN);
     l->rules.access.ranges--;
     close(l->rules.fd);
-    assert_int_equal(rules_map(&table), -EBADF);
+    assert_int_equal(rules_map(&table), -EUCLEAN);
 }
 
 static void contradictions_are_errors(void **state)

@@ -76,6 +76,7 @@
 #include "common/util.h"
 #include "netd/session/address-count.h"
 #include "netd/session/rate.h"
+#include "netd/session/rules.h"
 
 #include <errno.h>
 #include <string.h>
@@ -237,10 +238,11 @@ int recovery_run(struct table *t)
 {
     bool batch_corrupt = recovery_clamp(t);
     int listener = recovery_check_listeners(t);
+    int r = listener < 0 ? listener : rules_map(t);
     uint64_t now;
 
-    if (listener < 0)
-        return listener;
+    if (r < 0)
+        return r;
     recovery_apply_calls(t);
     now = now_usec(CLOCK_MONOTONIC);
     for (uint32_t i = 0; i < t->header->used; i++) {

@@ -66,27 +66,6 @@ void rules_close(struct table_rules *rules)
     *rules = (struct table_rules){.fd = -1};
 }
 
-int rules_map(struct table *t)
-{
-    for (size_t i = 0; i < LISTENERS_MAX; i++) {
-        const struct table_listener *l = &t->header->listeners[i];
-        struct stat st;
-        void *p;
-
-        if (l->fd < 0 || l->rules.access.ranges == 0)
-            continue;
-        if (fstat(l->rules.fd, &st) < 0)
-            return -errno;
-        if ((uint64_t)st.st_size != rules_size(&l->rules))
-            return -EUCLEAN;
-        p = mmap(NULL, rules_size(&l->rules), PROT_READ, MAP_SHARED, l->rules.fd, 0);
-        if (p == MAP_FAILED)
-            return -errno;
-        t->rules[i] = (struct mapped_rules){p, l->rules.access};
-    }
-    return 0;
-}
-
 void rules_unmap(struct table *t)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
@@ -97,6 +76,26 @@ void rules_unmap(struct table *t)
                          rules->access.ranges * sizeof(*rules->ranges));
         *rules = (struct mapped_rules){0};
     }
+}
+
+int rules_map(struct table *t)
+{
+    rules_unmap(t);
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        const struct table_listener *l = &t->header->listeners[i];
+        struct stat st;
+        void *p;
+
+        if (l->fd < 0 || l->rules.access.ranges == 0)
+            continue;
+        if (fstat(l->rules.fd, &st) < 0 || (uint64_t)st.st_size != rules_size(&l->rules))
+            return -EUCLEAN;
+        p = mmap(NULL, rules_size(&l->rules), PROT_READ, MAP_SHARED, l->rules.fd, 0);
+        if (p == MAP_FAILED)
+            return -errno;
+        t->rules[i] = (struct mapped_rules){p, l->rules.access};
+    }
+    return 0;
 }
 
 bool rules_allow(const struct table *t, uint32_t listener, const struct endpoint *peer)

@@ -162,8 +162,6 @@ int table_attach(struct table *t)
     int r;
 
     r = address_count_init(t);
-    if (r == 0)
-        r = rules_map(t);
     if (r < 0)
         return r;
     p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, t->regions_fd, 0);
