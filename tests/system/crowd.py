@@ -237,6 +237,10 @@ class Crowd:
         return tuple(map(sum, zip(*(check(client.sent, client.answer, events, end)
                                     for client in self.clients))))
 
+    def session_ids(self):
+        """The ids that the receipts name; after settle()."""
+        return [RECEIPT.fullmatch(client.answer)[1].decode() for client in self.clients]
+
 
 RECEIPT = re.compile(rb"netd session=([0-9a-f]{32}) records=(\d+) bytes=(\d+) end=([a-z]+)\n")
 

@@ -3,6 +3,7 @@
 to P6, the crash-only part, are in test_crash.py; P7 is in inject.py."""
 
 import contextlib
+import os
 import pathlib
 import re
 import socket
@@ -156,7 +157,7 @@ MEMORY = pathlib.Path("/sys/fs/cgroup/memory")  # of a machine with cgroups of v
 def test_p9_memory_max_far_too_small(netd):
     """The kernel kills the worker, the supervisor, or both; then all goes on."""
     netd.start(dropin="[Service]\nMemoryMax=3M\n")
-    cgroup = MEMORY / "netd-test-p9"
+    cgroup = MEMORY / f"netd-test-p9-{netd.box.release}-{os.getpid()}"
     if MEMORY.exists():
         cgroup.mkdir(exist_ok=True)
         (cgroup / "memory.limit_in_bytes").write_text("3M", encoding="ascii")
