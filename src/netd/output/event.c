@@ -197,9 +197,12 @@ static void entry_add(struct entry *entry, const void *base, size_t length)
 
 /* --- The parts that entries share --- */
 
+/* Hex digits of a boot id: random(4), sd-id128(3). */
+#define BOOT_ID_HEX 32
+
 static const char *event_boot_id(void)
 {
-    static char id[33];
+    static char id[BOOT_ID_HEX + 1];
     char text[64] = "";
     size_t n = 0;
     FILE *f;
@@ -212,7 +215,7 @@ static const char *event_boot_id(void)
             text[0] = '\0';
         fclose(f);
     }
-    for (const char *p = text; *p && n < 32; p++)
+    for (const char *p = text; *p && n < BOOT_ID_HEX; p++)
         if (*p != '-' && *p != '\n')
             id[n++] = *p;
     return id;

@@ -344,7 +344,7 @@ enum session_progress session_log(struct session *s, const struct session_contex
 {
     enum session_progress progress;
     struct event_source source;
-    char id[33];
+    char id[SESSION_ID_HEX + 1];
 
     hex_id(s->id, id);
     source = session_source(s, c, id);
@@ -373,7 +373,7 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
     struct event_source source;
     struct event_prefix prefix;
     struct record record;
-    char id[33];
+    char id[SESSION_ID_HEX + 1];
 
     if (!framing->flush || framing->flush(&in, &record) == 0) {
         s->flushed = true;
@@ -433,7 +433,7 @@ static bool session_has_answer(const struct session *s, const struct session_con
 static size_t session_answer_text(const struct session *s, char ret[static RECEIPT_MAX])
 {
     const char *reason = session_reason_name(s->reason);
-    char id[33];
+    char id[SESSION_ID_HEX + 1];
     int n;
 
     if (s->state == SESSION_REFUSED) {
