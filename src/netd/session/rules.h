@@ -14,8 +14,8 @@ int rules_make(struct table_rules *ret, const struct access_rule *rules, size_t 
 /* Closes what rules_make() made, if anything, and forgets it. */
 void rules_close(struct table_rules *rules);
 
-/* For the worker: maps the rules of T's listeners, until table_deinit(). Returns 0, -EUCLEAN if what
- * the table says of them cannot be, or another negative errno. */
+/* For the worker: maps the rules of T's listeners, until table_deinit(). Returns 0, -EUCLEAN if
+ * what the table says of them cannot be, or another negative errno. */
 int rules_map(struct table *t);
 void rules_unmap(struct table *t);
 
