@@ -201,7 +201,7 @@ def test_p11_listen_fds_that_make_no_sense(box):
 @pytest.mark.parametrize("environment", [
     "os.environ['LISTEN_PID']='1'", "del os.environ['LISTEN_PID']", "del os.environ['LISTEN_FDS']",
 ])
-def test_p11_sockets_that_are_not_for_us_are_left_alone(box, environment):
+def test_p11_sockets_of_another_process_are_left_alone(box, environment):
     """Then netd binds for itself, and no descriptor that it found open is taken for a client."""
     script = f"import os, socket\n{GOOD}\n" \
              "os.set_inheritable(3, True)\n" \

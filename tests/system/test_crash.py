@@ -351,7 +351,7 @@ def test_p1_a_rate_is_kept_over_kills(netd):
 
 
 @pytest.mark.parametrize("output", ["text", "export"])
-def test_p1_standard_output_is_nobodys_client(box, output):
+def test_p1_standard_output_is_not_adopted(box, output):
     """Standard output may be a connected stream socket, like a client's connection."""
     box.sh("echo 'sessions = { idle_timeout = 3; };' >/tmp/netd-idle.conf")
     ours, theirs = socket.socketpair()

@@ -45,7 +45,7 @@ def test_a_field_twice_shows_in_pairs():
 
 @pytest.mark.parametrize("export", [b"A=1", binary(b"A", b"value")[:-1],
                                     b"A\n" + (9).to_bytes(8, "little") + b"value\n"])
-def test_what_is_cut_short_is_an_error(export):
+def test_truncated_export_is_an_error(export):
     with pytest.raises(ValueError):
         journal.parse(export)
 

@@ -274,7 +274,7 @@ def test_p3_a_stop_is_asked_for_twice(netd):
     assert len(netd.events(receipt.session, "disconnect")) == 1
 
 
-def test_p11_nothing_to_take_their_place(netd):
+def test_p11_no_dev_null(netd):
     hidden = "mount -t tmpfs none /dev && exec netd -t <&-"
     result = netd.box.run("unshare", "-m", "sh", "-c", hidden, check=False)
     assert result.returncode == 1

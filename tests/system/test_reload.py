@@ -124,7 +124,7 @@ def test_each_listener_has_its_own_idle_timeout(netd):
         assert finish(netd, old).end == "eof"
 
 
-def test_who_waits_at_a_listener_that_goes_is_served(netd):
+def test_waiting_client_of_a_closing_listener_is_served(netd):
     """Also when the journal takes nothing at that time."""
     netd.start(config="port = 3000;")
     processes = Processes(netd)
@@ -147,7 +147,7 @@ def test_who_waits_at_a_listener_that_goes_is_served(netd):
     assert netd.send(b"new", port=3001).bytes == 3
 
 
-def test_who_is_one_too_many_at_a_listener_that_goes_is_told(netd):
+def test_refused_client_of_a_closing_listener_is_told(netd):
     """Also when more wait there than the table has room for."""
     netd.start(config="port = 3000; sessions = { max = 1; };")
     processes = Processes(netd)
@@ -376,7 +376,7 @@ def test_p4_reloads_that_wait_their_turn(netd):
     assert netd.send(b"served\n").records == 1
 
 
-def test_whom_a_reload_can_be_asked_of(box):
+def test_reload_option_checks_the_process(box):
     """The signal would be the end of others, and of PID 1's other children."""
     for pid in "1", str(os.getpid() + 1000000):
         result = box.run("netd", f"--reload={pid}", check=False)

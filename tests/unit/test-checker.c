@@ -187,7 +187,7 @@ static void a_library_that_exits_is_not_heard(void **state)
     close(saved);
 }
 
-static void one_that_hangs_is_ended(void **state)
+static void hanging_worker_is_ended(void **state)
 {
     static const struct config_input input;
     int status;
@@ -329,7 +329,7 @@ int main(void)
         cmocka_unit_test_teardown(names_are_only_looked_up_where_they_matter, teardown),
         cmocka_unit_test_teardown(a_parser_that_terminates_does_so_alone, teardown),
         cmocka_unit_test_teardown(a_library_that_exits_is_not_heard, teardown),
-        cmocka_unit_test_teardown(one_that_hangs_is_ended, teardown),
+        cmocka_unit_test_teardown(hanging_worker_is_ended, teardown),
         cmocka_unit_test_teardown(children_may_be_ignored, teardown),
         cmocka_unit_test_teardown(there_may_be_no_process_to_have, teardown),
         cmocka_unit_test_setup_teardown(the_program_is_asked, make_program, remove_program),

@@ -161,7 +161,7 @@ static void a_check_by_another_program_is_not_taken(void **state)
     }
 }
 
-static void what_is_no_table_is_refused(void **state)
+static void other_files_are_refused(void **state)
 {
     static const char *const bad[] = {"", "x", "3", "3:", "-1:-1", "0:0"};
 
@@ -188,7 +188,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tables_are_received, setup, teardown),
         cmocka_unit_test_setup_teardown(checks_are_received, setup, teardown),
         cmocka_unit_test_setup_teardown(a_check_by_another_program_is_not_taken, setup, teardown),
-        cmocka_unit_test(what_is_no_table_is_refused),
+        cmocka_unit_test(other_files_are_refused),
     };
 
     (void)alarm(60); /* what hangs, fails */

@@ -407,7 +407,7 @@ static void a_file_in_use_is_an_error(void **state)
     close(fd);
 }
 
-static void what_is_no_socket_is_an_error(void **state)
+static void other_files_are_errors(void **state)
 {
     char path[CONFIG_PATH_SIZE], target[CONFIG_PATH_SIZE];
 
@@ -549,7 +549,7 @@ int main(void)
         TEST(only_our_own_file_is_removed),
         TEST(a_stale_file_is_replaced),
         TEST(a_file_in_use_is_an_error),
-        TEST(what_is_no_socket_is_an_error),
+        TEST(other_files_are_errors),
         TEST(a_path_without_a_directory_is_an_error),
         TEST(abstract_names),
         TEST(the_longest_path),

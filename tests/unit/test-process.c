@@ -76,7 +76,7 @@ static void let_it_run(void)
         (void)usleep(1000);
 }
 
-static void one_that_answers_is_asked_again(void **state)
+static void answering_worker_is_asked_again(void **state)
 {
     (void)state;
     start(sleep_for_ever);
@@ -91,7 +91,7 @@ static void one_that_answers_is_asked_again(void **state)
 }
 
 /* It was stopped, say, in the middle of what it was working on. */
-static void one_that_was_held_is_not_to_blame(void **state)
+static void stopped_worker_is_not_blamed(void **state)
 {
     (void)state;
     start(sleep_for_ever);
@@ -101,7 +101,7 @@ static void one_that_was_held_is_not_to_blame(void **state)
     assert_int_equal(table.header->crashed, 0);
 }
 
-static void one_that_loops_is_to_blame(void **state)
+static void looping_worker_is_blamed(void **state)
 {
     (void)state;
     start(run_for_ever);
@@ -115,7 +115,7 @@ static void one_that_loops_is_to_blame(void **state)
     assert_int_equal(table.header->crashed, 1);
 }
 
-static void whoever_dies_by_itself_is_to_blame(void **state)
+static void crashed_worker_is_blamed(void **state)
 {
     (void)state;
     start(abort);
@@ -156,10 +156,10 @@ static void some_errors_pass(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_that_answers_is_asked_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_that_was_held_is_not_to_blame, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_that_loops_is_to_blame, setup, teardown),
-        cmocka_unit_test_setup_teardown(whoever_dies_by_itself_is_to_blame, setup, teardown),
+        cmocka_unit_test_setup_teardown(answering_worker_is_asked_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(stopped_worker_is_not_blamed, setup, teardown),
+        cmocka_unit_test_setup_teardown(looping_worker_is_blamed, setup, teardown),
+        cmocka_unit_test_setup_teardown(crashed_worker_is_blamed, setup, teardown),
         cmocka_unit_test_setup_teardown(crashes_in_a_row_come_to_an_end, setup, teardown),
         cmocka_unit_test(some_errors_pass),
     };

@@ -159,7 +159,7 @@ static void connection_that_was_reset_is_closed(void **state)
 }
 
 /* What a library may keep, and standard output's duplicate: connected stream sockets all. */
-static void sockets_of_nobodys_client_are_not_found(void **state)
+static void sockets_of_no_client_are_not_adopted(void **state)
 {
     int pair[2], client, fd;
 
@@ -223,8 +223,8 @@ static void no_descriptor_to_look_with_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(connection_without_a_session_is_found),   TEST(connection_that_was_reset_is_closed),
-        TEST(sockets_of_nobodys_client_are_not_found), TEST(impossible_calls_find_nothing),
+        TEST(connection_without_a_session_is_found),  TEST(connection_that_was_reset_is_closed),
+        TEST(sockets_of_no_client_are_not_adopted),   TEST(impossible_calls_find_nothing),
         TEST(no_descriptor_to_look_with_is_an_error),
     };
 
