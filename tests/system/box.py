@@ -25,8 +25,11 @@ DEFAULT_MIRROR = "http://deb.debian.org/debian"
 # A minimal system.
 BASE_PACKAGES = "systemd systemd-sysv dbus"
 # Programs that tests run inside, besides what the build needs (make packages).
-TOOL_PACKAGES = ("iproute2 procps python3-minimal netcat-openbsd nftables socat strace "
-                 "systemd-journal-remote")
+TOOL_PACKAGES = ("curl haproxy hitch iproute2 libnginx-mod-stream ncat netcat-openbsd nftables nginx "
+                 "openssl procps python3-minimal rsyslog rsyslog-gnutls rsyslog-openssl "
+                 "rsyslog-relp socat strace stunnel4 systemd-journal-remote")
+# Units of these packages: a test that needs the program runs it itself.
+MASKED = "haproxy.service hitch.service nginx.service rsyslog.service stunnel4.service"
 
 # Independent of the host's systemd.
 NSPAWN = ["systemd-nspawn", "--register=no", "--keep-unit", "--link-journal=no"]
@@ -106,7 +109,7 @@ class Files:
     def create(self):
         done = self.directory / "created"
         packages = " ".join([*build_packages(), *TOOL_PACKAGES.split()])
-        if done.exists() and done.read_text(encoding="ascii") in ("", packages):
+        if done.exists() and set(packages.split()) <= set(done.read_text(encoding="ascii").split()):
             return
         if (self.directory / "box.pid").exists():
             raise RuntimeError(f"{self.directory} has other packages than tests need now: end its "
@@ -122,6 +125,7 @@ class Files:
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "update")
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "install", "-y",
                   "--no-install-recommends", *packages.split())
+        self._run("systemctl", f"--root={self.box}", "mask", *MASKED.split())
         # Persistent, and not limited by the size of a tmpfs.
         (self.box / "var/log/journal").mkdir(exist_ok=True)
         self.packages.mkdir()
