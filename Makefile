@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 #   make                    builds build/netd and build/netd-client
-#   make install            PREFIX, SYSCONFDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
+#   make install            PREFIX, SYSCONFDIR, LIBEXECDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
 #   make test               unit tests, and contract tests in a container of RELEASE (root)
 #   make unit               builds and runs the unit tests
 #   make valgrind           unit tests, and a session of both programs, under valgrind
@@ -24,6 +24,7 @@ PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 BINDIR     ?= $(PREFIX)/bin
 SBINDIR    ?= $(PREFIX)/sbin
+LIBEXECDIR ?= $(PREFIX)/libexec
 DATADIR    ?= $(PREFIX)/share
 MANDIR     ?= $(DATADIR)/man
 # systemd reads units and catalogs below /usr/lib and /usr/local/lib, so both usual prefixes work.
@@ -53,13 +54,16 @@ comma := ,
 BUILD ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 
 # Looked up once, and only when compiling or linking: other targets need no libraries.
-PKGS         = libsystemd libconfig jansson
+PKGS         = libsystemd libconfig jansson openssl
 PKG_CFLAGS   = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
 NETD_LIBS    = $(eval NETD_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd libconfig))$(NETD_LIBS)
 CLIENT_LIBS  = $(eval CLIENT_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd jansson))$(CLIENT_LIBS)
-UNIT_LIBS    = $(eval UNIT_LIBS := $(shell $(PKG_CONFIG) --libs cmocka $(PKGS)))$(UNIT_LIBS)
+TLS_LIBS     = $(eval TLS_LIBS := $(shell $(PKG_CONFIG) --libs openssl))$(TLS_LIBS)
+# Only the tests of netd-tls load OpenSSL.
+UNIT_LIBS    = $(eval UNIT_LIBS := -Wl,--as-needed $(shell $(PKG_CONFIG) --libs cmocka $(PKGS)))$(UNIT_LIBS)
 
-OUR_CPPFLAGS = -Isrc -D_GNU_SOURCE -DSYSCONFDIR='"$(SYSCONFDIR)"' -MMD -MP
+OUR_CPPFLAGS = -Isrc -D_GNU_SOURCE -DSYSCONFDIR='"$(SYSCONFDIR)"' \
+               -DLIBEXECDIR='"$(LIBEXECDIR)"' -MMD -MP
 OUR_CFLAGS   = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Wvla $(if $(WERROR),-Werror) \
                $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
                    -fno-sanitize-recover=all)
@@ -79,7 +83,7 @@ objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c 
 
 all: $(PROGRAMS)
 
-$(BUILD)/netd: $(BUILD)/src/netd/main.o $(BUILD)/libnetd.a $(BUILD)/libcommon.a
+$(BUILD)/netd: $(BUILD)/src/netd/main.o $(BUILD)/libnetd.a $(BUILD)/libtls.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
 
@@ -87,7 +91,7 @@ $(BUILD)/netd-client: $(BUILD)/src/netd-client/main.o $(BUILD)/libclient.a $(BUI
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(LDLIBS)
 
-$(UNIT_TESTS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
+$(UNIT_TESTS): %: %.o $(BUILD)/libtls.a $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(UNIT_LIBS) $(LDLIBS)
 
@@ -97,6 +101,7 @@ $(FUZZERS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
 
 $(BUILD)/libnetd.a: $(call objects,src/netd)
 $(BUILD)/libclient.a: $(call objects,src/netd-client)
+$(BUILD)/libtls.a: $(call objects,src/netd-tls)
 $(BUILD)/libcommon.a: $(call objects,src/common)
 $(BUILD)/%.a:
 	$(call SAY,AR,$@)
@@ -337,7 +342,7 @@ quickstart:
 
 # Debian packages that the build needs.
 packages:
-	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev
+	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev libssl-dev
 
 clean:
 	rm -rf build
