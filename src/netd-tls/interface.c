@@ -256,7 +256,7 @@ static const char *reader_text(const struct reader *r, struct range range)
 static void read_listener(struct reader *r, const struct file_listener *l,
                           struct tls_listener_settings *ret)
 {
-    const char *name = reader_text(r, l->client_names);
+    const char *name = (const char *)r->data + l->client_names.offset;
 
     *ret = (struct tls_listener_settings){
         .id = l->id,
@@ -278,7 +278,7 @@ static void read_listener(struct reader *r, const struct file_listener *l,
     }
 }
 
-static struct tls_settings *read_file(struct reader *r, size_t names)
+static int read_file(struct reader *r, size_t names, struct tls_settings **ret)
 {
     const size_t names_size = names * sizeof(char *);
     struct tls_settings *settings = malloc(sizeof(*settings) + names_size + r->length);
@@ -286,7 +286,7 @@ static struct tls_settings *read_file(struct reader *r, size_t names)
     uint8_t *copy;
 
     if (!settings)
-        return NULL;
+        return -ENOMEM;
     r->names = (const char **)(settings + 1);
     copy = (uint8_t *)(settings + 1) + names_size;
     memcpy(copy, r->data, r->length);
@@ -302,12 +302,12 @@ static struct tls_settings *read_file(struct reader *r, size_t names)
     };
     for (uint32_t i = 0; i < file->n_listeners; i++)
         read_listener(r, &file->listeners[i], &settings->listeners[i]);
-    return settings;
+    *ret = settings;
+    return 0;
 }
 
 int tls_settings_load(struct tls_settings **ret, int fd)
 {
-    struct tls_settings *settings;
     struct reader reader;
     size_t names = 0;
     struct stat st;
@@ -323,12 +323,8 @@ int tls_settings_load(struct tls_settings **ret, int fd)
         return -errno;
     reader = (struct reader){.data = map, .length = (size_t)st.st_size};
     r = check_file(&reader, &names);
-    settings = r == 0 ? read_file(&reader, names) : NULL;
+    if (r == 0)
+        r = read_file(&reader, names, ret);
     (void)munmap(map, (size_t)st.st_size);
-    if (r < 0)
-        return r;
-    if (!settings)
-        return -ENOMEM;
-    *ret = settings;
-    return 0;
+    return r;
 }
