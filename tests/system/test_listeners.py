@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Several listeners: settings, limits and addresses of their own, unix sockets, reload."""
 
+import contextlib
 import itertools
 import re
 import socket
@@ -138,6 +139,23 @@ def test_ten_thousand_rules(netd):
         client.bind(("127.0.0.3", 0))
         client.connect(("127.0.0.1", 3000))
         assert netd.answer(client) == "netd error=denied\n"
+
+
+def test_a_flood_of_refusals_is_not_logged(netd):
+    """Each client is told; each has an event, or is counted by the warning."""
+    netd.start(config='listeners = ( { name = "a"; port = 3000; deny = ("127.0.0.1"); },'
+                      '{ name = "b"; port = 3001; } );')
+    for _ in range(5):
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(netd.connect(3000)) for _ in range(50)]
+            assert {netd.answer(client) for client in clients} == {"netd error=denied\n"}
+    assert netd.send(b"x\n", port=3001).records == 1
+    netd.stop()
+    events = netd.events(event="refused")
+    [suppressed] = re.findall(r"^127\.0\.0\.1:3000: suppressed (\d+) refused events?; at most 100 at "
+                              "once and then one a second are logged$", netd.log(), re.M)
+    assert len(events) >= 100 and int(suppressed) > 0
+    assert len(events) + int(suppressed) == 250
 
 
 # Unix sockets

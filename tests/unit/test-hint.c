@@ -3,22 +3,18 @@
 
 #include "common/util.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
+
+#include "logged.h"
 
 static struct hints hints;
 static struct table_listener listener;
 static struct session session;
-
-/* Where standard error goes while a test runs. */
-static int reader = -1, saved = -1;
 
 static void set_address(struct endpoint *e, uint16_t port)
 {
@@ -33,39 +29,21 @@ static void set_address(struct endpoint *e, uint16_t port)
 
 static int setup(void **state)
 {
-    int fds[2];
-
     (void)state;
     memset(&hints, 0, sizeof(hints));
     listener = (struct table_listener){0};
     session = (struct session){.framing = FRAMING_LINE};
     set_address(&listener.bound, 3000);
     set_address(&session.peer, 40000);
-    assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
-    reader = fds[0];
-    saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
-    assert_int_equal(dup2(fds[1], STDERR_FILENO), STDERR_FILENO);
-    close(fds[1]);
+    logged_begin();
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    (void)dup2(saved, STDERR_FILENO);
-    close_fd(&saved);
-    close_fd(&reader);
+    logged_end();
     return 0;
-}
-
-/* Checks that the lines since the last call are EXPECTED. */
-static void expect_log(const char *expected)
-{
-    char text[4096];
-    ssize_t n = read(reader, text, sizeof(text) - 1);
-
-    text[n > 0 ? n : 0] = '\0';
-    assert_string_equal(text, expected);
 }
 
 static bool check(const char *data, size_t length, uint64_t now)

@@ -6,6 +6,7 @@
 #include "common/names.h"
 #include "common/util.h"
 #include "netd/worker/listener.h"
+#include "netd/worker/refusals.h"
 
 #include "entry.h"
 
@@ -597,6 +598,54 @@ static void addresses_that_are_denied(void **state)
     expect_answer(0, "netd error=denied\n");
     assert_int_equal(rig.histories[0].refusals, 1);
     rules_close(&l->rules);
+}
+
+/* Beyond the limit a refused client is told so, and has no event. */
+static void a_flood_of_refusals_is_not_logged(void **state)
+{
+    struct table_refusals *refusals = &rig.table.header->listeners[0].refusals;
+    uint64_t due;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.sessions_max = 1;
+    admit_client(0);
+    refusals->arrival_usec = now_usec(CLOCK_MONOTONIC) + (REFUSALS_BURST - 2) * REFUSALS_INTERVAL;
+    for (size_t i = 1; i < 20; i++)
+        admit_client(i);
+    settle();
+    for (size_t i = 1; i < 20; i++)
+        expect_answer(i, "netd error=session-limit\n");
+    for (size_t i = 0; i < rig.histories_count; i++)
+        assert_int_equal(rig.histories[i].refusals, i > 0);
+    assert_int_equal(rig.histories_count - 1 + refusals->suppressed, 19);
+    assert_true(rig.histories_count - 1 >= 2 && refusals->suppressed > 0);
+
+    /* The next worker still has it to report. */
+    restart();
+    refusals = &rig.table.header->listeners[0].refusals;
+    due = rig.scheduler->refusals_due;
+    assert_int_equal(due, refusals->report_usec);
+    assert_true(scheduler_next_due(rig.scheduler) <= due);
+    scheduler_tick(rig.scheduler, due - 1);
+    assert_true(refusals->suppressed > 0);
+    scheduler_tick(rig.scheduler, due);
+    assert_int_equal(refusals->suppressed, 0);
+    assert_int_equal(rig.scheduler->refusals_due, UINT64_MAX);
+}
+
+/* A worker that dies before a client whose refusal is not logged has its answer. */
+static void refusals_that_are_not_logged_are_adopted(void **state)
+{
+    struct session *s;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.sessions_max = 0;
+    admit_client(0);
+    s = session_of(0);
+    s->end_taken = true; /* as if it had been above the limit */
+    restart();
+    expect_answer(0, "netd error=session-limit\n");
+    assert_int_equal(rig.histories_count, 0);
 }
 
 /* A refused connection that has not had its turn yet does so after it. */
@@ -1530,6 +1579,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(lingering_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_listener_has_a_limit_of_its_own, setup, teardown),
         cmocka_unit_test_setup_teardown(addresses_that_are_denied, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_flood_of_refusals_is_not_logged, setup, teardown),
+        cmocka_unit_test_setup_teardown(refusals_that_are_not_logged_are_adopted, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_clients_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(connections_without_room_are_closed, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_are_kept_back, setup, teardown),

@@ -46,6 +46,13 @@ struct table_rules {
     int32_t fd; /* memfd with the ranges, if there are any */
 };
 
+/* Connections that a listener refused, see refusals.h. */
+struct table_refusals {
+    uint64_t arrival_usec; /* of those that were logged, see ratelimit.h */
+    uint64_t suppressed;   /* others that no warning has counted yet */
+    uint64_t report_usec;  /* when one is to count them */
+};
+
 /* A listening socket. Its number stays as long as a session names it. */
 struct table_listener {
     int32_t fd;       /* -1: closed, or never used */
@@ -57,6 +64,7 @@ struct table_listener {
     struct unix_socket_file file;            /* of a path that is ours */
     char passed_name[LISTENER_NAME_MAX + 1]; /* that systemd gave a passed socket */
     struct table_rules rules;
+    struct table_refusals refusals;
     struct listener_settings settings;
 };
 

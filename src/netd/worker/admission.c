@@ -5,6 +5,7 @@
 #include "netd/session/address-count.h"
 #include "netd/session/rules.h"
 #include "netd/worker/listener.h"
+#include "netd/worker/refusals.h"
 
 #include <errno.h>
 #include <string.h>
@@ -67,6 +68,17 @@ static bool admission_assign_id(struct session *s, int fd)
     return n == (ssize_t)sizeof(s->id) && s->cookie != 0;
 }
 
+/* Refuses S for REASON. A refusal that is not logged is over, as one that the journal has taken. */
+static void admission_refuse(struct scheduler *sched, struct session *s, enum session_reason reason)
+{
+    struct table_listener *l = &sched->table->header->listeners[s->listener];
+
+    session_end(s, reason, 0);
+    s->end_taken = !refusals_count(l, s->end_usec);
+    if (s->end_taken)
+        sched->refusals_due = min_u64(sched->refusals_due, l->refusals.report_usec);
+}
+
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
 static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
                             const struct endpoint *peer)
@@ -89,12 +101,16 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
         endpoint_from_sockaddr(&s->local, &sa, length);
     s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
     if (refusal != REASON_NONE)
-        session_end(s, refusal, 0);
+        admission_refuse(sched, s, refusal);
     table_publish(s, refusal == REASON_NONE ? SESSION_OPEN : SESSION_REFUSED);
 
     sched->sessions++;
     if (s->state == SESSION_OPEN)
         admission_count(sched, s);
+    if (s->end_taken) {
+        scheduler_finish(sched, s);
+        return;
+    }
     if (sched->stopping)
         scheduler_begin_drain(s);
     table_list_append(sched->table, LIST_RUN, s);
@@ -167,6 +183,7 @@ void admission_adopt(struct scheduler *sched, int unclaimed)
     struct table_header *h = sched->table->header;
     struct endpoint peer = {0};
 
+    sched->refusals_due = refusals_report(sched->table, 0);
     h->open = 0;
     memset(sched->table->listener_open, 0, sizeof(sched->table->listener_open));
     for (uint32_t i = 0; i < h->used; i++)

@@ -5,6 +5,7 @@
 #include "netd/log.h"
 #include "netd/session/address-count.h"
 #include "netd/session/rate.h"
+#include "netd/worker/refusals.h"
 
 #include <errno.h>
 #include <string.h>
@@ -47,6 +48,7 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
         .table = table,
         .epoll = -1,
         .descriptors_max = scheduler_descriptors_max(table),
+        .refusals_due = UINT64_MAX,
     };
     r = deadlines_init(&sched->deadlines, table->capacity);
     if (r < 0)
@@ -571,7 +573,7 @@ static void scheduler_end_lingering(struct scheduler *sched, uint64_t now)
 
 uint64_t scheduler_next_due(const struct scheduler *sched)
 {
-    uint64_t due = scheduler_linger_due(sched);
+    uint64_t due = min_u64(scheduler_linger_due(sched), sched->refusals_due);
 
     if (scheduler_is_blocked(sched))
         return due;
@@ -582,6 +584,8 @@ uint64_t scheduler_next_due(const struct scheduler *sched)
 void scheduler_tick(struct scheduler *sched, uint64_t now)
 {
     scheduler_end_lingering(sched, now);
+    if (sched->refusals_due <= now)
+        sched->refusals_due = refusals_report(sched->table, now);
     if (scheduler_is_blocked(sched))
         return;
     scheduler_trim_idle(sched, now);

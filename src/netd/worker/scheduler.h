@@ -27,6 +27,7 @@ struct scheduler {
     int failed;                 /* positive errno: the output has failed for good */
     bool stopping;              /* no new sessions; the others end once what had arrived is read */
     struct hints hints;
+    uint64_t refusals_due; /* when refusals_report() has something to do, or UINT64_MAX */
 };
 
 /* Prepares *SCHED over TABLE, which is attached. Returns 0 or a negative errno. */

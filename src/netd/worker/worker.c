@@ -7,6 +7,7 @@
 #include "netd/session/rules.h"
 #include "netd/worker/admission.h"
 #include "netd/worker/listener.h"
+#include "netd/worker/refusals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -207,6 +208,7 @@ static void worker_retire_listener(struct worker *w, uint32_t number)
     w->listener_sources[number] = sd_event_source_disable_unref(w->listener_sources[number]);
     if (!close_it)
         return;
+    (void)refusals_report(w->scheduler.table, UINT64_MAX);
     /* Before it is closed: what stands in the table as a listener is one. */
     __atomic_store_n(&l->fd, -1, __ATOMIC_RELEASE);
     close(waiting.fd);
@@ -473,6 +475,8 @@ int worker_run(struct table *table, enum output output, const char *journal_path
         /* A command may have been sent before; this also enables the sources. */
         (void)worker_on_command(NULL, NULL, &w);
         r = sd_event_loop(w.event);
+        if (w.adopted)
+            (void)refusals_report(table, UINT64_MAX);
     }
     if (r < 0)
         log_error("worker failed: %s", strerror(-r));
