@@ -19,7 +19,7 @@ from box import wait_for
 from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
 from traffic import (ByHand, ended, file_inside, finish, is_over, is_read, port_of, reset, seeded,
-                     session_of)
+                     session_of, suppressed)
 
 # Every place
 
@@ -214,8 +214,7 @@ def test_p1_death_at_every_place_of_a_refusal(netd, death, sample, before):
     assert len(set(refused)) == len(refused) >= min(len(results), 100)
     assert set(refused) <= {port for port, _ in results}
     # A worker that dies between the count and the session leaves the client to be counted again.
-    suppressed = sum(map(int, re.findall(r": suppressed (\d+) refused event", netd.log())))
-    assert suppressed >= len(results) - len(refused)
+    assert suppressed(netd) >= len(results) - len(refused)
 
 
 def test_p1_death_at_every_place_of_a_reset(netd, death, sample):

@@ -17,7 +17,7 @@ from conftest import SOURCE_INSIDE
 from crowd import Crowd, Processes
 from daemon import CONFIG
 from traffic import (ByHand, finish, is_held, is_over, journald_stopped, lines, seeded, session_of,
-                     sessions_open)
+                     sessions_open, suppressed)
 
 PROGRAM = "/usr/local/sbin/netd"
 SOCKET_ONLY = (SOURCE / "systemd/socket-only.conf").read_text(encoding="utf-8")
@@ -165,7 +165,7 @@ def test_refused_client_of_a_closing_listener_is_told(netd):
             assert netd.answer(client) == "netd error=session-limit\n"
             client.close()
         assert finish(netd, talker).bytes == len(lines(20000))
-    assert len(netd.events(event="refused")) == len(waiting)
+    assert len(netd.events(event="refused")) + suppressed(netd) == len(waiting)
 
 
 @pytest.mark.parametrize("text, said", [

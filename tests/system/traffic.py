@@ -403,6 +403,11 @@ def ended(netd, session):
     return found[0]
 
 
+def suppressed(netd):
+    """How many refusals have no event: those that netd's warnings count."""
+    return sum(map(int, re.findall(r": suppressed (\d+) refused event", netd.log())))
+
+
 def served(netd, **options):
     """Other clients are served: one that sends a line gets it logged."""
     receipt = netd.send(b"still served\n", **options)
