@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd/session/address-count.h"
+#include "netd/session/answer.h"
 #include "netd/session/recovery.h"
 
+#include "common/names.h"
 #include "common/util.h"
 
 #include "random.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -83,20 +87,29 @@ static void received_bytes_are_counted(void **state)
 
 static void answers_are_given_once(void **state)
 {
+    char receipt[RECEIPT_MAX];
     struct session *s;
+    int length;
 
     (void)state;
     s = open_session(0, 0);
+    length = snprintf(receipt, sizeof(receipt), RECEIPT_FORMAT, "0123456789abcdef0123456789abcdef",
+                      s->records, s->bytes, "eof");
     session_end(s, REASON_EOF, 0);
     s->end_taken = true;
     table.header->answer.session = 0;
     table.header->answer.message.msg_len = NOT_TAKEN;
     recover();
-    assert_false(table.sessions[0].answered);
+    assert_int_equal(table.sessions[0].told, 0);
     table.header->answer.session = 0;
-    table.header->answer.message.msg_len = 90;
+    table.header->answer.message.msg_len = 30;
     recover();
-    assert_true(table.sessions[0].answered);
+    assert_int_equal(table.sessions[0].told, answer_make(0, 30));
+    table.header->answer.session = 0;
+    table.header->answer.told = answer_make(0, 30);
+    table.header->answer.message.msg_len = (uint32_t)length - 30;
+    recover();
+    assert_int_equal(table.sessions[0].told, answer_make(1, 0));
 }
 
 /* Puts an item in the batch as journal_push() does. */
@@ -233,7 +246,7 @@ static void recovery_gives_back_pages(void **state)
 
 /* --- What cannot be --- */
 
-#define IMPOSSIBLE 27
+#define IMPOSSIBLE 28
 
 /* Makes S what no worker leaves, in way number I. */
 static void damage(struct session *s, int i)
@@ -285,7 +298,7 @@ static void damage(struct session *s, int i)
         s->poisoned = true;
         break;
     case 14:
-        s->answered = true;
+        s->told = answer_make(0, 1);
         break;
     case 15:
         s->begin_usec = later;
@@ -328,6 +341,10 @@ static void damage(struct session *s, int i)
         break;
     case 26:
         s->framing = FRAMINGS;
+        break;
+    case 27: /* the kernel says it sent more than there was */
+        table.header->answer.session = 0;
+        table.header->answer.message.msg_len = NOT_TAKEN - 1;
         break;
     default:
         fail();
@@ -384,7 +401,7 @@ static void possible_sessions_go_on(void **state)
         s = open_session(0, (uint32_t)r);
         session_end(s, r, ECONNRESET);
         s->end_taken = r > REASON_EOF;
-        s->answered = r > REASON_RESET;
+        s->told = answer_make(r > REASON_RESET, 0);
         s->poisoned = r == REASON_ERROR;
     }
     for (enum session_reason r = REASON_SESSION_LIMIT; r <= REASON_DENIED; r++) {

@@ -3,6 +3,7 @@
 
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/session/answer.h"
 #include "netd/session/recovery.h"
 
 #include "entry.h"
@@ -228,7 +229,9 @@ static bool answer(void)
 {
     struct session_context c = context();
 
-    return session_send_receipt(rig.s, &c, &rig.table.header->answer);
+    assert_int_equal(answer_send(rig.s, &c, &rig.table.header->answer), 0);
+    assert_false(answer_is_due(rig.s, &c));
+    return answer_finish(rig.s, &c);
 }
 
 static void client_sends(const void *data, size_t length)
@@ -451,7 +454,7 @@ static void reasons_are_told(void **state)
 
         lingers = rows[n].lingers && settings.receipt; /* or nothing can be missed */
         assert_int_equal(answer(), lingers);
-        assert_true(rig.s->answered);
+        assert_int_equal(rig.s->told, answer_make(rows[n].receipt && settings.receipt, 0));
         if (!lingers)
             close_fd(&rig.s->fd);
         r = read_answer(heard);
@@ -474,6 +477,47 @@ static void reasons_are_told(void **state)
         }
         end();
     }
+}
+
+/* The client has no room for its receipt, then for half of it; another worker says the rest. */
+static void answers_wait_for_room(void **state)
+{
+    static const char junk[4096];
+    char line[RECEIPT_MAX], heard[RECEIPT_MAX + 1];
+    struct session_context c;
+
+    (void)state;
+    begin(true, SESSION_OPEN);
+    session_end(rig.s, REASON_SHUTDOWN, 0);
+    log_all();
+    flush();
+    while (send(rig.s->fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
+        ;
+    c = context();
+    assert_int_equal(answer_send(rig.s, &c, &rig.table.header->answer), -EAGAIN);
+    assert_true(answer_is_due(rig.s, &c));
+    assert_int_equal(rig.s->told, 0);
+    snprintf(line, sizeof(line), RECEIPT_FORMAT, "abababababababababababababababab", UINT64_C(0),
+             UINT64_C(0), "shutdown");
+    end();
+
+    begin(true, SESSION_OPEN);
+    session_end(rig.s, REASON_SHUTDOWN, 0);
+    log_all();
+    flush();
+    assert_int_equal(send(rig.s->fd, line, 30, 0), 30);
+    rig.table.header->answer.told = 0;
+    rig.table.header->answer.session = table_number(&rig.table, rig.s);
+    rig.table.header->answer.message.msg_len = 30;
+    die();
+    c = context();
+    assert_true(answer_is_due(rig.s, &c));
+    assert_int_equal(answer_send(rig.s, &c, &rig.table.header->answer), 0);
+    assert_false(answer_is_due(rig.s, &c));
+    assert_int_equal(shutdown(rig.s->fd, SHUT_WR), 0);
+    assert_int_equal(read_answer(heard), 0);
+    assert_string_equal(heard, line);
+    end();
 }
 
 static void refused_clients_are_told(void **state)
@@ -1201,20 +1245,18 @@ static void results_may_be_applied_again(void **state)
     assert_int_equal(rig.s->bytes, 15);
 
     session_apply_receive(rig.s, &t);
-    session_apply_answer(rig.s, &t);
+    answer_apply(rig.s, &t);
     once = *rig.s;
     session_apply_receive(rig.s, &t);
-    session_apply_answer(rig.s, &t);
+    answer_apply(rig.s, &t);
     assert_memory_equal(rig.s, &once, sizeof(once));
     assert_int_equal(rig.s->window, window_make(15, 25));
-    assert_true(rig.s->answered);
+    assert_int_equal(rig.s->told, answer_make(0, 5));
     t.message.msg_len = NOT_TAKEN;
     session_apply_receive(rig.s, &t);
     assert_memory_equal(rig.s, &once, sizeof(once));
-    rig.s->answered = false;
-    session_apply_answer(rig.s, &t);
-    assert_false(rig.s->answered);
-    rig.s->answered = true;
+    answer_apply(rig.s, &t);
+    assert_memory_equal(rig.s, &once, sizeof(once));
 }
 
 static void adoption_is_from_what_the_journal_has(void **state)
@@ -1246,6 +1288,7 @@ int main(void)
         TEST(session_has_its_events),
         TEST(session_without_a_byte),
         TEST(reasons_are_told),
+        TEST(answers_wait_for_room),
         TEST(refused_clients_are_told),
         TEST(local_clients_need_no_acknowledgement),
         TEST(drains_are_bounded),

@@ -349,7 +349,7 @@ static uint32_t count_slowly(const struct endpoint *e)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < CAPACITY; i++)
-        n += table.sessions[i].answered && endpoint_same_address(&table.sessions[i].peer, e);
+        n += table.sessions[i].poisoned && endpoint_same_address(&table.sessions[i].peer, e);
     return n;
 }
 
@@ -359,20 +359,20 @@ static void addresses_are_counted(void **state)
     for (int i = 0; i < CAPACITY; i++) {
         struct session *s = open_session(0, 0);
 
-        s->answered = false; /* this test's own mark: it is counted */
+        s->poisoned = false; /* this test's own mark: it is counted */
     }
     for (int i = 0; i < 50000; i++) {
         struct session *s = &table.sessions[random_below(CAPACITY)];
         struct endpoint e = random_address();
 
-        if (s->answered) {
+        if (s->poisoned) {
             address_count_remove(&table, s);
-            s->answered = false;
+            s->poisoned = false;
             address_count_remove(&table, s); /* is out already */
         } else {
             s->peer = e;
             address_count_add(&table, s);
-            s->answered = true;
+            s->poisoned = true;
         }
         assert_int_equal(address_count_get(&table, &s->peer), count_slowly(&s->peer));
         assert_int_equal(address_count_get(&table, &e), count_slowly(&e));

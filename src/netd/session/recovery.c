@@ -35,8 +35,9 @@
  *                                                                values, not differences
  *   empty the batch            batch.end, then batch.first       sees first beyond end: empty too
  *   end a session              reason, after error and time      goes on: the cause is still there
- *   send the receipt           answer.message.msg_len, by the    sends it
- *                              kernel
+ *   send the receipt           answer.message.msg_len, by the    sends the rest: told is made from
+ *                              kernel, while answer.session      answer's and msg_len
+ *                              names the session
  *   close a connection         state, after close(2)             sees by SO_COOKIE that the number
  *                                                                is another's; frees the slot
  *   free a slot                state, before anything else       clears what is left in it
@@ -75,6 +76,7 @@
 
 #include "common/util.h"
 #include "netd/session/address-count.h"
+#include "netd/session/answer.h"
 #include "netd/session/rate.h"
 #include "netd/session/rules.h"
 
@@ -165,7 +167,7 @@ static bool recovery_session_valid(const struct table *t, const struct session *
     return s->state <= SESSION_REFUSED && s->listener < LISTENERS_MAX && s->framing < FRAMINGS &&
            recovery_settings_valid(&t->header->listeners[s->listener].settings) &&
            recovery_reason_valid(s) && (ended || (!s->end_taken && !s->poisoned)) &&
-           (s->end_taken || !s->answered) && window_start(s->window) <= window_end(s->window) &&
+           answer_is_valid(s) && window_start(s->window) <= window_end(s->window) &&
            window_end(s->window) <= REGION_SIZE && s->begin_usec <= s->active_usec &&
            s->active_usec <= now &&
            (!ended || (s->begin_usec <= s->end_usec && s->end_usec <= now));
@@ -178,7 +180,7 @@ static void recovery_mark_corrupt(struct session *s, uint32_t listener, uint64_t
     s->framing = FRAMING_LINE;
     s->window = 0;
     s->poisoned = true;
-    s->answered = false;
+    s->told = 0;
     s->begin_usec = min_u64(s->begin_usec, now);
     s->active_usec = s->begin_usec;
     s->reason = s->pending_reason = REASON_NONE;
@@ -210,7 +212,7 @@ static void recovery_apply_calls(struct table *t)
         session_apply_receive(&t->sessions[h->receive.session], &h->receive);
     __atomic_store_n(&h->receive.session, NO_SESSION, __ATOMIC_RELEASE);
     if (h->answer.session < h->used)
-        session_apply_answer(&t->sessions[h->answer.session], &h->answer);
+        answer_apply(&t->sessions[h->answer.session], &h->answer);
     __atomic_store_n(&h->answer.session, NO_SESSION, __ATOMIC_RELEASE);
     table_commit(t);
     batch_reset(&h->batch);

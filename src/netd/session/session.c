@@ -6,9 +6,7 @@
 #include "netd/session/rate.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/sockios.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -18,7 +16,7 @@
 
 _Static_assert(REGION_SIZE >= (size_t)2 * (FRAME_HEAD_MAX + MAX_RECORD_HIGH) + READ_MAX,
                "a region is too small");
-_Static_assert(sizeof(struct session) <= 256, "a session costs more memory than promised");
+_Static_assert(sizeof(struct session) <= 320, "a session costs more memory than promised");
 
 const char *session_reason_name(enum session_reason reason)
 {
@@ -118,10 +116,8 @@ void session_apply_receive(struct session *s, const struct transfer *transfer)
                      __ATOMIC_RELEASE);
 }
 
-/* Marks the beginning of a system call whose result belongs to session NUMBER. */
-static void transfer_begin(struct transfer *t, uint32_t number, uint32_t base, struct iovec *piece)
+void transfer_begin(struct transfer *t, uint32_t number, struct iovec *piece)
 {
-    t->base = base;
     t->message = (struct mmsghdr){
         .msg_hdr.msg_iov = piece,
         .msg_hdr.msg_iovlen = 1,
@@ -130,7 +126,7 @@ static void transfer_begin(struct transfer *t, uint32_t number, uint32_t base, s
     __atomic_store_n(&t->session, number, __ATOMIC_RELEASE);
 }
 
-static void transfer_finish(struct transfer *t)
+void transfer_finish(struct transfer *t)
 {
     __atomic_store_n(&t->session, NO_SESSION, __ATOMIC_RELEASE);
 }
@@ -146,7 +142,8 @@ static int session_take_bytes(struct session *s, const struct session_context *c
     transfer->rate = c->settings->max_rate;
     if (transfer->rate > 0)
         transfer->rate_usec = rate_begin(s->rate_usec, now_usec(CLOCK_MONOTONIC));
-    transfer_begin(transfer, c->number, end, &piece);
+    transfer->base = end;
+    transfer_begin(transfer, c->number, &piece);
     r = recvmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT, NULL) < 0 ? -errno : 0;
     session_apply_receive(s, transfer);
     transfer_finish(transfer);
@@ -411,40 +408,6 @@ void session_apply(struct session *s, const struct item *item)
 
 /* --- The end --- */
 
-void session_apply_answer(struct session *s, const struct transfer *transfer)
-{
-    if (transfer->message.msg_len != NOT_TAKEN)
-        s->answered = true;
-}
-
-/* True when the client can still read an answer. */
-static bool session_can_answer(const struct session *s)
-{
-    return s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
-}
-
-/* True when the client gets a line, the receipt or the refusal. */
-static bool session_has_answer(const struct session *s, const struct session_context *c)
-{
-    return session_can_answer(s) && (s->state == SESSION_REFUSED || c->settings->receipt);
-}
-
-/* Writes that line. Returns its length. */
-static size_t session_answer_text(const struct session *s, char ret[static RECEIPT_MAX])
-{
-    const char *reason = session_reason_name(s->reason);
-    char id[SESSION_ID_HEX + 1];
-    int n;
-
-    if (s->state == SESSION_REFUSED) {
-        n = snprintf(ret, RECEIPT_MAX, REFUSAL_FORMAT, reason);
-        return (size_t)n;
-    }
-    hex_id(s->id, id);
-    n = snprintf(ret, RECEIPT_MAX, RECEIPT_FORMAT, id, s->records, s->bytes, reason);
-    return (size_t)n;
-}
-
 uint64_t session_cookie(int fd)
 {
     uint64_t cookie = 0;
@@ -471,28 +434,6 @@ void session_reset_at_close(const struct session *s)
     struct linger now = {.l_onoff = 1, .l_linger = 0};
 
     (void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-}
-
-bool session_send_receipt(struct session *s, const struct session_context *c,
-                          struct transfer *transfer)
-{
-    bool has_answer = session_has_answer(s, c);
-    char text[RECEIPT_MAX];
-    struct iovec piece = {.iov_base = text};
-
-    if (has_answer && !s->answered) {
-        piece.iov_len = session_answer_text(s, text);
-        transfer_begin(transfer, c->number, 0, &piece);
-        /* There is always room: nothing was written to this socket before. MSG_MORE has the end of
-         * the stream, which follows at once, sent in the same segment. */
-        (void)sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
-        session_apply_answer(s, transfer);
-        transfer_finish(transfer);
-    }
-    s->answered = true;
-    if (!session_can_answer(s))
-        session_reset_at_close(s);
-    return has_answer && s->reason != REASON_EOF && shutdown(s->fd, SHUT_WR) == 0;
 }
 
 uint32_t session_unread(const struct session *s)

@@ -10,7 +10,7 @@
  *
  *   bytes taken from the socket   struct transfer, applied by session_apply_receive()
  *   entries the journal took      struct batch, applied by session_apply()
- *   the receipt                   struct transfer, applied by session_apply_answer()
+ *   what the client was told      struct transfer, applied by answer_apply() (answer.h)
  *
  * Each apply function may run any number of times over the same result. recovery.c says for each
  * step what is found when it was the last.
@@ -89,11 +89,11 @@ struct session {
 
     /* What the journal has. */
     uint64_t records, bytes;
+    uint64_t told;       /* what the client was told, see answer.h */
     uint32_t frame_left; /* bytes of a counted frame that are still to come */
     uint8_t connect_taken;
     uint8_t continued; /* its last record has more pieces to come */
     uint8_t end_taken; /* disconnect or refused */
-    uint8_t answered;  /* the receipt was sent, or never will be */
 
     uint8_t reason;         /* enum session_reason, once not REASON_NONE it stays */
     uint8_t crashes;        /* in a row, of workers that were processing this session's bytes */
@@ -128,9 +128,17 @@ struct transfer {
     uint32_t session;   /* NO_SESSION: no call is in progress */
     uint32_t base;      /* receive: the window's end before */
     uint32_t rate;      /* receive: max_rate */
+    uint32_t length;    /* answer: bytes to send */
     uint64_t rate_usec; /* receive: what rate_begin() returned, if there is a rate */
+    uint64_t told;      /* answer: session.told before */
+    uint64_t told_all;  /* answer: and after all of it */
     struct mmsghdr message;
 };
+
+/* Marks the beginning of a system call whose result belongs to session NUMBER, and its end. PIECE
+ * is what is received or sent. */
+void transfer_begin(struct transfer *t, uint32_t number, struct iovec *piece);
+void transfer_finish(struct transfer *t);
 
 /* Settings of a session's listener and what surrounds the session, for the calls below. */
 struct session_context {
@@ -209,17 +217,6 @@ void session_apply(struct session *s, const struct item *item);
 
 /* Counts the bytes that TRANSFER says were received, also for max_rate. */
 void session_apply_receive(struct session *s, const struct transfer *transfer);
-
-/*
- * Sends the receipt or the refusal where the client can still hear it, and says that nothing more
- * comes. TRANSFER as for session_receive(). Returns true when the connection must linger: the
- * client may be sending, and closing now could destroy the answer. Without an answer it need not.
- */
-bool session_send_receipt(struct session *s, const struct session_context *c,
-                          struct transfer *transfer);
-
-/* Records that the answer of TRANSFER was sent. */
-void session_apply_answer(struct session *s, const struct transfer *transfer);
 
 /* Bytes that arrived and were not read (SIOCINQ, tcp(7)). */
 uint32_t session_unread(const struct session *s);

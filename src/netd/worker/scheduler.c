@@ -4,6 +4,7 @@
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/session/address-count.h"
+#include "netd/session/answer.h"
 #include "netd/session/rate.h"
 #include "netd/worker/refusals.h"
 
@@ -144,10 +145,33 @@ static void scheduler_watch_lingering(struct scheduler *sched, struct session *s
                                EPOLLIN | EPOLLRDHUP | (sched->stopping ? EPOLLOUT | EPOLLET : 0));
 }
 
+/* Sends the last answers of S. Then it lingers if the client may still have to read them, or has no
+ * room for them; otherwise it is closed. */
+static void scheduler_say_last(struct scheduler *sched, struct session *s)
+{
+    struct session_context context = scheduler_context(sched, s);
+    int r = answer_send(s, &context, &sched->table->header->answer);
+
+    if (r == -EAGAIN) {
+        (void)scheduler_set_events(sched, s, EPOLLOUT);
+    } else if (answer_finish(s, &context) && !scheduler_may_close(sched, s)) {
+        scheduler_watch_lingering(sched, s);
+    } else {
+        scheduler_close(sched, s);
+        return;
+    }
+    if (!table_list_has(s, LIST_LINGER))
+        table_list_append(sched->table, LIST_LINGER, s);
+}
+
 /* Something happened to S, which lingers, or netd stops from now on. */
 static void scheduler_continue_lingering(struct scheduler *sched, struct session *s)
 {
-    if (scheduler_may_close(sched, s))
+    struct session_context context = scheduler_context(sched, s);
+
+    if (answer_is_due(s, &context))
+        scheduler_say_last(sched, s);
+    else if (scheduler_may_close(sched, s))
         scheduler_close(sched, s);
     else if (sched->stopping && session_unread(s) > 0)
         scheduler_watch_lingering(sched, s);
@@ -156,8 +180,6 @@ static void scheduler_continue_lingering(struct scheduler *sched, struct session
 /* The journal has all of it: the client gets its answer. */
 void scheduler_finish(struct scheduler *sched, struct session *s)
 {
-    struct session_context context = scheduler_context(sched, s);
-
     if (s->state == SESSION_OPEN) {
         sched->table->header->open--;
         sched->table->listener_open[s->listener]--;
@@ -166,13 +188,7 @@ void scheduler_finish(struct scheduler *sched, struct session *s)
     table_list_remove(sched->table, LIST_RUN, s);
     deadlines_set(&sched->deadlines, table_number(sched->table, s), NO_DEADLINE);
     s->active_usec = now_usec(CLOCK_MONOTONIC);
-    if (session_send_receipt(s, &context, &sched->table->header->answer) &&
-        !scheduler_may_close(sched, s)) {
-        scheduler_watch_lingering(sched, s);
-        table_list_append(sched->table, LIST_LINGER, s);
-    } else {
-        scheduler_close(sched, s);
-    }
+    scheduler_say_last(sched, s);
 }
 
 static void scheduler_finish_ended(struct scheduler *sched)
@@ -604,6 +620,15 @@ void scheduler_begin_drain(struct session *s)
         session_end(s, REASON_SHUTDOWN, 0);
 }
 
+/* S lingers while netd begins to stop. */
+static void scheduler_stop_lingering(struct scheduler *sched, struct session *s)
+{
+    struct session_context context = scheduler_context(sched, s);
+
+    if (!answer_is_due(s, &context))
+        scheduler_watch_lingering(sched, s); /* which makes it ready */
+}
+
 void scheduler_stop(struct scheduler *sched)
 {
     sched->stopping = true;
@@ -611,7 +636,7 @@ void scheduler_stop(struct scheduler *sched)
         struct session *s = &sched->table->sessions[i];
 
         if (table_list_has(s, LIST_LINGER)) {
-            scheduler_watch_lingering(sched, s); /* which makes it ready */
+            scheduler_stop_lingering(sched, s);
         } else if (s->state == SESSION_OPEN && s->reason == REASON_NONE) {
             scheduler_begin_drain(s);
             table_list_append(sched->table, LIST_RUN, s);
