@@ -379,7 +379,7 @@ static void reclaiming_memory_keeps_the_order(void **state)
         scheduler_run(rig.scheduler);
     }
     assert_int_equal(rig.table.sessions[7].records, 1);
-    assert_in_range(rig.table.header->records_total, 1, (size_t)8 * 9 * TURN_RECORDS);
+    assert_in_range(counters_records(rig.table.header), 1, (size_t)8 * 9 * TURN_RECORDS);
     assert_in_range(rig.table.resident_bytes, 1,
                     rig.table.header->settings.buffer_memory + 8 * PAGE);
 }
@@ -619,10 +619,14 @@ static void a_flood_of_refusals_is_not_logged(void **state)
         assert_int_equal(rig.histories[i].refusals, i > 0);
     assert_int_equal(rig.histories_count - 1 + refusals->suppressed, 19);
     assert_true(rig.histories_count - 1 >= 2 && refusals->suppressed > 0);
+    assert_int_equal(rig.table.header->counters[0].totals.ended[REASON_SESSION_LIMIT], 19);
+    assert_int_equal(rig.table.header->counters[0].totals.started, 1);
+    assert_int_equal(rig.table.header->counters[0].open, 1);
 
     /* The next worker still has it to report. */
     restart();
     refusals = &rig.table.header->listeners[0].refusals;
+    assert_int_equal(rig.table.header->counters[0].totals.ended[REASON_SESSION_LIMIT], 19);
     due = rig.scheduler->refusals_due;
     assert_int_equal(due, refusals->report_usec);
     assert_true(scheduler_next_due(rig.scheduler) <= due);

@@ -15,11 +15,6 @@ void batch_push(struct batch *batch, const struct item *item, struct iovec *piec
     __atomic_store_n(&batch->end, i + 1, __ATOMIC_RELEASE);
 }
 
-bool batch_taken(const struct batch *batch)
-{
-    return batch->first < batch->end && batch->messages[batch->first].msg_len != NOT_TAKEN;
-}
-
 void batch_reset(struct batch *batch)
 {
     /* END first: an interrupted reset leaves an empty batch (FIRST beyond END), never an old one.

@@ -25,9 +25,10 @@ enum item_kind { ITEM_CONNECT, ITEM_DATA, ITEM_END };
  * applying it twice does no harm. */
 struct item {
     uint32_t session;
-    uint8_t kind;      /* enum item_kind */
-    uint8_t continued; /* ITEM_DATA: the piece is not the record's last */
-    uint16_t unused;
+    uint8_t kind;            /* enum item_kind */
+    uint8_t continued;       /* ITEM_DATA: the piece is not the record's last */
+    uint8_t resent;          /* ITEM_DATA: marked with NETD_RESENT */
+    uint8_t unparsed;        /* ITEM_DATA: the record does not have the listener's format */
     uint32_t end;            /* ITEM_DATA: offset in the region behind the record */
     uint32_t frame_left;     /* ITEM_DATA: bytes of a counted frame that are still to come */
     uint64_t records, bytes; /* ITEM_DATA: the session's, with this one */
@@ -64,7 +65,10 @@ void batch_push(struct batch *batch, const struct item *item, struct iovec *piec
 
 /* True where the output took the batch's first entry: the caller applies items[first], then
  * increments first. */
-bool batch_taken(const struct batch *batch);
+static inline bool batch_taken(const struct batch *batch)
+{
+    return batch->first < batch->end && batch->messages[batch->first].msg_len != NOT_TAKEN;
+}
 
 /* Empties the batch. */
 void batch_reset(struct batch *batch);

@@ -41,6 +41,8 @@
  *   close a connection         state, after close(2)             sees by SO_COOKIE that the number
  *                                                                is another's; frees the slot
  *   free a slot                state, before anything else       clears what is left in it
+   keep what a freed slot     retirement.session, the values    stores the values again, frees the
+   has counted                stand behind it                   slot
  *   retire a listener          its fd is -1, before close(2)     closes what is in no table
  *
  * Standard output takes bytes, not entries, and a reader cannot make sense of what follows a torn
@@ -208,6 +210,7 @@ static void recovery_apply_calls(struct table *t)
 {
     struct table_header *h = t->header;
 
+    counters_resume(t);
     if (h->receive.session < h->used)
         session_apply_receive(&t->sessions[h->receive.session], &h->receive);
     __atomic_store_n(&h->receive.session, NO_SESSION, __ATOMIC_RELEASE);
@@ -258,5 +261,6 @@ int recovery_run(struct table *t)
             s->resent_end = window_end(s->window);
         recovery_adopt_session(t, s);
     }
+    counters_recover(t);
     return 0;
 }

@@ -277,11 +277,12 @@ static bool session_log_record(struct session *s, const struct session_context *
         .session = c->number,
         .kind = ITEM_DATA,
         .continued = record->terminator == TERM_CONTINUED,
+        .resent = s->framed < s->resent_end,
         .end = s->framed + (uint32_t)record->consumed,
         .frame_left = record->frame_left,
         .bytes = s->batch_bytes + record->consumed,
     };
-    uint64_t resent = s->framed < s->resent_end ? s->batch_bytes : NOT_RESENT;
+    uint64_t resent = item.resent ? s->batch_bytes : NOT_RESENT;
     struct entry entry;
 
     item.records = s->batch_records + !item.continued;

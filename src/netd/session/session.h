@@ -58,6 +58,7 @@ enum session_reason {
     REASON_SESSION_LIMIT, /* from here on: of a refused connection */
     REASON_ADDRESS_LIMIT,
     REASON_DENIED,
+    REASONS,
 };
 
 /* Membership in a list of sessions: neighbours' numbers. */
@@ -82,6 +83,7 @@ struct session {
     struct endpoint peer, local;
     uint32_t listener;    /* number of its listener, whose settings apply */
     uint8_t framing;      /* enum framing: the listener's when the session began */
+    uint8_t counters;     /* number of the counters of that listener's name, see counters.h */
     uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
     uint64_t end_usec;    /* valid with a reason */
     uint64_t active_usec; /* of the last byte, or the answer */

@@ -76,6 +76,8 @@ int table_create(struct table *ret, uint32_t capacity)
     t.header->layout = (uint32_t)table_layout();
     t.header->capacity = capacity;
     t.header->working = t.header->receive.session = t.header->answer.session = NO_SESSION;
+    t.header->retirement.session = NO_SESSION;
+    t.header->started_usec = now_usec(CLOCK_REALTIME);
     t.header->accept.listener = NO_LISTENER;
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         t.header->listeners[i].fd = -1;
@@ -179,18 +181,35 @@ int table_attach(struct table *t)
     return 0;
 }
 
+/* Accounts for the entries of session NUMBER that come next, the first of which was taken. */
+static void table_commit_session(struct table *t, uint32_t number)
+{
+    struct batch *batch = &t->header->batch;
+    struct session *s = &t->sessions[number];
+    const struct counted before = counters_of(s);
+
+    do {
+        const struct item *item = &batch->items[batch->first];
+
+        if (item->resent | item->unparsed)
+            counters_add_marks(t, s, item);
+        session_apply(s, item);
+        __atomic_store_n(&batch->first, batch->first + 1, __ATOMIC_RELEASE);
+    } while (batch_taken(batch) && batch->items[batch->first].session == number);
+    counters_add(t, s, &before);
+}
+
 void table_commit(struct table *t)
 {
     struct batch *batch = &t->header->batch;
 
     while (batch_taken(batch)) {
-        const struct item *item = &batch->items[batch->first];
+        uint32_t n = batch->items[batch->first].session;
 
-        if (item->session < t->header->capacity)
-            session_apply(&t->sessions[item->session], item);
-        if (item->kind == ITEM_DATA)
-            t->header->records_total += !item->continued;
-        __atomic_store_n(&batch->first, batch->first + 1, __ATOMIC_RELEASE);
+        if (n < t->header->capacity)
+            table_commit_session(t, n);
+        else
+            __atomic_store_n(&batch->first, batch->first + 1, __ATOMIC_RELEASE);
     }
 }
 
@@ -242,7 +261,9 @@ void table_free(struct table *t, struct session *s)
     /* The next session reuses the pages: allocating new ones costs more than a record. */
     if (s->resident_bytes > 0 && !table_list_has(s, LIST_TRIM))
         table_list_append(t, LIST_TRIM, s);
+    counters_retire(t, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
+    counters_retired(t);
     s->window = 0;
     s->links[LIST_RUN].next = t->free;
     t->free = table_number(t, s);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "common/access.h"
+#include "netd/session/counters.h"
 #include "netd/session/session.h"
 
 #include <stdbool.h>
@@ -66,6 +67,7 @@ struct table_listener {
     struct table_rules rules;
     struct table_refusals refusals;
     struct listener_settings settings;
+    uint32_t counters; /* number of those of its name */
 };
 
 /* The call of accept4(2) in progress. The kernel stores the peer's address here before it makes the
@@ -94,17 +96,26 @@ struct table_header {
     uint32_t supervisor_idle;
     uint32_t open;         /* sessions going on */
     int32_t blocked_errno; /* 0, or the errno why the journal takes nothing */
-    uint64_t records_total;
+    uint64_t activity;     /* changes with every counter */
 
     /* What the worker is doing, for the next one. */
     uint32_t working; /* the session being worked on, or NO_SESSION */
     struct transfer receive, answer;
     struct table_accept accept;
     struct batch batch;
+    struct retirement retirement;
+    struct totals retired[COUNTERS_MAX]; /* what slots that are free now have counted */
 
     uint32_t output;                  /* enum output, decided */
     struct service_settings settings; /* in force */
     struct table_listener listeners[LISTENERS_MAX];
+
+    /* For metrics. */
+    struct counters counters[COUNTERS_MAX];
+    uint64_t started_usec; /* CLOCK_REALTIME: since when everything is counted */
+    uint64_t worker_starts;
+    uint64_t buffer_bytes; /* that regions take */
+    uint64_t wait_clock;   /* see counters_waited() */
 };
 
 /* The numbers of pages, of the smallest size, that a region may have: from 0. */

@@ -65,6 +65,8 @@ int process_start(struct process *w, struct table *table, enum output output)
     w->since_usec = now_usec(CLOCK_MONOTONIC);
     w->silent_ticks = 0;
     w->stalled = false;
+    if (r == 0)
+        counter_add(&table->header->worker_starts, 1);
     if (r < 0) {
         if (process_error_is_transient(r))
             log_error("cannot start a worker: %s; trying again", strerror(-r));

@@ -61,13 +61,14 @@ struct supervisor {
 static void supervisor_format_status(const struct supervisor *s, char ret[static STATUS_MAX])
 {
     const struct table_header *h = s->given.table.header;
+    uint64_t records = counters_records(h);
     int blocked_errno = h->blocked_errno;
     const char *why = blocked_errno == 0        ? ""
                       : blocked_errno == EAGAIN ? "its queue is full"
                                                 : strerror(blocked_errno);
 
     snprintf(ret, STATUS_MAX, "%u session%s, %" PRIu64 " record%s logged%s%s%s", h->open,
-             h->open == 1 ? "" : "s", h->records_total, h->records_total == 1 ? "" : "s",
+             h->open == 1 ? "" : "s", records, records == 1 ? "" : "s",
              s->worker.pid == 0 ? "; no worker" : "",
              blocked_errno ? "; waiting for the journal: " : "", why);
 }

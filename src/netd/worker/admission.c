@@ -51,6 +51,7 @@ static void admission_count(struct scheduler *sched, struct session *s)
 {
     sched->table->header->open++;
     sched->table->listener_open[s->listener]++;
+    counters_get(sched->table, s)->open++;
     address_count_add(sched->table, s);
 }
 
@@ -96,6 +97,7 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     }
     s->listener = listener;
     s->framing = (uint8_t)sched->table->header->listeners[listener].settings.framing;
+    s->counters = (uint8_t)sched->table->header->listeners[listener].counters;
     s->peer = *peer;
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
         endpoint_from_sockaddr(&s->local, &sa, length);
@@ -107,6 +109,8 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     sched->sessions++;
     if (s->state == SESSION_OPEN)
         admission_count(sched, s);
+    else
+        counters_add(sched->table, s, &(struct counted){0});
     if (s->end_taken) {
         scheduler_finish(sched, s);
         return;
@@ -186,6 +190,8 @@ void admission_adopt(struct scheduler *sched, int unclaimed)
     sched->refusals_due = refusals_report(sched->table, 0);
     h->open = 0;
     memset(sched->table->listener_open, 0, sizeof(sched->table->listener_open));
+    for (size_t i = 0; i < COUNTERS_MAX; i++)
+        h->counters[i].open = 0;
     for (uint32_t i = 0; i < h->used; i++)
         if (sched->table->sessions[i].state != SESSION_FREE)
             admission_adopt_session(sched, &sched->table->sessions[i]);

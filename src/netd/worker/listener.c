@@ -406,6 +406,7 @@ static void listeners_apply(struct table *t, const struct listeners_plan *plan)
 
         if (plan->of[i]) {
             l->settings = plan->of[i]->settings;
+            l->counters = counters_find(t, l->settings.name);
             rules_close(&l->rules);
             l->rules = plan->rules[i];
             if (!l->passed && l->path[0] == '/')

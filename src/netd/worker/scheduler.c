@@ -58,6 +58,7 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
     if (r < 0)
         return r;
     table->header->blocked_errno = 0;
+    counters_set_waiting(table, false);
     sched->epoll = epoll_create1(EPOLL_CLOEXEC);
     return sched->epoll < 0 ? -errno : 0;
 }
@@ -183,6 +184,7 @@ void scheduler_finish(struct scheduler *sched, struct session *s)
     if (s->state == SESSION_OPEN) {
         sched->table->header->open--;
         sched->table->listener_open[s->listener]--;
+        counters_get(sched->table, s)->open--;
         address_count_remove(sched->table, s);
     }
     table_list_remove(sched->table, LIST_RUN, s);
@@ -209,8 +211,11 @@ static void scheduler_set_blocked(struct scheduler *sched, int blocked_errno)
     const char *output = sched->sink.type->name;
     int before = sched->table->header->blocked_errno;
 
+    if (blocked_errno == before)
+        return;
     sched->table->header->blocked_errno = blocked_errno;
-    if (blocked_errno == before || sched->failed)
+    counters_set_waiting(sched->table, blocked_errno != 0);
+    if (sched->failed)
         return;
     if (blocked_errno != 0 && blocked_errno != EAGAIN)
         log_warning("cannot write to %s: %s; waiting", output, strerror(blocked_errno));

@@ -48,7 +48,7 @@ struct worker {
     /* What the supervisor may have been told. */
     uint32_t open;
     int32_t blocked_errno;
-    uint64_t records_total;
+    uint64_t activity;
 };
 
 static struct table_header *worker_header(const struct worker *w)
@@ -116,12 +116,12 @@ static void worker_answer_ping(struct worker *w)
 static void worker_wake_supervisor(struct worker *w)
 {
     struct table_header *h = worker_header(w);
-    bool changed = h->open != w->open || h->blocked_errno != w->blocked_errno ||
-                   h->records_total != w->records_total;
+    bool changed =
+        h->open != w->open || h->blocked_errno != w->blocked_errno || h->activity != w->activity;
 
     w->open = h->open;
     w->blocked_errno = h->blocked_errno;
-    w->records_total = h->records_total;
+    w->activity = h->activity;
     if (!changed || !__atomic_load_n(&h->supervisor_idle, __ATOMIC_ACQUIRE))
         return;
     __atomic_store_n(&h->supervisor_idle, false, __ATOMIC_RELEASE);
@@ -134,6 +134,7 @@ static void worker_update(struct worker *w)
     struct scheduler *sched = &w->scheduler;
     bool room = !scheduler_is_blocked(sched);
 
+    worker_header(w)->buffer_bytes = sched->table->resident_bytes;
     worker_answer_ping(w);
     worker_wake_supervisor(w);
     if (sched->failed) {
