@@ -175,6 +175,12 @@ static int connect_unix(const char *path, uint64_t timeout)
     return connected;
 }
 
+/* Prints "WHAT: WHY" unless QUIET. */
+static int connect_fail(bool quiet, const char *what, const char *why)
+{
+    return quiet ? EXIT_UNAVAILABLE : client_fail(EXIT_UNAVAILABLE, "%s: %s", what, why);
+}
+
 /* Appends ", [::1]:3000: Connection refused" to FAILURES. */
 static void connect_note_failure(char failures[static FAILURES_MAX], const struct addrinfo *address,
                                  int error)
@@ -192,7 +198,7 @@ static void connect_note_failure(char failures[static FAILURES_MAX], const struc
 }
 
 /* Tries all addresses of TARGET. Returns -1 and *RET, or an exit status. */
-static int connect_host(const struct target *target, uint64_t timeout, int *ret)
+static int connect_host(const struct target *target, uint64_t timeout, bool quiet, int *ret)
 {
     char failures[FAILURES_MAX] = "";
     struct addrinfo *addresses;
@@ -200,8 +206,8 @@ static int connect_host(const struct target *target, uint64_t timeout, int *ret)
 
     r = address_resolve(target->host, target->port, 0, &addresses);
     if (r != 0)
-        return client_fail(EXIT_UNAVAILABLE, "%s: %s", target->host,
-                           r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
+        return connect_fail(quiet, target->host,
+                            r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
     for (const struct addrinfo *a = addresses; a && fd < 0; a = a->ai_next) {
         fd = connect_address(a, timeout);
         if (fd < 0)
@@ -209,13 +215,14 @@ static int connect_host(const struct target *target, uint64_t timeout, int *ret)
     }
     freeaddrinfo(addresses);
     if (fd < 0)
-        return client_fail(EXIT_UNAVAILABLE, "no connection: %s", failures);
+        return connect_fail(quiet, "no connection", failures);
     *ret = fd;
     return -1;
 }
 
-int connect_to_netd(const struct options *options, int *ret)
+int connect_to_netd(const struct options *options, bool quiet, int *ret)
 {
+    char failure[FAILURES_MAX];
     struct target target;
     int fd, r;
 
@@ -223,10 +230,12 @@ int connect_to_netd(const struct options *options, int *ret)
     if (r >= 0)
         return r;
     if (!host_is_unix(target.host))
-        return connect_host(&target, options->timeout, ret);
+        return connect_host(&target, options->timeout, quiet, ret);
     fd = connect_unix(target.host, options->timeout);
-    if (fd < 0)
-        return client_fail(EXIT_UNAVAILABLE, "no connection: %s: %s", target.host, strerror(-fd));
+    if (fd < 0) {
+        snprintf(failure, sizeof(failure), "%s: %s", target.host, strerror(-fd));
+        return connect_fail(quiet, "no connection", failure);
+    }
     *ret = fd;
     return -1;
 }

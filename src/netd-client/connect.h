@@ -7,6 +7,7 @@
  * Connects to the host and port, or the unix socket, given by OPTIONS and the environment, trying
  * each address of a name in turn.
  * Returns -1 and a non-blocking stream socket in *RET, to be closed by the caller; or an exit
- * status after printing one line on standard error.
+ * status after printing one line on standard error. With QUIET, it does not print that there is no
+ * connection.
  */
-int connect_to_netd(const struct options *options, int *ret);
+int connect_to_netd(const struct options *options, bool quiet, int *ret);
