@@ -81,7 +81,7 @@ _netd_client() {
     esac
 
     case $command in
-    send) options="$general --framing" ;;
+    send) options="$general --framing --relp --reconnect" ;;
     sessions)
         options="$general $where --json --utc --no-pager --open --peer --listener --reason --reverse"
         options+=' --since --until --lines'

@@ -67,6 +67,8 @@ complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow ver
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow' -l utc -d 'Times in UTC'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show verify' -l no-pager -d 'Do not use a pager'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l framing -x -a 'line nul octet' -d 'How each message is sent'
+complete -c netd-client -n '__fish_seen_subcommand_from send' -l relp -d 'Send records over RELP'
+complete -c netd-client -n '__fish_seen_subcommand_from send' -l reconnect -d 'With --relp: connect again'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l open -d 'Only open sessions'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l reason -x -a 'eof reset timeout idle shutdown protocol error' -d 'Only those that ended for this reason'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s r -l reverse -d 'Newest first'

@@ -84,7 +84,10 @@ _netd_client() {
     [[ $state == arguments ]] || return
     case $line[1] in
     send)
-        _arguments $general '--framing=[how each message is sent]:framing:(line nul octet)' \
+        _arguments $general \
+            '(--relp --reconnect)--framing=[how each message is sent]:framing:(line nul octet)' \
+            '(--framing)--relp[send records over RELP]' \
+            '(--framing)--reconnect[with --relp, connect again]' \
             '*:message:'
         ;;
     sessions)

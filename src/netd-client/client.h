@@ -9,15 +9,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Parsed command line. Strings point into argv. */
 /* What ends each message of send. */
 enum send_framing { SEND_LINE, SEND_NUL, SEND_OCTET };
 
+/* Parsed command line. Strings point into argv. */
 struct options {
     const char *host, *port; /* NULL: not given */
     uint64_t timeout;        /* microseconds without progress; 0: no limit */
     bool quiet, verbose;
     enum send_framing framing;
+    bool relp, reconnect;
 
     const char *directory, *name_space; /* journal to read; NULL: the default */
     bool json, utc, no_pager;

@@ -31,6 +31,8 @@ static const struct option long_options[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
     {"framing", required_argument, NULL, 'f'},
+    {"relp", no_argument, NULL, 'e'},
+    {"reconnect", no_argument, NULL, 'c'},
     {"directory", required_argument, NULL, 'D'},
     {"namespace", required_argument, NULL, 'N'},
     {"json", no_argument, NULL, 'j'},
@@ -79,7 +81,9 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "  -h, --help             show this help\n"
           "  -V, --version          show the version\n\n"
           "Options of send:\n"
-          "      --framing FRAMING  line, nul or octet: how each MESSAGE is sent\n\n"
+          "      --framing FRAMING  line, nul or octet: how each MESSAGE is sent\n"
+          "      --relp             send records over RELP, each with an acknowledgement\n"
+          "      --reconnect        with --relp: connect again if the connection is lost\n\n"
           "Options of all commands but send, where they apply:\n"
           "  -D, --directory DIR    read the journal files in DIR\n"
           "      --namespace NS     read the journal namespace NS\n"
@@ -240,6 +244,12 @@ static int options_take(struct options *options, int letter)
     case 'v':
         options->verbose = true;
         break;
+    case 'e':
+        options->relp = true;
+        break;
+    case 'c':
+        options->reconnect = true;
+        break;
     case 'f':
         return options_framing(options, optarg);
     case 'D':
@@ -351,6 +361,10 @@ static int options_check(const struct options *options, const struct command *co
     if (count > 0 && (*options->peer || options->listener))
         return client_fail(EXIT_USAGE, "%s: --%s cannot be combined with a session", command->name,
                            *options->peer ? "peer" : "listener");
+    if (options->relp && strchr(seen, 'f'))
+        return client_fail(EXIT_USAGE, "--relp and --framing are mutually exclusive");
+    if (options->reconnect && !options->relp)
+        return client_fail(EXIT_USAGE, "--reconnect requires --relp");
     if (options->open && options->reason)
         return client_fail(EXIT_USAGE, "--open and --reason are mutually exclusive");
     if (options->directory && options->name_space)

@@ -7,6 +7,7 @@
 #include "netd-client/input.h"
 #include "netd-client/output.h"
 #include "netd-client/receipt.h"
+#include "netd-client/send-relp.h"
 #include "netd-client/transfer.h"
 
 #include <errno.h>
@@ -271,6 +272,8 @@ int send_run(const struct options *options, char **arguments, int count)
     bool typed;
     int r;
 
+    if (options->relp)
+        return send_relp_run(options, arguments, count);
     input_init(&sender.input, options->framing, arguments, count);
     /* A progress line would overwrite what is being typed. */
     typed = input_has_stdin(&sender.input) && isatty(STDIN_FILENO);

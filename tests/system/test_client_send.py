@@ -267,6 +267,8 @@ def test_unix_socket_closed_while_sending(box):
     (["send", "-T", "1.5"], "--timeout: '1.5' is not a number"),
     (["send", "-T", "99999999"], "--timeout: 99999999 is not between 0 and 31536000"),
     (["send", "--json"], "send: unexpected option '--json'"),
+    (["send", "--relp", "--framing=nul"], "--relp and --framing are mutually exclusive"),
+    (["send", "--reconnect"], "--reconnect requires --relp"),
     (["send", "-D", "/"], "send: unexpected option '--directory'"),
     (["\x1b[31m\u202e"], "unknown command '\\x1b[31m\\xe2\\x80\\xae'; see --help"),
 ])
