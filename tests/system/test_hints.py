@@ -53,7 +53,7 @@ def handler(netd):
 @pytest.mark.parametrize("data, what", [
     (client_hello(), "TLS, which is not supported yet; put a TLS proxy in front of netd"),
     (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\ntext\n",
-     "a PROXY header, which is not supported yet; have the proxy send none"),
+     "a PROXY header; use a listener with proxy = true"),
     (b"1 open 24 relp_version=0\ncommands=\n",
      "RELP, which is not supported yet; have the client send plain TCP"),
     (b"<13>one\0<13>two\0", 'syslog messages that end with NUL; set framing = "nul"'),

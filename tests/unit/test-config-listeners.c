@@ -34,7 +34,7 @@ static void every_key_of_a_listener_is_read(void **state)
                                    " name = \"Az.0_9-\"; host = \"[::1]\";\n port = 0xffff;\n"
                                    " framing = \"raw\"; format = \"plain\"; max_record = 64;\n"
                                    " priority = \"debug\"; receipt = false; flush_timeout = 1;\n"
-                                   " max_rate = 2147483647;"
+                                   " proxy = true; max_rate = 2147483647;"
                                    " identifier = \"%% %a%p%s%l\\\"\";\n"
                                    " max_sessions = 2; max_sessions_per_address = 3;\n"
                                    " idle_timeout = 4;\n"
@@ -50,6 +50,7 @@ static void every_key_of_a_listener_is_read(void **state)
     assert_int_equal(l->settings.max_record, 64);
     assert_int_equal(l->settings.priority, LOG_DEBUG);
     assert_false(l->settings.receipt);
+    assert_true(l->settings.proxy);
     assert_int_equal(l->settings.flush_timeout, 1);
     assert_int_equal(l->settings.max_rate, 2147483647);
     assert_string_equal(l->settings.identifier, "%% %a%p%s%l\"");
@@ -292,8 +293,8 @@ static void sample_listeners_are_good(void **state)
     *to = '\0';
     if (load_text(&c, text) != 0)
         fail_msg("%s", error);
-    assert_int_equal(c.n_listeners, 4);
-    assert_int_equal(c.n_rules, 3);
+    assert_int_equal(c.n_listeners, 5);
+    assert_int_equal(c.n_rules, 4);
 }
 
 /* --- Rules --- */
@@ -510,6 +511,7 @@ static void printed_text(void **state)
                               "        max_record = 65536;\n"
                               "        priority = \"info\";\n"
                               "        receipt = true;\n"
+                              "        proxy = false;\n"
                               "        flush_timeout = 3;\n"
                               "        max_rate = 0;\n"
                               "        identifier = \"netd\";\n"
@@ -528,6 +530,7 @@ static void printed_text(void **state)
                               "        max_record = 65536;\n"
                               "        priority = \"info\";\n"
                               "        receipt = true;\n"
+                              "        proxy = false;\n"
                               "        flush_timeout = 3;\n"
                               "        max_rate = 0;\n"
                               "        identifier = \"netd\";\n"

@@ -108,7 +108,7 @@ static void each_has_its_advice(void **state)
         bool line_only;
     } rows[] = {
         {DETECTED_TLS, "TLS proxy", false},
-        {DETECTED_PROXY, "PROXY header", false},
+        {DETECTED_PROXY, "a listener with proxy = true", false},
         {DETECTED_RELP, "plain TCP", false},
         {DETECTED_OCTET, "set framing = \"octet\"", true},
         {DETECTED_NUL, "set framing = \"nul\"", true},

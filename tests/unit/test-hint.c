@@ -77,6 +77,21 @@ static void ordinary_text_has_none(void **state)
     expect_log("");
 }
 
+static void headers_are_looked_at_by_the_listener(void **state)
+{
+    (void)state;
+    assert_true(CHECK("PROXY UNKNOWN\r\n", 1));
+    expect_log(
+        "netd: 127.0.0.1:3000: a client (127.0.0.1:40000) seems to send a PROXY header; use a "
+        "listener with proxy = true\n");
+    listener.settings.proxy = true;
+    assert_false(CHECK("PROXY UNKNOWN\r\n", 1 + HINT_USEC));
+    assert_true(hints_bad_header(&hints, &listener, &session, "too short", 1 + HINT_USEC));
+    expect_log("netd: 127.0.0.1:3000: a client (127.0.0.1:40000) sent no valid PROXY header: too "
+               "short\n");
+    assert_false(hints_bad_header(&hints, &listener, &session, "too short", 2 + HINT_USEC));
+}
+
 /* Whatever the client sends, and however often. */
 static void one_a_minute_and_listener(void **state)
 {
@@ -104,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(warnings_name_client_and_remedy, setup, teardown),
         cmocka_unit_test_setup_teardown(ordinary_text_has_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(headers_are_looked_at_by_the_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(one_a_minute_and_listener, setup, teardown),
     };
 

@@ -230,7 +230,7 @@ static void recovery_gives_back_pages(void **state)
     (void)open_session(5 * (uint32_t)page, 5 * (uint32_t)page);
     (void)open_session(0, 0);
     for (uint32_t i = 0; i < 3; i++)
-        memset(table_region(&table, &table.sessions[i]), 'x', REGION_SIZE);
+        memset(table_region(&table, &table.sessions[i]), 'x', WINDOW_SIZE);
     table_free(&table, &table.sessions[2]);
     recover();
     assert_int_equal(regions_memory(), page);
@@ -243,9 +243,31 @@ static void recovery_gives_back_pages(void **state)
     address_count_remove(&table, &table.sessions[0]); /* it is in no count yet */
 }
 
+/* A header that is kept stays until its session is freed, and no page of it longer. */
+static void headers_are_kept(void **state)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct session *s = open_session(0, 0);
+
+        s->header_length = 9;
+        memset(table_region(&table, s) + WINDOW_SIZE, 'h', 9);
+    }
+    recover();
+    assert_int_equal(regions_memory(), 2 * page);
+    assert_int_equal(table_region(&table, &table.sessions[1])[WINDOW_SIZE + 8], 'h');
+    table_free(&table, &table.sessions[1]);
+    assert_int_equal(regions_memory(), page);
+    table.sessions[0].state = SESSION_FREE; /* and the worker dies */
+    recover();
+    assert_int_equal(regions_memory(), 0);
+}
+
 /* --- What cannot be --- */
 
-#define IMPOSSIBLE 28
+#define IMPOSSIBLE 32
 
 /* Makes S what no worker leaves, in way number I. */
 static void damage(struct session *s, int i)
@@ -254,7 +276,7 @@ static void damage(struct session *s, int i)
 
     switch (i) {
     case 0:
-        s->state = SESSION_REFUSED + 1;
+        s->state = SESSION_HEADER + 1;
         break;
     case 1:
         s->state = UINT32_MAX;
@@ -272,7 +294,7 @@ static void damage(struct session *s, int i)
         s->window = window_make(2, 1);
         break;
     case 6:
-        s->window = window_make(0, REGION_SIZE + 1);
+        s->window = window_make(0, WINDOW_SIZE + 1);
         break;
     case 7:
         s->window = window_make(UINT32_MAX, UINT32_MAX);
@@ -318,7 +340,7 @@ static void damage(struct session *s, int i)
         break;
     case 20: /* the kernel says it received more than there is room for */
         table.header->receive.session = 0;
-        table.header->receive.base = REGION_SIZE;
+        table.header->receive.base = WINDOW_SIZE;
         table.header->receive.message.msg_len = 1;
         break;
     case 21:
@@ -344,6 +366,24 @@ static void damage(struct session *s, int i)
     case 27: /* the kernel says it sent more than there was */
         table.header->answer.session = 0;
         table.header->answer.message.msg_len = NOT_TAKEN - 1;
+        break;
+    case 28:
+        s->header_length = PROXY_HEADER_MAX + 1;
+        break;
+    case 29:
+        s->state = SESSION_HEADER;
+        s->connect_taken = true;
+        break;
+    case 30:
+        s->state = SESSION_HEADER;
+        s->reason = REASON_EOF;
+        s->end_usec = s->active_usec;
+        s->end_taken = true;
+        break;
+    case 31:
+        s->state = SESSION_HEADER;
+        s->reason = REASON_SESSION_LIMIT;
+        s->end_usec = s->active_usec;
         break;
     default:
         fail();
@@ -395,8 +435,8 @@ static void possible_sessions_go_on(void **state)
     struct session *s;
 
     (void)state;
-    (void)open_session(REGION_SIZE, REGION_SIZE);
-    for (enum session_reason r = REASON_EOF; r <= REASON_ERROR; r++) {
+    (void)open_session(WINDOW_SIZE, WINDOW_SIZE);
+    for (enum session_reason r = REASON_EOF; r <= REASON_PROTOCOL; r++) {
         s = open_session(0, (uint32_t)r);
         session_end(s, r, ECONNRESET);
         s->end_taken = r > REASON_EOF;
@@ -408,6 +448,11 @@ static void possible_sessions_go_on(void **state)
         s->state = SESSION_REFUSED;
         session_end(s, r, 0);
     }
+    s = open_session(0, 10); /* part of a header */
+    s->state = SESSION_HEADER;
+    s = open_session(10, 20); /* at its limit, and not refused yet */
+    s->state = SESSION_HEADER;
+    session_end(s, REASON_ADDRESS_LIMIT, 0);
     s = table_take(&table); /* not published: anything */
     memset(s, 0xee, sizeof(*s));
     s->state = SESSION_FREE;
@@ -555,12 +600,12 @@ static void garbage_is_survived(void **state)
         for (uint32_t k = 0; k < table.header->used; k++) {
             const struct session *s = &table.sessions[k];
 
-            assert_true(s->state <= SESSION_REFUSED);
+            assert_true(s->state <= SESSION_HEADER);
             if (s->state == SESSION_FREE)
                 continue;
             assert_true(s->listener < LISTENERS_MAX);
             assert_true(window_start(s->window) <= window_end(s->window));
-            assert_true(window_end(s->window) <= REGION_SIZE);
+            assert_true(window_end(s->window) <= WINDOW_SIZE);
         }
     }
 }
@@ -576,6 +621,7 @@ int main(void)
         TEST(interrupted_reset_is_an_empty_batch),
         TEST(two_crashes_in_a_row_end_a_session),
         TEST(recovery_gives_back_pages),
+        TEST(headers_are_kept),
         TEST(impossible_sessions_are_ended),
         TEST(possible_sessions_go_on),
         TEST(impossible_listeners_stop_everything),

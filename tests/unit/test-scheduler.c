@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "journald.h"
+#include "proxy.h"
 #include "random.h"
 
 #define CLIENTS_MAX 80 /* more than are found ready in one round */
@@ -1431,6 +1432,64 @@ static void one_connection_is_one_session(void **state)
     assert_int_equal(rig.histories[0].stream.records, 1);
 }
 
+/* --- PROXY headers --- */
+
+static void headers_have_five_seconds(void **state)
+{
+    uint64_t due;
+
+    (void)state;
+    rig.table.header->listeners[0].settings.proxy = true;
+    for (size_t i = 0; i < 3; i++)
+        admit_client(i);
+    settle();
+    client_sends(0, "PROXY UNKNOWN\r\n", 15);
+    client_sends(1, "PROXY", 5);
+    settle();
+    assert_int_equal(rig.histories_count, 1);
+    restart();
+    due = rig.table.sessions[1].begin_usec + 5 * USEC_PER_SEC;
+    scheduler_tick(rig.scheduler, due - 1);
+    settle();
+    assert_int_equal(rig.scheduler->sessions, 3);
+    scheduler_tick(rig.scheduler, rig.table.sessions[2].begin_usec + 5 * USEC_PER_SEC);
+    settle();
+    assert_int_equal(rig.scheduler->sessions, 1);
+    assert_int_equal(rig.histories_count, 3);
+    assert_string_equal(rig.histories[0].reason, "");
+    for (size_t i = 1; i < 3; i++)
+        assert_string_equal(rig.histories[i].reason, "protocol");
+    assert_int_equal(rig.table.header->open, 1);
+    assert_int_equal(deadlines_first(&rig.scheduler->deadlines), NO_DEADLINE);
+}
+
+/* Limits by address are for the address in the header; beyond what is logged of refusals a client
+ * is told, and has no event. */
+static void addresses_in_headers_are_limited(void **state)
+{
+    (void)state;
+    rig.table.header->listeners[0].settings.proxy = true;
+    rig.table.header->listeners[0].settings.sessions_max_per_address = 1;
+    for (size_t i = 0; i < 4; i++) {
+        const char *header = i == 0 ? "PROXY TCP4 192.0.2.2 192.0.2.9 1 2\r\n"
+                                    : "PROXY TCP4 192.0.2.1 192.0.2.9 1 2\r\n";
+
+        admit_client(i);
+        settle();
+        assert_int_equal(send(rig.fds[i], header, strlen(header), MSG_NOSIGNAL), strlen(header));
+        arrived(rig.scheduler->epoll);
+        settle();
+        if (i > 1)
+            expect_answer(i, "netd error=address-limit\n");
+        if (i == 2)
+            while (refusals_count(&rig.table.header->listeners[0], now_usec(CLOCK_MONOTONIC)))
+                ;
+    }
+    assert_int_equal(rig.histories_count, 3);
+    assert_int_equal(rig.histories[2].refusals, 1);
+    assert_int_equal(rig.table.header->open, 2);
+}
+
 /* --- Random steps --- */
 
 /* True when something comes back to S: its turn, its end in the batch, or what its client does. */
@@ -1458,6 +1517,24 @@ static void all_are_scheduled(void)
     assert_int_equal(sessions, rig.scheduler->sessions);
 }
 
+/* Client I begins like a proxy, with a health check, or with half a header. */
+static void random_header(size_t i)
+{
+    static const struct {
+        const char *data;
+        size_t length;
+    } rows[] = {
+        {"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", 36},
+        {PROXY_SIGNATURE "\x20\0\0", 16},
+        {"PROXY TCP4 192.0", 16},
+        {"", 0},
+    };
+    size_t n = random_below(ARRAY_SIZE(rows));
+
+    if (rig.table.header->listeners[0].settings.proxy)
+        (void)send(rig.fds[i], rows[n].data, rows[n].length, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void random_client_step(size_t i)
 {
     static uint8_t data[READ_MAX];
@@ -1465,6 +1542,7 @@ static void random_client_step(size_t i)
 
     if (rig.fds[i] < 0) {
         client_connects(i, 0);
+        random_header(i);
         return;
     }
     switch (random_below(8)) {
@@ -1532,6 +1610,8 @@ static void every_session_stays_scheduled(void **state)
 
     (void)state;
     own->sessions_max = 8;
+    own->sessions_max_per_address = random_below(2) ? 2 : 0;
+    own->proxy = random_below(2);
     own->idle_timeout = (uint32_t)random_below(2);
     own->flush_timeout = (uint32_t)random_below(2);
     own->framing = (enum framing)random_below(FRAMINGS);
@@ -1621,6 +1701,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(unclaimed_connection_becomes_a_session, setup, teardown),
         cmocka_unit_test_setup_teardown(accepting_is_announced, setup, teardown),
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(addresses_in_headers_are_limited, setup, teardown),
+        cmocka_unit_test_setup_teardown(headers_have_five_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(every_session_stays_scheduled, setup, teardown),
     };
 

@@ -9,6 +9,7 @@
 #include "entry.h"
 #include "frames.h"
 #include "framing.h"
+#include "proxy.h"
 #include "random.h"
 
 #include <errno.h>
@@ -131,6 +132,9 @@ static void begin(bool tcp, enum session_state session_state)
     rig.s->peer = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 1}, .port = 4711};
     rig.s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, 2}, .port = 3000};
     memset(rig.s->id, 0xab, sizeof(rig.s->id));
+    if (session_state == SESSION_HEADER)
+        rig.s->proxy = rig.s->peer =
+            (struct endpoint){.family = AF_INET, .ip = {10, 0, 0, 1}, .port = 99};
     rig.s->begin_usec = rig.s->active_usec = now_usec(CLOCK_MONOTONIC);
     table_publish(rig.s, session_state);
     rig.table.header->listeners[0].settings = settings;
@@ -294,6 +298,7 @@ static void reasons_have_names(void **state)
         {(enum session_reason)200, "error"},
         {REASON_ADDRESS_LIMIT, "address-limit"},
         {REASON_DENIED, "denied"},
+        {REASON_PROTOCOL, "protocol"},
     };
 
     (void)state;
@@ -711,11 +716,11 @@ static void full_regions_wait(void **state)
         if (receive() == 0)
             break;
         sent += sizeof(line);
-        assert_true(window_end(rig.s->window) <= REGION_SIZE);
+        assert_true(window_end(rig.s->window) <= WINDOW_SIZE);
         log_all();
     }
     assert_int_equal(rig.s->reason, REASON_NONE);
-    assert_true(sent > REGION_SIZE / 2);
+    assert_true(sent > WINDOW_SIZE / 2);
     flush();
     assert_int_equal(rig.s->bytes, sent);
     assert_int_equal(receive(), sizeof(line));
@@ -1071,6 +1076,163 @@ static void compaction_moves_what_fits(void **state)
     assert_int_equal(rig.s->resent_end, 2);
 }
 
+/* --- PROXY headers --- */
+
+/* From 192.0.2.1:4711, with TLS: the name "client", which is verified. */
+static void build_header(struct built *b)
+{
+    built_begin_inet(b);
+    built_tlv(b, 0x20, "\x07\0\0\0\0\x21\0\x07TLSv1.3\x22\0\6client", 24);
+    built_crc(b);
+}
+
+/* What the scheduler does with a session that has no header yet. */
+static void read_header(void)
+{
+    struct session_context c = context();
+    const char *why = NULL;
+
+    if (!session_parse_header(rig.s, &c, &why))
+        (void)receive();
+    if (session_parse_header(rig.s, &c, &why) || rig.s->reason != REASON_NONE)
+        session_open(rig.s);
+    assert_true(!why || rig.s->reason == REASON_PROTOCOL);
+}
+
+static void header_comes_first(void **state)
+{
+    struct built header;
+
+    (void)state;
+    build_header(&header);
+    begin(false, SESSION_HEADER);
+    for (size_t i = 0; i < header.length; i++) {
+        assert_int_equal(rig.s->state, SESSION_HEADER);
+        assert_false(session_has_header(rig.s));
+        client_sends(header.bytes + i, 1);
+        if (i % 16 == 1)
+            die();
+        read_header();
+        log_all();
+    }
+    assert_int_equal(rig.s->state, SESSION_OPEN);
+    assert_int_equal(rig.s->header_length, header.length);
+    assert_int_equal(session_pending(rig.s), 0);
+    log_all();
+    flush();
+    assert_int_equal(rig.connects, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_true(fields_are(&rig.last, "NETD_PEER", "192.0.2.1:4711"));
+        assert_true(fields_are(&rig.last, "NETD_LOCAL", "198.51.100.2:3000"));
+        assert_true(fields_are(&rig.last, "NETD_PROXY", "10.0.0.1:99"));
+        assert_true(fields_are(&rig.last, "NETD_TLS_VERSION", "TLSv1.3"));
+        assert_true(fields_are(&rig.last, "NETD_TLS_NAME", "client"));
+        client_sends("text", 4);
+        assert_int_equal(receive(), i == 0 ? 4 : 0);
+        session_end(rig.s, REASON_EOF, 0);
+        log_all();
+        flush();
+    }
+    assert_int_equal(rig.ends, 1);
+    stream_is("text", 4);
+    end();
+}
+
+static void no_header_is_an_error(void **state)
+{
+    static const struct {
+        const char *data;
+        enum session_reason reason;
+    } rows[] = {
+        {"", REASON_PROTOCOL},
+        {"PROXY", REASON_PROTOCOL},
+        {"text\n", REASON_PROTOCOL},
+        {"PROXY UNKNOWN\r\n", REASON_EOF},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        begin(false, SESSION_HEADER);
+        client_sends(rows[i].data, strlen(rows[i].data));
+        (void)shutdown(rig.client, SHUT_WR);
+        while (rig.s->state == SESSION_HEADER)
+            read_header();
+        (void)receive();
+        assert_int_equal(rig.s->reason, rows[i].reason);
+        log_all();
+        flush();
+        assert_int_equal(rig.connects, 1);
+        assert_int_equal(rig.ends, 1);
+        assert_true(fields_are(&rig.last, "NETD_PEER", "10.0.0.1:99"));
+        assert_true(fields_are(&rig.last, "NETD_BYTES", "0"));
+        stream_is("", 0);
+        end();
+    }
+}
+
+/* A LOCAL header, and nothing else so far. */
+static void health_checks_are_told_from_sessions(void **state)
+{
+    struct built header;
+    struct session_context c;
+    const char *why = NULL;
+
+    (void)state;
+    built_begin(&header, 0x20, 0);
+    begin(false, SESSION_HEADER);
+    c = context();
+    client_sends(header.bytes, header.length - 1);
+    (void)receive();
+    assert_false(session_parse_header(rig.s, &c, &why));
+    assert_false(session_is_health_check(rig.s));
+    client_sends(header.bytes + header.length - 1, 1);
+    (void)receive();
+    assert_true(session_parse_header(rig.s, &c, &why));
+    assert_true(session_is_health_check(rig.s));
+    die();
+    assert_true(session_is_health_check(rig.s));
+    client_sends("x", 1);
+    assert_int_equal(receive(), 1);
+    assert_false(session_is_health_check(rig.s));
+    session_open(rig.s);
+    assert_false(session_is_health_check(rig.s));
+    log_all();
+    flush();
+    assert_true(fields_are(&rig.last, "NETD_PEER", "10.0.0.1:99"));
+    end();
+}
+
+/* Neither a header that crashes workers nor what it says is looked at again. */
+static void poisoned_headers_are_not_looked_at(void **state)
+{
+    struct session_context c;
+    struct built header;
+    const char *why = NULL;
+
+    (void)state;
+    build_header(&header);
+    for (int known = 0; known < 2; known++) {
+        begin(false, SESSION_HEADER);
+        c = context();
+        client_sends(header.bytes, header.length);
+        (void)receive();
+        if (known)
+            assert_true(session_parse_header(rig.s, &c, &why));
+        rig.table.header->crashed = true;
+        rig.table.header->working = table_number(&rig.table, rig.s);
+        rig.s->crashes = 1;
+        die();
+        assert_int_equal(rig.s->reason, REASON_ERROR);
+        read_header();
+        log_all();
+        flush();
+        assert_int_equal(rig.ends, 1);
+        assert_null(fields_find(&rig.last, "NETD_TLS_NAME"));
+        assert_int_equal(fields_are(&rig.last, "NETD_PEER", "192.0.2.1:4711"), known);
+        end();
+    }
+}
+
 /* --- Any bytes, any cutting, any death --- */
 
 /* The worker dies right after the kernel wrote what it received. */
@@ -1080,11 +1242,12 @@ static void die_in_receive(void)
     uint32_t end_before = window_end(rig.s->window);
     struct iovec piece = {
         .iov_base = table_region(&rig.table, rig.s) + end_before,
-        .iov_len = min_size(READ_MAX, REGION_SIZE - end_before),
+        .iov_len = min_size(READ_MAX, WINDOW_SIZE - end_before),
     };
 
     if (rig.s->reason != REASON_NONE || piece.iov_len < READ_MAX ||
-        (settings.framing == FRAMING_RAW && session_pending(rig.s) > 0))
+        (settings.framing == FRAMING_RAW && session_pending(rig.s) > 0) ||
+        (rig.s->state == SESSION_HEADER && session_has_header(rig.s)))
         return;
     if (settings.framing == FRAMING_RAW)
         piece.iov_len = settings.max_record;
@@ -1116,7 +1279,17 @@ static void die_in_send(void)
 static void random_step(void)
 {
     struct session_context c = context();
+    const char *why;
 
+    if (rig.s->state == SESSION_HEADER && random_below(4)) {
+        if (session_parse_header(rig.s, &c, &why) && random_below(2))
+            session_open(rig.s);
+        else if (!session_has_header(rig.s))
+            (void)session_receive(rig.s, &c, &rig.table.header->receive,
+                                  1 + (uint32_t)random_below(60));
+        (void)session_parse_header(rig.s, &c, &why);
+        return;
+    }
     switch (random_below(12)) {
     case 0:
         die();
@@ -1128,7 +1301,7 @@ static void random_step(void)
         die_in_send();
         break;
     case 3:
-        if (session_log(rig.s, &c) == SESSION_WAITS)
+        if (rig.s->state == SESSION_OPEN && session_log(rig.s, &c) == SESSION_WAITS)
             (void)session_flush_partial(rig.s, &c);
         break;
     case 4:
@@ -1140,8 +1313,9 @@ static void random_step(void)
         (void)session_log(rig.s, &c);
         break;
     default:
-        (void)session_receive(rig.s, &c, &rig.table.header->receive,
-                              random_below(2) ? UINT32_MAX : 1 + (uint32_t)random_below(500));
+        if (rig.s->state != SESSION_HEADER)
+            (void)session_receive(rig.s, &c, &rig.table.header->receive,
+                                  random_below(2) ? UINT32_MAX : 1 + (uint32_t)random_below(500));
     }
 }
 
@@ -1150,6 +1324,7 @@ static void any_bytes_come_back(void **state)
     static uint8_t data[100000];
     static struct frames frames;
     struct pieces lines = {0};
+    struct built header;
 
     (void)state;
     for (int i = random_rounds(600); i > 0; i--) {
@@ -1165,7 +1340,11 @@ static void any_bytes_come_back(void **state)
         } else {
             random_stream(data, length, settings.max_record);
         }
-        begin(false, SESSION_OPEN);
+        begin(false, random_below(3) ? SESSION_OPEN : SESSION_HEADER);
+        if (rig.s->state == SESSION_HEADER) {
+            build_header(&header);
+            client_sends(header.bytes, header.length);
+        }
         while (!rig.s->end_taken) {
             if (sent < length) {
                 ssize_t n = send(rig.client, data + sent,
@@ -1309,6 +1488,10 @@ int main(void)
         TEST(poisoned_bytes_are_not_looked_at),
         TEST(resent_records_are_marked),
         TEST(compaction_moves_what_fits),
+        TEST(header_comes_first),
+        TEST(no_header_is_an_error),
+        TEST(health_checks_are_told_from_sessions),
+        TEST(poisoned_headers_are_not_looked_at),
         TEST(any_bytes_come_back),
         TEST(results_may_be_applied_again),
         TEST(adoption_is_from_what_the_journal_has),

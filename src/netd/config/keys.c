@@ -48,6 +48,7 @@ const struct config_key config_keys[] = {
     {"max_record", "max_record", NUMBER(MAX_RECORD_LOW, MAX_RECORD_HIGH), SETTING(max_record)},
     {"priority", "priority", CHOICE(key_priorities), SETTING(priority)},
     {"receipt", "receipt", .kind = KEY_BOOLEAN, SETTING(receipt)},
+    {NULL, "proxy", .kind = KEY_BOOLEAN, SETTING(proxy)},
     {"flush_timeout", "flush_timeout", NUMBER(0, SECONDS_HIGH), SETTING(flush_timeout)},
     {"max_rate", "max_rate", NUMBER(0, MAX_RATE_HIGH), SETTING(max_rate)},
     {"identifier", "identifier", .kind = KEY_IDENTIFIER},

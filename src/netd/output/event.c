@@ -12,8 +12,14 @@
 #include <string.h>
 #include <time.h>
 
-/* Longest text of a lifecycle event or a prefix: fixed names and a few addresses. */
-#define EVENT_TEXT_MAX 2048
+/* Longest text of a lifecycle event or a prefix: fixed names, a few addresses and what a proxy says
+ * of TLS. */
+#define EVENT_TEXT_MAX 4096
+
+/* Bytes of a text from a proxy that become a field, each up to four characters; the rest is cut.
+ * A common name has at most 64 characters (RFC 5280, ub-common-name). */
+#define EVENT_TLS_MAX  64
+#define EVENT_NAME_MAX 256
 
 _Static_assert(EVENT_ARENA_SIZE >= EVENT_ESCAPED_MAX + (size_t)4 * EVENT_TEXT_MAX,
                "an entry may not fit");
@@ -182,6 +188,20 @@ static void text_number(struct text *text, const char *name, uint64_t value)
     text_field(text, name, digits);
 }
 
+/* At most MOST bytes of VALUE, whatever they are. */
+static void text_escaped(struct text *text, const char *name, const struct event_text *value,
+                         size_t most)
+{
+    size_t length = min_size(value->length, most);
+
+    if (length == 0 || text->length + strlen(name) + length * 4 + 2 > EVENT_TEXT_MAX)
+        return;
+    text_put(text, name);
+    text_put(text, "=");
+    text->length += event_escape((uint8_t *)text->at + text->length, value->bytes, length);
+    text_put(text, "\n");
+}
+
 static struct iovec text_finish(const struct text *text, struct arena *arena)
 {
     return (struct iovec){.iov_base = arena_take(arena, text->length), .iov_len = text->length};
@@ -342,6 +362,15 @@ static void event_add_addresses(struct text *text, const struct event_source *so
     if (source->peer->family != AF_UNIX)
         text_number(text, FIELD_PEER_PORT, source->peer->port);
     text_field(text, FIELD_LOCAL, source->local_path ? source->local_path : local);
+    if (source->proxy) {
+        endpoint_format(source->proxy, local);
+        text_field(text, FIELD_PROXY, local);
+    }
+    if (source->tls) {
+        text_escaped(text, FIELD_TLS_VERSION, &source->tls->version, EVENT_TLS_MAX);
+        text_escaped(text, FIELD_TLS_CIPHER, &source->tls->cipher, EVENT_TLS_MAX);
+        text_escaped(text, FIELD_TLS_NAME, &source->tls->name, EVENT_NAME_MAX);
+    }
 }
 
 static void event_finish(struct entry *ret, struct arena *arena, struct text *text,

@@ -42,11 +42,24 @@ struct arena {
     size_t size, used; /* bytes */
 };
 
+/* Bytes that may be any. */
+struct event_text {
+    const uint8_t *bytes;
+    size_t length; /* 0: the field is absent */
+};
+
+/* What a proxy says of its client's TLS session. */
+struct event_tls {
+    struct event_text version, cipher, name;
+};
+
 /* What all entries of one session have in common. */
 struct event_source {
     const char *id; /* 32 hex digits */
     const struct endpoint *peer, *local;
     const char *local_path;          /* of an AF_UNIX listener, else NULL */
+    const struct endpoint *proxy;    /* who connected for the peer, else NULL */
+    const struct event_tls *tls;     /* for connect, disconnect and refused; may be NULL */
     const char *listener;            /* its name; NULL or empty without one */
     const struct ucred *credentials; /* of a unix client, for connect; else NULL */
     int priority;

@@ -107,7 +107,7 @@ const char *detect_advice(enum detected detected, enum framing framing)
 {
     static const char *const texts[] = {
         [DETECTED_TLS] = "TLS, which is not supported yet; put a TLS proxy in front of netd",
-        [DETECTED_PROXY] = "a PROXY header, which is not supported yet; have the proxy send none",
+        [DETECTED_PROXY] = "a PROXY header; use a listener with proxy = true",
         [DETECTED_RELP] = "RELP, which is not supported yet; have the client send plain TCP",
         [DETECTED_OCTET] = "syslog with octet counting; set framing = \"octet\"",
         [DETECTED_NUL] = "syslog messages that end with NUL; set framing = \"nul\"",

@@ -106,8 +106,10 @@ uint32_t address_count_get(const struct table *t, const struct endpoint *e)
 
 bool address_count_reached(const struct table *t, const struct endpoint *e, uint32_t listener)
 {
-    uint32_t n;
+    uint32_t all = t->header->settings.sessions_max_per_address, n;
 
+    if (all > 0 && address_count_get(t, e) >= all)
+        return true;
     if (!address_count_is_needed(t, listener))
         return false;
     n = address_count_find(t, e, listener);

@@ -14,5 +14,5 @@ uint32_t address_count_get(const struct table *t, const struct endpoint *e);
 void address_count_add(struct table *t, struct session *s);
 void address_count_remove(struct table *t, struct session *s);
 
-/* True if E has reached the limit of a LISTENER that allows fewer sessions than all have. */
+/* True if E has as many sessions as it may have, at all listeners or at LISTENER. */
 bool address_count_reached(const struct table *t, const struct endpoint *e, uint32_t listener);

@@ -15,7 +15,8 @@
 /* True when the client can still read an answer. */
 static bool answer_is_possible(const struct session *s)
 {
-    return s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR;
+    return s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR &&
+           s->reason != REASON_PROTOCOL;
 }
 
 /* True when the client gets a line at the end, the receipt or the refusal. */

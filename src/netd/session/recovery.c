@@ -25,6 +25,10 @@
  *   receive an error           pending_reason, after error       reads to the end of the stream,
  *                                                                finds no peer: a reset
  *   see the end of the stream  none                              sees it again
+ *   know the PROXY header      window, after addresses, TLS area parses it again: it is still at the
+ *                                                                front, and a session without it
+ *                                                                neither moves nor logs anything
+ *   begin behind the header    state                             begins, by the limits of then
  *   move the rest to the       window; old and new place do not  finds the rest where it was
  *   front of the region        overlap
  *   put an entry in the batch  batch.end, once all of it is      frames the same bytes again: the
@@ -95,7 +99,7 @@ static void recovery_quarantine(struct table *t)
     if (!t->header->crashed || n >= t->header->used)
         return;
     s = &t->sessions[n];
-    if (s->state != SESSION_OPEN || ++s->crashes < 2)
+    if ((s->state != SESSION_OPEN && s->state != SESSION_HEADER) || ++s->crashes < 2)
         return;
     s->poisoned = true;
     session_end(s, REASON_ERROR, EBADMSG);
@@ -116,12 +120,13 @@ static bool recovery_text_valid(const char *text, size_t size)
 
 static bool recovery_settings_valid(const struct listener_settings *c)
 {
-    uint8_t receipt;
+    uint8_t receipt, proxy;
 
     memcpy(&receipt, &c->receipt, sizeof(receipt)); /* as a bool it would have to be one */
+    memcpy(&proxy, &c->proxy, sizeof(proxy));
     return c->max_record >= MAX_RECORD_LOW && c->max_record <= MAX_RECORD_HIGH &&
            (unsigned)c->framing < FRAMINGS && c->priority >= LOG_NOTICE &&
-           c->priority <= LOG_DEBUG && receipt <= 1 &&
+           c->priority <= LOG_DEBUG && receipt <= 1 && proxy <= 1 &&
            recovery_text_valid(c->name, sizeof(c->name)) &&
            recovery_text_valid(c->identifier, sizeof(c->identifier));
 }
@@ -158,7 +163,15 @@ static bool recovery_reason_valid(const struct session *s)
         return false;
     if (s->state == SESSION_REFUSED)
         return s->reason >= REASON_SESSION_LIMIT && s->reason <= REASON_DENIED;
-    return s->reason < REASON_SESSION_LIMIT;
+    return s->reason < REASON_SESSION_LIMIT ||
+           (s->state == SESSION_HEADER && s->reason == REASON_ADDRESS_LIMIT);
+}
+
+/* What comes before the session itself. */
+static bool recovery_header_valid(const struct session *s)
+{
+    return s->header_length <= PROXY_HEADER_MAX &&
+           (s->state != SESSION_HEADER || (!s->connect_taken && !s->end_taken));
 }
 
 /* Checks what a worker relies on, and nothing else. */
@@ -166,21 +179,25 @@ static bool recovery_session_valid(const struct table *t, const struct session *
 {
     bool ended = s->reason != REASON_NONE;
 
-    return s->state <= SESSION_REFUSED && s->listener < LISTENERS_MAX && s->framing < FRAMINGS &&
+    return s->state <= SESSION_HEADER && s->listener < LISTENERS_MAX && s->framing < FRAMINGS &&
            recovery_settings_valid(&t->header->listeners[s->listener].settings) &&
-           recovery_reason_valid(s) && (ended || (!s->end_taken && !s->poisoned)) &&
-           answer_is_valid(s) && window_start(s->window) <= window_end(s->window) &&
-           window_end(s->window) <= REGION_SIZE && s->begin_usec <= s->active_usec &&
+           recovery_reason_valid(s) && recovery_header_valid(s) &&
+           (ended || (!s->end_taken && !s->poisoned)) && answer_is_valid(s) &&
+           window_start(s->window) <= window_end(s->window) &&
+           window_end(s->window) <= WINDOW_SIZE && s->begin_usec <= s->active_usec &&
            s->active_usec <= now &&
            (!ended || (s->begin_usec <= s->end_usec && s->end_usec <= now));
 }
 
 /* Ends S, of which only the identity is trusted. */
-static void recovery_mark_corrupt(struct session *s, uint32_t listener, uint64_t now)
+static void recovery_mark_corrupt(struct table *t, struct session *s, uint32_t listener,
+                                  uint64_t now)
 {
     s->listener = listener;
     s->framing = FRAMING_LINE;
     s->window = 0;
+    table_release_header(t, s);
+    s->header_length = 0;
     s->poisoned = true;
     s->told = 0;
     s->begin_usec = min_u64(s->begin_usec, now);
@@ -227,6 +244,8 @@ static void recovery_apply_calls(struct table *t)
 static void recovery_adopt_session(struct table *t, struct session *s)
 {
     if (s->state == SESSION_FREE) {
+        if (s->header_length > 0)
+            table_release_header(t, s);
         *s = (struct session){.fd = -1};
         s->links[LIST_RUN].next = t->free;
         t->free = table_number(t, s);
@@ -254,7 +273,7 @@ int recovery_run(struct table *t)
         struct session *s = &t->sessions[i];
 
         if (s->state != SESSION_FREE && !recovery_session_valid(t, s, now))
-            recovery_mark_corrupt(s, (uint32_t)listener, now);
+            recovery_mark_corrupt(t, s, (uint32_t)listener, now);
         /* As far ahead as it can be; a corrupt one would stop reading for ever. */
         s->rate_usec = min_u64(s->rate_usec, now + RATE_BURST_USEC);
         if (batch_corrupt)

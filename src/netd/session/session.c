@@ -14,8 +14,9 @@
 #define DRAIN_READS 4
 #define DRAIN_BYTES 16384
 
-_Static_assert(REGION_SIZE >= (size_t)2 * (FRAME_HEAD_MAX + MAX_RECORD_HIGH) + READ_MAX,
+_Static_assert(WINDOW_SIZE >= (size_t)2 * (FRAME_HEAD_MAX + MAX_RECORD_HIGH) + READ_MAX,
                "a region is too small");
+_Static_assert(HEADER_AREA_SIZE >= PROXY_HEADER_MAX, "a header does not fit");
 _Static_assert(sizeof(struct session) <= 320, "a session costs more memory than promised");
 
 const char *session_reason_name(enum session_reason reason)
@@ -28,6 +29,7 @@ const char *session_reason_name(enum session_reason reason)
         [REASON_IDLE] = "idle",
         [REASON_SHUTDOWN] = "shutdown",
         [REASON_ERROR] = "error",
+        [REASON_PROTOCOL] = "protocol",
         [REASON_SESSION_LIMIT] = "session-limit",
         [REASON_ADDRESS_LIMIT] = "address-limit",
         [REASON_DENIED] = "denied",
@@ -96,6 +98,8 @@ void session_compact(struct session *s, uint8_t *region)
     /* The last piece of an ended session may be in the batch and have no bytes. */
     if (s->reason != REASON_NONE || start == 0 || rest > start || s->framed != start)
         return;
+    if (s->state == SESSION_HEADER) /* where it starts says that the header is known */
+        return;
     memcpy(region, region + start, rest);
     __atomic_store_n(&s->window, window_make(0, rest), __ATOMIC_RELEASE);
     /* After the window: a mark too many does no harm. */
@@ -139,7 +143,7 @@ static int session_take_bytes(struct session *s, const struct session_context *c
     struct iovec piece = {.iov_base = c->region + end, .iov_len = want};
     int r;
 
-    transfer->rate = c->settings->max_rate;
+    transfer->rate = s->state == SESSION_HEADER ? 0 : c->settings->max_rate;
     if (transfer->rate > 0)
         transfer->rate_usec = rate_begin(s->rate_usec, now_usec(CLOCK_MONOTONIC));
     transfer->base = end;
@@ -170,7 +174,7 @@ static void session_end_stream(struct session *s)
     else if (getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0)
         session_end(s, REASON_RESET, 0);
     else
-        session_end(s, REASON_EOF, 0);
+        session_end(s, session_has_header(s) ? REASON_EOF : REASON_PROTOCOL, 0);
 }
 
 uint32_t session_receive(struct session *s, const struct session_context *c,
@@ -184,7 +188,8 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
         return 0;
     session_compact(s, c->region);
     want = (uint32_t)min_size(want, limit);
-    if ((read_is_record && session_pending(s) > 0) || want > REGION_SIZE - window_end(s->window))
+    if ((read_is_record && session_pending(s) > 0 && session_has_header(s)) ||
+        want > WINDOW_SIZE - window_end(s->window))
         return 0; /* until the journal has taken something */
 
     n = session_take_bytes(s, c, transfer, want);
@@ -202,7 +207,105 @@ uint32_t session_receive(struct session *s, const struct session_context *c,
     return (uint32_t)n;
 }
 
+/* --- The PROXY header --- */
+
+/* Where a header is kept. */
+static uint8_t *session_header_area(const struct session_context *c)
+{
+    return c->region + WINDOW_SIZE;
+}
+
+bool session_has_header(const struct session *s)
+{
+    return s->state != SESSION_HEADER || window_start(s->window) > 0;
+}
+
+bool session_is_health_check(const struct session *s)
+{
+    return s->state == SESSION_HEADER && session_has_header(s) && s->header_local &&
+           session_pending(s) == 0;
+}
+
+/* Takes over what HEADER says. The window's start completes it: until then the header is parsed
+ * again, with the same result. */
+static void session_apply_header(struct session *s, const struct session_context *c,
+                                 const struct proxy_header *header)
+{
+    uint32_t end = window_end(s->window), rate = c->settings->max_rate;
+
+    if (header->tls.present) {
+        memcpy(session_header_area(c), c->region, header->length);
+        s->header_length = header->length;
+    }
+    if (header->forwarded) {
+        s->peer = header->source;
+        s->local = header->destination;
+    }
+    s->header_local = header->local;
+    if (rate > 0)
+        s->rate_usec =
+            rate_charge(rate_begin(0, now_usec(CLOCK_MONOTONIC)), rate, end - header->length);
+    s->framed = header->length;
+    __atomic_store_n(&s->window, window_make(header->length, end), __ATOMIC_RELEASE);
+}
+
+bool session_parse_header(struct session *s, const struct session_context *c, const char **why)
+{
+    struct proxy_header header = {0};
+    int r;
+
+    if (session_has_header(s) || s->poisoned)
+        return session_has_header(s);
+    r = proxy_parse(c->region, session_pending(s), &header, why);
+    if (r < 0)
+        session_end(s, REASON_PROTOCOL, 0);
+    else if (r > 0)
+        session_apply_header(s, c, &header);
+    return r > 0;
+}
+
+void session_open(struct session *s)
+{
+    uint32_t end = window_end(s->window);
+
+    if (!session_has_header(s)) {
+        s->framed = end;
+        __atomic_store_n(&s->window, window_make(end, end), __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&s->state, s->reason < REASON_SESSION_LIMIT ? SESSION_OPEN : SESSION_REFUSED,
+                     __ATOMIC_RELEASE);
+}
+
+static struct event_text session_header_text(const struct session_context *c,
+                                             const struct proxy_text *text)
+{
+    return (struct event_text){session_header_area(c) + text->offset, text->length};
+}
+
+/* What the header that is kept says of TLS. One that may have crashed workers is not read again. */
+static struct event_tls session_tls(const struct session *s, const struct session_context *c)
+{
+    struct proxy_header header = {0};
+    struct event_tls tls = {0};
+    const char *why;
+
+    if (s->header_length == 0 || s->poisoned ||
+        proxy_parse(session_header_area(c), s->header_length, &header, &why) <= 0)
+        return tls;
+    tls.version = session_header_text(c, &header.tls.version);
+    tls.cipher = session_header_text(c, &header.tls.cipher);
+    if (header.tls.verified)
+        tls.name = session_header_text(c, &header.tls.common_name);
+    return tls;
+}
+
 /* --- Logging --- */
+
+/* Who has the other end of the connection. */
+static const struct endpoint *session_connected(const struct session *s)
+{
+    return s->proxy.family != 0 ? &s->proxy : &s->peer;
+}
 
 static struct event_source session_source(const struct session *s, const struct session_context *c,
                                           const char *id)
@@ -211,7 +314,8 @@ static struct event_source session_source(const struct session *s, const struct 
         .id = id,
         .peer = &s->peer,
         .local = &s->local,
-        .local_path = c->local_path,
+        .local_path = s->local.family == AF_UNIX ? c->local_path : NULL,
+        .proxy = s->proxy.family != 0 ? &s->proxy : NULL,
         .listener = c->settings->name,
         .priority = c->settings->priority,
         .identifier = c->settings->identifier,
@@ -231,10 +335,13 @@ static bool session_log_connect(struct session *s, const struct session_context 
                                 struct event_source source)
 {
     struct item item = {.session = c->number, .kind = ITEM_CONNECT};
+    struct event_tls tls = session_tls(s, c);
     struct ucred credentials;
     struct entry entry;
 
-    if (s->peer.family == AF_UNIX && session_read_credentials(s, &credentials))
+    source.tls = &tls;
+    if (s->peer.family == AF_UNIX && session_connected(s)->family == AF_UNIX &&
+        session_read_credentials(s, &credentials))
         source.credentials = &credentials;
     if (!sink_has_room(c->sink) || event_connect(&entry, &c->sink->arena, &source) < 0)
         return false;
@@ -244,9 +351,10 @@ static bool session_log_connect(struct session *s, const struct session_context 
 }
 
 static bool session_log_end(struct session *s, const struct session_context *c,
-                            const struct event_source *source)
+                            struct event_source source)
 {
     struct item item = {.session = c->number, .kind = ITEM_END};
+    struct event_tls tls = session_tls(s, c);
     struct event_totals totals = {
         .reason = session_reason_name(s->reason),
         .error = s->error,
@@ -259,10 +367,11 @@ static bool session_log_end(struct session *s, const struct session_context *c,
 
     if (!sink_has_room(c->sink))
         return false;
+    source.tls = &tls;
     if (s->state == SESSION_REFUSED)
-        r = event_refused(&entry, &c->sink->arena, source, totals.reason);
+        r = event_refused(&entry, &c->sink->arena, &source, totals.reason);
     else
-        r = event_disconnect(&entry, &c->sink->arena, source, &totals);
+        r = event_disconnect(&entry, &c->sink->arena, &source, &totals);
     if (r < 0)
         return false;
     sink_push(c->sink, &entry, &item);
@@ -354,7 +463,8 @@ enum session_progress session_log(struct session *s, const struct session_contex
         if (progress != SESSION_WAITS)
             return progress;
     }
-    if (s->reason != REASON_NONE && !s->batch_end && !session_log_end(s, c, &source))
+    if (s->state != SESSION_HEADER && s->reason != REASON_NONE && !s->batch_end &&
+        !session_log_end(s, c, source))
         return SESSION_BLOCKED;
     return SESSION_WAITS;
 }
@@ -449,7 +559,8 @@ bool session_is_acknowledged(const struct session *s)
     int queued = 0;
 
     /* What was sent to an AF_UNIX socket is in the client's queue at once: unix(7). */
-    return s->peer.family == AF_UNIX || ioctl(s->fd, SIOCOUTQ, &queued) < 0 || queued == 0;
+    return session_connected(s)->family == AF_UNIX || ioctl(s->fd, SIOCOUTQ, &queued) < 0 ||
+           queued == 0;
 }
 
 bool session_drain(struct session *s)

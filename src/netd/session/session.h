@@ -20,6 +20,7 @@
 #include "common/address.h"
 #include "netd/config/settings.h"
 #include "netd/output/sink.h"
+#include "netd/protocol/proxy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,9 +32,11 @@
 /* Maximum records that one turn puts in the batch, so that a busy client leaves room for others. */
 #define TURN_RECORDS 128
 
-/* A region holds an unfinished record twice (it moves to the front without overlap) and a read;
- * with the rest it is a multiple of every page size. */
-#define REGION_SIZE ((size_t)320 * 1024)
+/* A region's window holds an unfinished record twice (it moves to the front without overlap) and a
+ * read; behind it is a PROXY header that is kept. Both are multiples of every page size. */
+#define WINDOW_SIZE      ((size_t)320 * 1024)
+#define HEADER_AREA_SIZE ((size_t)64 * 1024)
+#define REGION_SIZE      (WINDOW_SIZE + HEADER_AREA_SIZE)
 
 #define NO_SESSION UINT32_MAX
 
@@ -44,6 +47,7 @@ enum session_state {
     SESSION_FREE,
     SESSION_OPEN,
     SESSION_REFUSED, /* over a limit: gets a refused event and a line, and no session */
+    SESSION_HEADER,  /* its PROXY header has not arrived; or it is LOCAL, and nothing follows yet */
 };
 
 /* Why a session ends: NETD_REASON. The order is part of the table's layout. */
@@ -55,6 +59,7 @@ enum session_reason {
     REASON_IDLE,
     REASON_SHUTDOWN,
     REASON_ERROR,
+    REASON_PROTOCOL,
     REASON_SESSION_LIMIT, /* from here on: of a refused connection */
     REASON_ADDRESS_LIMIT,
     REASON_DENIED,
@@ -81,13 +86,14 @@ struct session {
     uint64_t cookie; /* SO_COOKIE: tells whether FD is still this connection */
     uint8_t id[16];
     struct endpoint peer, local;
-    uint32_t listener;    /* number of its listener, whose settings apply */
-    uint8_t framing;      /* enum framing: the listener's when the session began */
-    uint8_t counters;     /* number of the counters of that listener's name, see counters.h */
-    uint64_t begin_usec;  /* CLOCK_MONOTONIC, like all times here */
-    uint64_t end_usec;    /* valid with a reason */
-    uint64_t active_usec; /* of the last byte, or the answer */
-    uint64_t rate_usec;   /* its bytes' arrival time at max_rate, see rate.h */
+    struct endpoint proxy; /* who connected, at a listener with proxy; family 0 at another */
+    uint32_t listener;     /* number of its listener, whose settings apply */
+    uint8_t framing;       /* enum framing: the listener's when the session began */
+    uint8_t counters;      /* number of the counters of that listener's name, see counters.h */
+    uint64_t begin_usec;   /* CLOCK_MONOTONIC, like all times here */
+    uint64_t end_usec;     /* valid with a reason */
+    uint64_t active_usec;  /* of the last byte, or the answer */
+    uint64_t rate_usec;    /* its bytes' arrival time at max_rate, see rate.h */
 
     /* What the journal has. */
     uint64_t records, bytes;
@@ -102,6 +108,8 @@ struct session {
     uint8_t poisoned;       /* its bytes crashed workers: they are not processed again */
     uint8_t pending_reason; /* enum session_reason: how it will end when its last bytes are read */
     int32_t error;          /* errno for REASON_ERROR, here or in pending_reason */
+    uint16_t header_length; /* bytes of the header that is kept, for its TLS part; or 0 */
+    uint8_t header_local;   /* the header is LOCAL */
 
     /* Bytes received and not taken by the journal: offsets in the region, the first in the low half
      * and the one behind the last in the high half, so that one store changes both. */
@@ -171,6 +179,23 @@ const char *session_reason_name(enum session_reason reason);
 
 /* Initializes the fields that are private to the worker from what the journal has taken. */
 void session_adopt(struct session *s);
+
+/* True if S knows who its client is: always, except while its PROXY header is due. */
+bool session_has_header(const struct session *s);
+
+/*
+ * Parses the PROXY header of S, which is in SESSION_HEADER, as far as it has arrived: sets peer and
+ * local, and takes the header out of the window. What cannot become a header ends the session, and
+ * *WHY is then what proxy_parse() says of it, otherwise untouched. Returns session_has_header().
+ */
+bool session_parse_header(struct session *s, const struct session_context *c, const char **why);
+
+/* True if S has a LOCAL header and no byte behind it: so far it is a proxy's health check. */
+bool session_is_health_check(const struct session *s);
+
+/* S leaves SESSION_HEADER: it becomes an open session, or a refused one if that is its reason. What
+ * has arrived of an incomplete header is discarded. */
+void session_open(struct session *s);
 
 /* Bytes of the region that hold something unfinished or not yet taken. */
 uint32_t session_pending(const struct session *s);

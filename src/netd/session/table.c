@@ -264,6 +264,9 @@ void table_free(struct table *t, struct session *s)
     counters_retire(t, s);
     __atomic_store_n(&s->state, SESSION_FREE, __ATOMIC_RELEASE);
     counters_retired(t);
+    if (s->header_length > 0)
+        table_release_header(t, s);
+    s->header_length = 0;
     s->window = 0;
     s->links[LIST_RUN].next = t->free;
     t->free = table_number(t, s);
@@ -372,7 +375,7 @@ void table_note_resident(struct table *t, struct session *s)
 void table_assume_resident(struct table *t, struct session *s)
 {
     s->resident_bytes = 0;
-    table_set_resident(t, s, REGION_SIZE);
+    table_set_resident(t, s, WINDOW_SIZE);
 }
 
 void table_trim(struct table *t, struct session *s)
@@ -384,6 +387,11 @@ void table_trim(struct table *t, struct session *s)
     /* tmpfs(5) frees the pages; if that fails they are merely kept. */
     (void)madvise(table_region(t, s) + keep, s->resident_bytes - keep, MADV_REMOVE);
     table_set_resident(t, s, (uint32_t)keep);
+}
+
+void table_release_header(struct table *t, const struct session *s)
+{
+    (void)madvise(table_region(t, s) + WINDOW_SIZE, HEADER_AREA_SIZE, MADV_REMOVE);
 }
 
 struct session *table_largest(const struct table *t)

@@ -118,9 +118,9 @@ struct table_header {
     uint64_t wait_clock;   /* see counters_waited() */
 };
 
-/* The numbers of pages, of the smallest size, that a region may have: from 0. */
+/* The numbers of pages, of the smallest size, that a window may have: from 0. */
 #define RESIDENT_PAGE   ((size_t)4096)
-#define RESIDENT_COUNTS (REGION_SIZE / RESIDENT_PAGE + 1)
+#define RESIDENT_COUNTS (WINDOW_SIZE / RESIDENT_PAGE + 1)
 
 struct table_list {
     uint32_t first, last, count;
@@ -220,11 +220,15 @@ struct session *table_list_first(const struct table *t, enum session_list list);
 /* Counts the pages that the window reaches to; call it after each receive. */
 void table_note_resident(struct table *t, struct session *s);
 
-/* Counts all pages of the region, because a dead worker may have used any. S is in no list yet. */
+/* Counts all pages of the window, because a dead worker may have used any. S is in no list yet. */
 void table_assume_resident(struct table *t, struct session *s);
 
 /* Releases the pages that the session does not need for its unfinished record. */
 void table_trim(struct table *t, struct session *s);
+
+/* Releases the page of the PROXY header that S keeps. Such pages are not counted: each session has
+ * at most one. */
+void table_release_header(struct table *t, const struct session *s);
 
 /* The open session with the most pages that has an unfinished record and no whole one waiting for
  * its turn, or NULL. Only sessions with at least as many pages are examined. */

@@ -39,20 +39,28 @@ static enum session_reason admission_refusal(const struct scheduler *sched, uint
     if (t->header->open >= all->sessions_max ||
         t->listener_open[listener] >= t->header->listeners[listener].settings.sessions_max)
         return REASON_SESSION_LIMIT;
-    if ((all->sessions_max_per_address > 0 &&
-         address_count_get(t, peer) >= all->sessions_max_per_address) ||
-        address_count_reached(t, peer, listener))
+    if (!t->header->listeners[listener].settings.proxy && address_count_reached(t, peer, listener))
         return REASON_ADDRESS_LIMIT;
     return REASON_NONE;
 }
 
-/* Counts an open session, new or adopted. */
+/* Counts a session that goes on, new or adopted. Without its PROXY header it has no address yet. */
 static void admission_count(struct scheduler *sched, struct session *s)
 {
     sched->table->header->open++;
     sched->table->listener_open[s->listener]++;
     counters_get(sched->table, s)->open++;
-    address_count_add(sched->table, s);
+    if (s->state == SESSION_OPEN)
+        address_count_add(sched->table, s);
+}
+
+/* The state that a new session begins in. */
+static enum session_state admission_state(const struct scheduler *sched, const struct session *s)
+{
+    if (s->reason != REASON_NONE)
+        return SESSION_REFUSED;
+    return sched->table->header->listeners[s->listener].settings.proxy ? SESSION_HEADER
+                                                                       : SESSION_OPEN;
 }
 
 /* Gives S its connection FD and a new id. Returns false where it cannot have both. */
@@ -67,17 +75,6 @@ static bool admission_assign_id(struct session *s, int fd)
     s->fd = fd;
     s->cookie = session_cookie(fd);
     return n == (ssize_t)sizeof(s->id) && s->cookie != 0;
-}
-
-/* Refuses S for REASON. A refusal that is not logged is over, as one that the journal has taken. */
-static void admission_refuse(struct scheduler *sched, struct session *s, enum session_reason reason)
-{
-    struct table_listener *l = &sched->table->header->listeners[s->listener];
-
-    session_end(s, reason, 0);
-    s->end_taken = !refusals_count(l, s->end_usec);
-    if (s->end_taken)
-        sched->refusals_due = min_u64(sched->refusals_due, l->refusals.report_usec);
 }
 
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
@@ -102,12 +99,16 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
         endpoint_from_sockaddr(&s->local, &sa, length);
     s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
-    if (refusal != REASON_NONE)
-        admission_refuse(sched, s, refusal);
-    table_publish(s, refusal == REASON_NONE ? SESSION_OPEN : SESSION_REFUSED);
+    if (refusal != REASON_NONE) {
+        session_end(s, refusal, 0);
+        scheduler_limit_refusals(sched, s);
+    }
+    if (admission_state(sched, s) == SESSION_HEADER)
+        s->proxy = *peer;
+    table_publish(s, admission_state(sched, s));
 
     sched->sessions++;
-    if (s->state == SESSION_OPEN)
+    if (s->state != SESSION_REFUSED)
         admission_count(sched, s);
     else
         counters_add(sched->table, s, &(struct counted){0});
@@ -162,7 +163,7 @@ static void admission_adopt_session(struct scheduler *sched, struct session *s)
     int r;
 
     sched->sessions++;
-    if (s->state == SESSION_OPEN)
+    if (s->state != SESSION_REFUSED)
         admission_count(sched, s);
     if (!alive) {
         s->fd = -1; /* the number may have been reused */

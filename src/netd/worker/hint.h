@@ -25,3 +25,8 @@ struct hints {
  */
 bool hints_check(struct hints *hints, const struct table_listener *l, const struct session *s,
                  const uint8_t *data, size_t length, uint64_t now);
+
+/* The same for what S, at a listener with proxy, sent instead of a PROXY header; WHY is what
+ * proxy_parse() says of it. */
+bool hints_bad_header(struct hints *hints, const struct table_listener *l, const struct session *s,
+                      const char *why, uint64_t now);

@@ -23,6 +23,9 @@
 /* A session without a new byte for this long gives back the pages that it does not need. */
 #define TRIM_USEC USEC_PER_SEC
 
+/* How long a proxy may take to send its header. */
+#define HEADER_USEC (5 * USEC_PER_SEC)
+
 /* How long a client may take to read its answer; while netd stops, to acknowledge it. */
 #define LINGER_USEC      (2 * USEC_PER_SEC)
 #define LINGER_STOP_USEC (200 * USEC_PER_MSEC)
@@ -178,15 +181,30 @@ static void scheduler_continue_lingering(struct scheduler *sched, struct session
         scheduler_watch_lingering(sched, s);
 }
 
+void scheduler_limit_refusals(struct scheduler *sched, struct session *s)
+{
+    struct table_listener *l = &sched->table->header->listeners[s->listener];
+
+    if (refusals_count(l, s->end_usec))
+        return;
+    s->end_taken = s->batch_end = true;
+    sched->refusals_due = min_u64(sched->refusals_due, l->refusals.report_usec);
+}
+
+/* S no longer counts as open. */
+static void scheduler_uncount(struct scheduler *sched, struct session *s)
+{
+    sched->table->header->open--;
+    sched->table->listener_open[s->listener]--;
+    counters_get(sched->table, s)->open--;
+    address_count_remove(sched->table, s);
+}
+
 /* The journal has all of it: the client gets its answer. */
 void scheduler_finish(struct scheduler *sched, struct session *s)
 {
-    if (s->state == SESSION_OPEN) {
-        sched->table->header->open--;
-        sched->table->listener_open[s->listener]--;
-        counters_get(sched->table, s)->open--;
-        address_count_remove(sched->table, s);
-    }
+    if (s->state == SESSION_OPEN)
+        scheduler_uncount(sched, s);
     table_list_remove(sched->table, LIST_RUN, s);
     deadlines_set(&sched->deadlines, table_number(sched->table, s), NO_DEADLINE);
     s->active_usec = now_usec(CLOCK_MONOTONIC);
@@ -261,7 +279,7 @@ static uint32_t scheduler_throttle(const struct scheduler *sched, struct session
     uint64_t now;
 
     s->throttled = false;
-    if (rate == 0 || sched->stopping || s->reason != REASON_NONE)
+    if (rate == 0 || sched->stopping || s->reason != REASON_NONE || s->state == SESSION_HEADER)
         return UINT32_MAX;
     now = now_usec(CLOCK_MONOTONIC);
     s->throttled = rate_due(s->rate_usec, rate) > now;
@@ -272,7 +290,15 @@ static uint32_t scheduler_throttle(const struct scheduler *sched, struct session
  * counts in one of the two. */
 static bool scheduler_is_beginning(const struct session *s, uint32_t n)
 {
-    return s->batch_bytes == 0 && session_pending(s) == n;
+    return s->state == SESSION_OPEN && s->batch_bytes == 0 && session_pending(s) == n;
+}
+
+/* Warns if what S begins with, all that it has received, is not what its listener expects. */
+static void scheduler_hint(struct scheduler *sched, const struct session *s,
+                           const struct session_context *context)
+{
+    hints_check(&sched->hints, &sched->table->header->listeners[s->listener], s,
+                context->region + window_start(s->window), session_pending(s), s->active_usec);
 }
 
 /* Returns the bytes received. */
@@ -294,8 +320,7 @@ static uint32_t scheduler_receive(struct scheduler *sched, struct session *s,
         table_note_resident(sched->table, s);
         table_list_append(sched->table, LIST_TRIM, s);
         if (scheduler_is_beginning(s, n))
-            hints_check(&sched->hints, &sched->table->header->listeners[s->listener], s,
-                        context->region + window_start(s->window), n, s->active_usec);
+            scheduler_hint(sched, s, context);
     }
     if (sched->stopping) {
         s->stop_bytes -= n;
@@ -330,6 +355,52 @@ static void scheduler_work_on(struct scheduler *sched, uint32_t number)
     __atomic_store_n(&sched->table->header->working, number, __ATOMIC_RELEASE);
 }
 
+/* S has its PROXY header, or has ended without. Limits by address are for the header's address. */
+static void scheduler_open(struct scheduler *sched, struct session *s,
+                           const struct session_context *context)
+{
+    const struct counted before = counters_of(s);
+
+    if (s->reason == REASON_NONE && address_count_reached(sched->table, &s->peer, s->listener))
+        session_end(s, REASON_ADDRESS_LIMIT, 0);
+    session_open(s);
+    if (s->state == SESSION_REFUSED) {
+        scheduler_uncount(sched, s);
+        counters_add(sched->table, s, &before);
+        scheduler_limit_refusals(sched, s);
+        return;
+    }
+    address_count_add(sched->table, s);
+    scheduler_hint(sched, s, context);
+}
+
+/* Reads the PROXY header of S. Returns the bytes received. */
+static uint32_t scheduler_read_header(struct scheduler *sched, struct session *s,
+                                      const struct session_context *context)
+{
+    const char *why = NULL;
+    uint32_t received = 0;
+
+    if (!session_parse_header(s, context, &why) || session_is_health_check(s)) {
+        received = scheduler_receive(sched, s, context);
+        (void)session_parse_header(s, context, &why);
+    }
+    if (why)
+        hints_bad_header(&sched->hints, &sched->table->header->listeners[s->listener], s, why,
+                         s->end_usec);
+    if (!session_is_health_check(s) && (session_has_header(s) || s->reason != REASON_NONE))
+        scheduler_open(sched, s, context);
+    return received;
+}
+
+/* Closes the connection of S, a health check, of which nothing is logged. */
+static void scheduler_discard(struct scheduler *sched, struct session *s)
+{
+    deadlines_set(&sched->deadlines, table_number(sched->table, s), NO_DEADLINE);
+    scheduler_uncount(sched, s);
+    scheduler_close(sched, s);
+}
+
 /* Receives, logs, and decides what S waits for. */
 static void scheduler_turn(struct scheduler *sched, struct session *s)
 {
@@ -340,11 +411,17 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
     scheduler_work_on(sched, context.number);
     if (s->state == SESSION_OPEN && session_is_framed(s))
         received = scheduler_receive(sched, s, &context);
+    else if (s->state == SESSION_HEADER)
+        received = scheduler_read_header(sched, s, &context);
     while ((progress = session_log(s, &context)) == SESSION_BLOCKED)
         if (!scheduler_flush(sched))
             break;
     scheduler_work_on(sched, NO_SESSION);
     s->crashes = 0;
+    if (session_is_health_check(s) && s->reason != REASON_NONE) {
+        scheduler_discard(sched, s);
+        return;
+    }
     if (progress == SESSION_WAITS && scheduler_wait(sched, s, received))
         progress = SESSION_RUNS;
 
@@ -498,10 +575,18 @@ static const struct listener_settings *scheduler_settings(const struct scheduler
     return &sched->table->header->listeners[s->listener].settings;
 }
 
+/* When the PROXY header of S is overdue. */
+static uint64_t scheduler_header_due(const struct session *s)
+{
+    return session_has_header(s) || s->reason != REASON_NONE ? NO_DEADLINE
+                                                             : s->begin_usec + HEADER_USEC;
+}
+
 /* True if S may time out. A throttled session is not read, so it is not silent. */
 static bool scheduler_may_be_silent(const struct session *s)
 {
-    return s->state == SESSION_OPEN && s->reason == REASON_NONE && !s->throttled;
+    return (s->state == SESSION_OPEN || session_is_health_check(s)) && s->reason == REASON_NONE &&
+           !s->throttled;
 }
 
 /* When S has been silent for idle_timeout. A session whose whole records wait for their turn is not
@@ -529,6 +614,8 @@ static uint64_t scheduler_session_due(const struct scheduler *sched, const struc
 {
     if (s->throttled)
         return rate_due(s->rate_usec, scheduler_settings(sched, s)->max_rate);
+    if (s->state == SESSION_HEADER && !session_has_header(s))
+        return scheduler_header_due(s);
     return min_u64(scheduler_idle_due(sched, s), scheduler_flush_due(sched, s));
 }
 
@@ -557,7 +644,10 @@ static void scheduler_reach_deadline(struct scheduler *sched, struct session *s,
     }
     if (scheduler_session_due(sched, s) <= now)
         scheduler_turn(sched, s); /* bytes may have arrived that were not read yet */
-    if (scheduler_idle_due(sched, s) <= now) {
+    if (scheduler_header_due(s) <= now) {
+        session_end(s, REASON_PROTOCOL, 0);
+        scheduler_turn(sched, s);
+    } else if (scheduler_idle_due(sched, s) <= now) {
         session_end(s, REASON_IDLE, 0);
         scheduler_turn(sched, s);
     } else if (scheduler_flush_due(sched, s) <= now) {
@@ -642,7 +732,8 @@ void scheduler_stop(struct scheduler *sched)
 
         if (table_list_has(s, LIST_LINGER)) {
             scheduler_stop_lingering(sched, s);
-        } else if (s->state == SESSION_OPEN && s->reason == REASON_NONE) {
+        } else if ((s->state == SESSION_OPEN || s->state == SESSION_HEADER) &&
+                   s->reason == REASON_NONE) {
             scheduler_begin_drain(s);
             table_list_append(sched->table, LIST_RUN, s);
         }

@@ -69,6 +69,10 @@ void scheduler_close(struct scheduler *sched, struct session *s);
  * it linger until the client has read the receipt. */
 void scheduler_finish(struct scheduler *sched, struct session *s);
 
+/* Counts the refusal of S. One that is not to be logged has its end taken at once, as if the
+ * journal had: S is ready for scheduler_finish(). */
+void scheduler_limit_refusals(struct scheduler *sched, struct session *s);
+
 /* Ends a round: sends the batch, and reclaims memory when it is short. */
 void scheduler_finish_round(struct scheduler *sched);
 
