@@ -23,7 +23,7 @@
 #include <syslog.h>
 
 #define CAPACITY 6
-#define SESSIONS 4
+#define SESSIONS 5
 #define ROUNDS   400
 
 /* What the clients of the sessions have sent, lines or counted frames by turns: some of it is
@@ -35,6 +35,11 @@ static const char sent[][SENT + 1] = {
 };
 #define LOGGED   7
 #define RECEIVED 20
+
+/* The last session has received half of its PROXY header. */
+#define PROXIED (SESSIONS - 1)
+#define HEADER  "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+#define HALF    16
 
 static struct table table;
 static struct scheduler clients;
@@ -73,7 +78,39 @@ static void prepare(void)
     MUST(getrandom(ids, sizeof(ids), 0) == (ssize_t)sizeof(ids));
 }
 
-/* An open session, whose state is only in its slot. */
+/* What the journal has of session I when the table is damaged. */
+static size_t logged(int i)
+{
+    return i == PROXIED ? 0 : LOGGED;
+}
+
+static void begin_with_header(struct session *s)
+{
+    s->state = SESSION_HEADER;
+    s->proxy = s->peer;
+    s->window = window_make(0, HALF);
+    memcpy(table_region(&table, s), HEADER, HALF);
+    MUST(send(peers[PROXIED], &HEADER[HALF], strlen(HEADER) - HALF, MSG_NOSIGNAL) > 0);
+    MUST(send(peers[PROXIED], sent[0], SENT, MSG_NOSIGNAL) > 0);
+}
+
+/* As far as LOGGED and RECEIVED say. */
+static void begin_logged(struct session *s, int i)
+{
+    bool framed = i % 2;
+
+    s->state = SESSION_OPEN;
+    s->connect_taken = true;
+    s->records = !framed;
+    s->continued = framed;
+    s->frame_left = framed ? 8 : 0;
+    s->bytes = LOGGED;
+    s->window = window_make(LOGGED, RECEIVED);
+    memcpy(table_region(&table, s), sent[framed], RECEIVED);
+    MUST(send(peers[i], sent[framed] + RECEIVED, SENT - RECEIVED, MSG_NOSIGNAL) > 0);
+}
+
+/* A session whose state is only in its slot. */
 static void add_session(int i)
 {
     bool framed = i % 2;
@@ -87,17 +124,12 @@ static void add_session(int i)
     memcpy(s->id, ids[i], sizeof(s->id));
     s->peer = s->local = (struct endpoint){.family = AF_INET, .ip = {192, 0, 2, (uint8_t)i}};
     s->begin_usec = s->active_usec = now_usec(CLOCK_MONOTONIC);
-    s->connect_taken = true;
     s->framing = framed ? FRAMING_OCTET : FRAMING_LINE;
-    s->records = !framed;
-    s->continued = framed;
-    s->frame_left = framed ? 8 : 0;
-    s->bytes = LOGGED;
-    s->window = window_make(LOGGED, RECEIVED);
-    memcpy(table_region(&table, s), sent[framed], RECEIVED);
-    MUST(send(peers[i], sent[framed] + RECEIVED, SENT - RECEIVED, MSG_NOSIGNAL) > 0);
+    if (i == PROXIED)
+        begin_with_header(s);
+    else
+        begin_logged(s, i);
     MUST(shutdown(peers[i], SHUT_WR) == 0);
-    table_publish(s, SESSION_OPEN);
     streams[i] = (struct joined){.continued = framed};
     ends[i] = 0;
 }
@@ -224,8 +256,8 @@ static void check_session(int i)
     hex_id(ids[i], id);
     length = snprintf(line, sizeof(line), RECEIPT_FORMAT, id, UINT64_C(4), UINT64_C(27), "eof");
     MUST(ends[i] == 1);
-    MUST(streams[i].length == SENT - LOGGED);
-    MUST(memcmp(streams[i].bytes, sent[i % 2] + LOGGED, streams[i].length) == 0);
+    MUST(streams[i].length == SENT - logged(i));
+    MUST(memcmp(streams[i].bytes, sent[i % 2] + logged(i), streams[i].length) == 0);
     MUST(n == length && memcmp(line, heard, (size_t)n) == 0);
 }
 

@@ -36,10 +36,12 @@
 #include <unistd.h>
 
 /* Where changes are looked for: the table's header up to the configuration, the first sessions, and
- * the start of the first session's region, to where unfinished records are moved. */
+ * of the first session's region its start, to where unfinished records are moved, and where a PROXY
+ * header is kept. */
 #define HEADER_SEEN   offsetof(struct table_header, output)
 #define SESSIONS_SEEN (4 * sizeof(struct session))
 #define REGION_SEEN   ((size_t)4096)
+#define KEPT_SEEN     ((size_t)4096)
 
 #define LINE_SIZE 64
 
@@ -57,7 +59,7 @@ struct seen {
 static pid_t supervisor, worker;
 static bool client_done;   /* "done" was read */
 static bool worker_is_new; /* the worker has not executed anything yet */
-static struct seen header, sessions, region;
+static struct seen header, sessions, region, kept;
 
 static void fail(const char *what)
 {
@@ -114,9 +116,12 @@ static bool seen_changed(struct seen *s)
 
 static bool changed(void)
 {
-    bool a = seen_changed(&header), b = seen_changed(&sessions), c = seen_changed(&region);
+    struct seen *const all[] = {&header, &sessions, &region, &kept};
+    bool found = false;
 
-    return a || b || c;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        found |= seen_changed(all[i]);
+    return found;
 }
 
 /* --- The two processes --- */
@@ -362,6 +367,7 @@ int main(int argc, char **argv)
     map_memfd(&header, "/memfd:netd-table", 0, HEADER_SEEN);
     map_memfd(&sessions, "/memfd:netd-table", sessions_offset(), SESSIONS_SEEN);
     map_memfd(&region, "/memfd:netd-regions", 0, REGION_SEEN);
+    map_memfd(&kept, "/memfd:netd-regions", WINDOW_SIZE, KEPT_SEEN);
     while (read_line(line))
         if (strcmp(line, "done\n") != 0) /* left over from the last run */
             run_command(line);

@@ -18,6 +18,7 @@ import journal
 from box import wait_for
 from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
+from test_proxy import LOCAL, tls, v2
 from traffic import (ByHand, ended, file_inside, finish, is_over, is_read, port_of, reset, seeded,
                      session_of, suppressed)
 
@@ -76,16 +77,27 @@ def death(netd):
         d.end()
 
 
-def speaker(netd, data, end=lambda client: client.shutdown(1), **options):
-    """Returns a function that starts a client, which sends DATA and ends its stream."""
+def speaker(netd, data, end=lambda client: client.shutdown(1), first=b"", **options):
+    """Returns a function that starts a client, which sends DATA and ends its stream. With FIRST it
+    sends that first, and DATA when FIRST was read."""
     def begin():
         client = netd.connect(timeout=60, **options)
         port = port_of(client)
-        client.sendall(data)
-        end(client)
+
+        def speak():
+            client.sendall(data)
+            end(client)
+
+        if first:
+            client.sendall(first)
+        else:
+            speak()
 
         def wait_for_end():
             answer = b""
+            if first:
+                wait_for(lambda: is_read(netd, client), "the first bytes")
+                speak()
             while piece := client.recv(4096) if client.fileno() >= 0 else b"":
                 answer += piece
             client.close()
@@ -162,6 +174,26 @@ def test_p1_death_at_every_place_among_frames(netd, death, sample, framing):
     check_answers(netd, data, every_place(death(), speaker(netd, data), sample))
     assert {e.number("NETD_RECORDS") for e in netd.events(event="disconnect")} == \
         {4 if framing == "octet" else 3}
+
+
+def test_p1_death_at_every_place_of_a_header(netd, death, sample):
+    """Half of it is read before the rest comes."""
+    start(netd, "max = 16;", 'listeners = ({ name = "proxied"; proxy = true; });')
+    header = v2(tls())
+    client = speaker(netd, header[20:] + SHORT, first=header[:20])
+    check_answers(netd, SHORT, every_place(death(), client, sample))
+    for event in netd.events(fields=None):
+        assert event.text("NETD_PEER") == "192.0.2.1:4711"
+        if event.text("NETD_EVENT") != "data":
+            assert event.text("NETD_PROXY").startswith("127.0.0.1:")
+            assert event.text("NETD_TLS_NAME") == "client.example"
+
+
+def test_p1_death_at_every_place_of_a_health_check(netd, death, sample):
+    start(netd, "max = 16;", 'listeners = ({ name = "proxied"; proxy = true; });')
+    results = every_place(death(), speaker(netd, v2(command=LOCAL)), sample)
+    assert {answer for _, answer in results} == {b""}
+    assert not netd.events()
 
 
 def test_p1_death_at_every_place_with_a_rate(netd, death, sample):
