@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-#   make                    builds build/netd and build/netd-client
+#   make                    builds build/netd, build/netd-tls and build/netd-client
 #   make install            PREFIX, SYSCONFDIR, LIBEXECDIR, UNITDIR, CATALOGDIR, DESTDIR as usual
 #   make test               unit tests, and contract tests in a container of RELEASE (root)
 #   make unit               builds and runs the unit tests
@@ -76,7 +76,7 @@ SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
 SAY = $(if $(V)$(SILENT),,@printf '  %-6s %s\n' $(1) $(2))
 
 # Each program is a folder with a main.c, and everything below it.
-PROGRAMS := $(BUILD)/netd $(BUILD)/netd-client
+PROGRAMS := $(BUILD)/netd $(BUILD)/netd-tls $(BUILD)/netd-client
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test-*.c))
 objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c $(1)/*/*.c)))
@@ -86,6 +86,10 @@ all: $(PROGRAMS)
 $(BUILD)/netd: $(BUILD)/src/netd/main.o $(BUILD)/libnetd.a $(BUILD)/libtls.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
+
+$(BUILD)/netd-tls: $(BUILD)/src/netd-tls/main.o $(BUILD)/libtls.a $(BUILD)/libnetd.a $(BUILD)/libcommon.a
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(TLS_LIBS) $(LDLIBS)
 
 $(BUILD)/netd-client: $(BUILD)/src/netd-client/main.o $(BUILD)/libclient.a $(BUILD)/libcommon.a
 	$(call SAY,LINK,$@)
@@ -250,7 +254,8 @@ LIVE = test -n "$(DESTDIR)" || ! test -d /run/systemd/system || test "$$(id -u)"
 
 # Fails with one line if a directory is not writable, before anything is built or removed.
 writable:
-	@for d in "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(SYSCONFDIR)" \
+	@for d in "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" \
+	    "$(DESTDIR)$(SYSCONFDIR)" \
 	    "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DATADIR)"; do \
 	    while ! test -e "$$d"; do d=$$(dirname "$$d"); done; \
 	    test -w "$$d" || { echo "no permission to write to $$d: run make as root, or set" \
@@ -259,6 +264,7 @@ writable:
 
 install: writable all
 	$(INSTALL) -D -m 755 $(BUILD)/netd $(DESTDIR)$(SBINDIR)/netd
+	$(INSTALL) -D -m 755 $(BUILD)/netd-tls $(DESTDIR)$(LIBEXECDIR)/netd-tls
 	$(INSTALL) -D -m 755 $(BUILD)/netd-client $(DESTDIR)$(BINDIR)/netd-client
 	@$(KEEP) etc/netd.conf $(DESTDIR)$(SYSCONFDIR)/netd/netd.conf
 	@$(KEEP) etc/default/netd $(DESTDIR)$(SYSCONFDIR)/default/netd
@@ -283,7 +289,8 @@ install: writable all
 uninstall: writable
 	@$(LIVE) ! test -e $(UNITDIR)/netd.service || { systemctl -q disable $(UNITS); \
 	    systemctl -q stop netd.socket netd.service 'netd@*'; }
-	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(BINDIR)/netd-client
+	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(LIBEXECDIR)/netd-tls \
+	    $(DESTDIR)$(BINDIR)/netd-client
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS) $(INSTANCE))
 	@! test -d $(DESTDIR)$(UNITDIR)/$(dir $(INSTANCE)) || \
 	    rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$(dir $(INSTANCE))

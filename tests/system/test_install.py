@@ -34,6 +34,7 @@ def directory(box):
 EXPECTED = {
     "./usr/sbin/netd": "755",
     "./usr/bin/netd-client": "755",
+    "./usr/libexec/netd-tls": "755",
     "./usr/lib/systemd/system/netd.service": "644",
     "./usr/lib/systemd/system/netd.socket": "644",
     "./usr/lib/systemd/system/netd@.service": "644",
