@@ -49,6 +49,19 @@
 #define FIELD_FRAME_LENGTH  "NETD_FRAME_LENGTH"
 #define FIELD_TERMINATOR    "NETD_TERMINATOR"
 #define FIELD_RESENT        "NETD_RESENT"
+#define FIELD_FORMAT        "NETD_FORMAT"
+#define FIELD_SEVERITY      "NETD_SEVERITY"
+#define FIELD_HOSTNAME      "NETD_HOSTNAME"
+
+/* Fields of a record in syslog format that journald gives to syslog messages, too, and those that
+ * systemd-netlogd gives to messages of RFC 5424. */
+#define FIELD_PRIORITY        "PRIORITY"
+#define FIELD_FACILITY        "SYSLOG_FACILITY"
+#define FIELD_IDENTIFIER      "SYSLOG_IDENTIFIER"
+#define FIELD_PID             "SYSLOG_PID"
+#define FIELD_TIMESTAMP       "SYSLOG_TIMESTAMP"
+#define FIELD_MSGID           "SYSLOG_MSGID"
+#define FIELD_STRUCTURED_DATA "SYSLOG_STRUCTURED_DATA"
 
 /* Values of NETD_TERMINATOR; absent means LF. */
 #define TERMINATOR_CRLF      "crlf"

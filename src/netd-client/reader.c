@@ -2,6 +2,7 @@
 #include "netd-client/reader.h"
 
 #include "common/array.h"
+#include "netd-client/record.h"
 
 #include <errno.h>
 #include <glob.h>
@@ -44,6 +45,16 @@ static const struct {
     [EVENT_FRAME_LENGTH] = FIELD(FIELD_FRAME_LENGTH),
     [EVENT_MESSAGE] = FIELD("MESSAGE"),
     [EVENT_DATA_BYTES] = FIELD(FIELD_DATA),
+    [EVENT_FORMAT] = FIELD(FIELD_FORMAT),
+    [EVENT_PRIORITY] = FIELD(FIELD_PRIORITY),
+    [EVENT_SEVERITY] = FIELD(FIELD_SEVERITY),
+    [EVENT_FACILITY] = FIELD(FIELD_FACILITY),
+    [EVENT_IDENTIFIER] = FIELD(FIELD_IDENTIFIER),
+    [EVENT_SYSLOG_PID] = FIELD(FIELD_PID),
+    [EVENT_TIMESTAMP] = FIELD(FIELD_TIMESTAMP),
+    [EVENT_HOSTNAME] = FIELD(FIELD_HOSTNAME),
+    [EVENT_MSGID] = FIELD(FIELD_MSGID),
+    [EVENT_STRUCTURED_DATA] = FIELD(FIELD_STRUCTURED_DATA),
     [EVENT_HOST] = FIELD("_HOSTNAME"),
     [EVENT_MACHINE] = FIELD("_MACHINE_ID"),
     [EVENT_BOOT] = FIELD("_BOOT_ID"),
@@ -248,14 +259,24 @@ static size_t reader_which_field(const char *data, size_t length)
     return i;
 }
 
-/* Copies the value: data returned by libsystemd is only valid until the next call. */
-static int reader_keep(struct reader *reader, struct value *value, const char *text, size_t length)
+/* Makes room for LENGTH bytes after those that are used. Returns 0 or -ENOMEM. */
+static int reader_reserve(struct reader *reader, size_t length)
 {
-    char *copies = array_grow(reader->text, &reader->size, reader->used + length + 1, 1);
+    char *copies = array_grow(reader->text, &reader->size, reader->used + length, 1);
 
     if (!copies)
         return -ENOMEM;
     reader->text = copies;
+    return 0;
+}
+
+/* Copies the value: data returned by libsystemd is only valid until the next call. */
+static int reader_keep(struct reader *reader, struct value *value, const char *text, size_t length)
+{
+    int r = reader_reserve(reader, length + 1);
+
+    if (r < 0)
+        return r;
     memcpy(reader->text + reader->used, text, length);
     reader->text[reader->used + length] = '\0';
     reader->used += length + 1;
@@ -263,33 +284,58 @@ static int reader_keep(struct reader *reader, struct value *value, const char *t
     return 0;
 }
 
-/* Copies the known fields of the current entry. */
-static int reader_load_fields(struct reader *reader, struct event *event)
+/* Copies the known fields of the current entry, and sets their OFFSETS, SIZE_MAX of one that it
+ * does not have: the copies may move with the next one. */
+static int reader_copy_fields(struct reader *reader, struct event *event,
+                              size_t offsets[static EVENT_FIELDS])
 {
-    size_t offsets[EVENT_FIELDS];
-    bool present[EVENT_FIELDS] = {false};
     const void *data;
     size_t length;
     int r;
 
     reader->used = 0;
+    for (size_t i = 0; i < EVENT_FIELDS; i++)
+        offsets[i] = SIZE_MAX;
     sd_journal_restart_data(reader->journal);
     while ((r = sd_journal_enumerate_available_data(reader->journal, &data, &length)) > 0) {
         size_t i = reader_which_field(data, length);
 
-        if (i == EVENT_FIELDS || present[i])
+        if (i == EVENT_FIELDS || offsets[i] != SIZE_MAX)
             continue;
         offsets[i] = reader->used;
-        present[i] = true;
         r = reader_keep(reader, &event->fields[i], (const char *)data + fields[i].length + 1,
                         length - fields[i].length - 1);
         if (r < 0)
             return r;
     }
-    for (size_t i = 0; i < EVENT_FIELDS; i++)
-        if (present[i])
-            event->fields[i].text = reader->text + offsets[i];
     return r;
+}
+
+static void reader_set_fields(const struct reader *reader, struct event *event,
+                              const size_t offsets[static EVENT_FIELDS])
+{
+    for (size_t i = 0; i < EVENT_FIELDS; i++)
+        if (offsets[i] != SIZE_MAX)
+            event->fields[i].text = reader->text + offsets[i];
+}
+
+/* Restores the record of EVENT behind the copies of its fields. */
+static int reader_rebuild(struct reader *reader, struct event *event,
+                          const size_t offsets[static EVENT_FIELDS])
+{
+    size_t length;
+    int r;
+
+    if (!record_needs_rebuild(event))
+        return 0;
+    length = record_rebuild(event, NULL, 0);
+    r = reader_reserve(reader, length);
+    if (r < 0)
+        return r;
+    reader_set_fields(reader, event, offsets);
+    event->rebuilt = (struct value){.text = reader->text + reader->used, .length = length};
+    record_rebuild(event, reader->text + reader->used, length);
+    return 0;
 }
 
 static bool event_has_id(const struct event *event)
@@ -302,21 +348,26 @@ static bool event_has_id(const struct event *event)
 /* Reads the current entry. Returns 1, 0 if it is not an event of netd, or a negative errno. */
 static int reader_load(struct reader *reader, struct event *ret)
 {
+    size_t offsets[EVENT_FIELDS];
     struct event event = {0};
     int r;
 
     r = sd_journal_get_realtime_usec(reader->journal, &event.time);
     if (r >= 0)
-        r = reader_load_fields(reader, &event);
+        r = reader_copy_fields(reader, &event, offsets);
     if (r == -EBADMSG)
         return 0; /* corrupted; verify reports the missing event */
     if (r < 0)
         return r;
+    reader_set_fields(reader, &event, offsets);
     for (size_t i = 0; i < ARRAY_SIZE(kinds_known); i++)
         if (value_is(&event.fields[EVENT_NAME], kinds_known[i].name))
             event.kind = kinds_known[i].kind;
     if (!event.kind || !event_has_id(&event))
         return 0;
+    r = reader_rebuild(reader, &event, offsets);
+    if (r < 0)
+        return r;
     *ret = event;
     return 1;
 }
@@ -492,6 +543,8 @@ struct value event_payload(const struct event *event)
 
     if (data->text)
         return *data;
+    if (event->rebuilt.text)
+        return event->rebuilt;
     return message->text ? *message : (struct value){.text = ""};
 }
 

@@ -35,6 +35,17 @@ enum event_field {
     EVENT_FRAME_LENGTH,
     EVENT_MESSAGE,
     EVENT_DATA_BYTES,
+    /* Fields of a syslog record. */
+    EVENT_FORMAT,
+    EVENT_PRIORITY,
+    EVENT_SEVERITY,
+    EVENT_FACILITY,
+    EVENT_IDENTIFIER,
+    EVENT_SYSLOG_PID,
+    EVENT_TIMESTAMP,
+    EVENT_HOSTNAME,
+    EVENT_MSGID,
+    EVENT_STRUCTURED_DATA,
     /* Trusted fields about the process that logged the event. */
     EVENT_HOST,
     EVENT_MACHINE,
@@ -57,6 +68,7 @@ struct event {
     enum event_kind kind;
     uint64_t time; /* when journald received it: microseconds since the epoch */
     struct value fields[EVENT_FIELDS];
+    struct value rebuilt; /* the record, if none of the fields has all of it */
 };
 
 struct reader;

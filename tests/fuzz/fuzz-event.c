@@ -1,43 +1,71 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Any record becomes an entry with the documented fields and no others, from which it can be
- * rebuilt byte for byte; the same for connect, disconnect and refused with any addresses and
- * numbers. As text, each is one line.
+ * rebuilt byte for byte. In format "syslog", too, where a record has a choice of fields: none of it
+ * reaches another one. The same for connect, disconnect and refused with any addresses and numbers.
+ * As text, each is one line.
  */
 #include "netd/output/event.h"
 
 #include "common/util.h"
 
-#include "../unit/entry.h"
+#include "../unit/syslog-entry.h"
 #include "fuzz.h"
 
 #include <netinet/in.h>
 #include <syslog.h>
 
-#define COMMON "MESSAGE_ID,PRIORITY,SYSLOG_IDENTIFIER,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,MESSAGE"
+#define IDENTIFIER "192.0.2.1 192.0.2.1:4711 00112233 %"
 
-static void check_fields(const uint8_t *entry, size_t size, enum output output,
-                         const struct record *record, uint64_t resent)
+/* Checks the fields that depend on the format, and sets RET to the names from the first of them to
+ * MESSAGE. */
+static void check_format(const struct fields *f, const struct event_source *source,
+                         const struct record *record, char ret[static 256])
 {
     const struct field *value;
+    struct syslog s;
+
+    if (source->format == FORMAT_PLAIN) {
+        MUST(data_event_is_sound(f, &value));
+        MUST(value->length == record->length);
+        MUST(memcmp(value->value, record->data, record->length) == 0);
+        MUST(fields_are(f, "PRIORITY", "6"));
+        MUST(fields_are(f, "SYSLOG_IDENTIFIER", IDENTIFIER));
+        strcpy(ret, "MESSAGE");
+        return;
+    }
+    if (record->continues)
+        syslog_plain(&s, record->data, record->length);
+    else
+        syslog_parse(&s, record->data, record->length, source->trust_severity);
+    MUST(syslog_entry_is_sound(f, &s, record->data, record->length, IDENTIFIER));
+    syslog_entry_names(&s, ret);
+}
+
+static void check_fields(const uint8_t *entry, size_t size, const struct event_source *source,
+                         const struct record *record, uint64_t resent)
+{
+    bool syslog = source->format == FORMAT_SYSLOG;
+    enum output output = source->output;
     struct fields f;
-    char names[512];
+    char names[512], format[256];
 
     MUST(entry_parse(&f, entry, size, output == OUTPUT_EXPORT) == size);
-    MUST(data_event_is_sound(&f, &value));
-    MUST(value->length == record->length);
-    MUST(memcmp(value->value, record->data, record->length) == 0);
-    snprintf(names, sizeof(names), "%s" COMMON "%s%s%s%s",
+    check_format(&f, source, record, format);
+    snprintf(names, sizeof(names), "%sMESSAGE_ID%s,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,%s%s%s%s%s",
              output == OUTPUT_EXPORT ? "__REALTIME_TIMESTAMP,__MONOTONIC_TIMESTAMP,_BOOT_ID," : "",
+             syslog ? "" : ",PRIORITY,SYSLOG_IDENTIFIER", format,
              record->terminator != TERM_LF ? ",NETD_TERMINATOR" : "",
              resent != NOT_RESENT ? ",NETD_RESENT" : "",
              record->frame_length > 0 && (record->terminator != TERM_OCTET || resent != NOT_RESENT)
                  ? ",NETD_FRAME_LENGTH"
                  : "",
-             value->binary ? ",NETD_DATA" : "");
+             fields_find(&f, "NETD_DATA") ? ",NETD_DATA" : "");
     MUST(fields_are_named(&f, names));
-    MUST(fields_are(&f, "PRIORITY", "6"));
+    MUST(fields_are(&f, "MESSAGE_ID", "780dde514a934f698d9360e2b7999b2c"));
     MUST(fields_are(&f, "NETD_EVENT", "data"));
+    MUST(fields_are(&f, "NETD_SESSION_ID", source->id));
+    MUST(fields_are(&f, "NETD_PEER", "192.0.2.1:4711"));
 }
 
 static void check_text(const uint8_t *entry, size_t size)
@@ -64,27 +92,33 @@ static uint8_t *joined(const struct entry *entry)
 
 /* --- Data --- */
 
+enum { SYSLOG = 1, TRUST = 2, CONTINUES = 4 };
+
 static void try_data(struct input in, uint32_t settings, struct arena *arena,
-                     const struct event_source *source)
+                     struct event_source *source)
 {
     uint64_t resent = settings & 0x40 ? settings : NOT_RESENT;
+    uint32_t format = input_number(&in, 1);
     struct record record = {
         .data = in.data,
         .length = min_size(in.size, MAX_RECORD_HIGH),
         .terminator = (enum terminator)(settings / 4 % (TERM_OCTET + 1)),
         .frame_length = settings & 0x20 ? (uint32_t)in.size + settings : 0,
+        .continues = format & CONTINUES,
     };
     struct event_prefix prefix;
     struct entry entry;
     uint8_t *bytes;
 
+    source->format = format & SYSLOG ? FORMAT_SYSLOG : FORMAT_PLAIN;
+    source->trust_severity = format & TRUST;
     MUST(event_data_prefix(&prefix, arena, source) == 0);
     MUST(event_data(&entry, arena, &prefix, &record, resent) == 0);
     bytes = joined(&entry);
     if (source->output == OUTPUT_TEXT)
         check_text(bytes, entry.size);
     else
-        check_fields(bytes, entry.size, source->output, &record, resent);
+        check_fields(bytes, entry.size, source, &record, resent);
     free(bytes);
 }
 

@@ -25,7 +25,7 @@ static inline void settings_check_listener(const struct config *c,
     MUST(listener->n_rules <= c->n_rules && listener->first_rule <= c->n_rules - listener->n_rules);
     MUST(listener->n_rules == 0 || !a->path[0] || l->name[0]);
     MUST(l->max_record >= MAX_RECORD_LOW && l->max_record <= MAX_RECORD_HIGH);
-    MUST(l->framing < FRAMINGS);
+    MUST(l->framing < FRAMINGS && l->format < FORMATS);
     MUST(l->priority >= LOG_NOTICE && l->priority <= LOG_DEBUG);
     MUST(l->sessions_max >= 1 && l->sessions_max <= SESSIONS_MAX_HIGH);
     MUST(l->sessions_max_per_address <= SESSIONS_MAX_HIGH);

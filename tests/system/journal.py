@@ -9,7 +9,8 @@ FIELDS = (
     "NETD_EVENT", "NETD_SESSION_ID", "NETD_PEER", "NETD_PEER_ADDRESS", "NETD_PEER_PORT",
     "NETD_LOCAL", "NETD_REASON", "NETD_RECORDS", "NETD_BYTES", "NETD_DURATION_USEC", "NETD_DATA",
     "NETD_TERMINATOR", "NETD_RESENT", "NETD_FRAME_LENGTH", "NETD_LISTENER", "NETD_PEER_PID",
-    "NETD_PEER_UID", "NETD_PEER_GID",
+    "NETD_PEER_UID", "NETD_PEER_GID", "NETD_FORMAT", "NETD_SEVERITY", "NETD_HOSTNAME",
+    "SYSLOG_FACILITY", "SYSLOG_PID", "SYSLOG_TIMESTAMP", "SYSLOG_MSGID", "SYSLOG_STRUCTURED_DATA",
 )
 
 TERMINATORS = {None: b"\n", b"crlf": b"\r\n", b"none": b"", b"continued": b"", b"nul": b"\0",
@@ -37,7 +38,38 @@ class Entry(dict):
     @property
     def record(self):
         """Of a data event: the record as it was sent, without what ended it."""
-        return self.get("NETD_DATA", self.get("MESSAGE", b""))
+        if "NETD_DATA" in self:
+            return self["NETD_DATA"]
+        return FORMATS[self.get("NETD_FORMAT", b"plain")](self)
+
+
+def _priority(entry):
+    severity = entry.get("NETD_SEVERITY", entry["PRIORITY"])
+    return b"<%d>" % (int(entry.get("SYSLOG_FACILITY", b"0")) * 8 + int(severity))
+
+
+def _rfc3164(entry):
+    time, tag, message = (entry.get(name) for name in
+                          ("SYSLOG_TIMESTAMP", "SYSLOG_IDENTIFIER", "MESSAGE"))
+    pid = b"[%s]" % entry["SYSLOG_PID"] if "SYSLOG_PID" in entry else b""
+    return b"".join((
+        _priority(entry),
+        b"" if time is None else time if time.endswith(b" ") else time + b" ",
+        entry["NETD_HOSTNAME"] + b" " if "NETD_HOSTNAME" in entry else b"",
+        b"" if tag is None else tag + pid + (b": " if message else b":"),
+        message))
+
+
+def _rfc5424(entry):
+    header = [entry.get(name, b"-") for name in
+              ("SYSLOG_TIMESTAMP", "NETD_HOSTNAME", "SYSLOG_IDENTIFIER", "SYSLOG_PID",
+               "SYSLOG_MSGID", "SYSLOG_STRUCTURED_DATA")]
+    return b" ".join((_priority(entry) + b"1", *header, *filter(None, [entry["MESSAGE"]])))
+
+
+# The record that the fields give back, by NETD_FORMAT.
+FORMATS = {b"plain": lambda entry: entry.get("MESSAGE", b""), b"rfc3164": _rfc3164,
+           b"rfc5424": _rfc5424}
 
 
 def parse(export):

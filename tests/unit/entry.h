@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIELDS_MAX 24
+#define FIELDS_MAX 32
 
 struct field {
     char name[65];

@@ -32,7 +32,8 @@ static void every_key_of_a_listener_is_read(void **state)
     (void)state;
     assert_int_equal(load_text(&c, "listeners = ( {\n"
                                    " name = \"Az.0_9-\"; host = \"[::1]\";\n port = 0xffff;\n"
-                                   " framing = \"raw\"; format = \"plain\"; max_record = 64;\n"
+                                   " framing = \"raw\"; format = \"syslog\"; max_record = 64;\n"
+                                   " trust_severity = true;\n"
                                    " priority = \"debug\"; receipt = false; flush_timeout = 1;\n"
                                    " proxy = true; max_rate = 2147483647;"
                                    " identifier = \"%% %a%p%s%l\\\"\";\n"
@@ -47,6 +48,8 @@ static void every_key_of_a_listener_is_read(void **state)
     assert_int_equal(l->address.port, 65535);
     assert_string_equal(l->address.path, "");
     assert_int_equal(l->settings.framing, FRAMING_RAW);
+    assert_int_equal(l->settings.format, FORMAT_SYSLOG);
+    assert_true(l->settings.trust_severity);
     assert_int_equal(l->settings.max_record, 64);
     assert_int_equal(l->settings.priority, LOG_DEBUG);
     assert_false(l->settings.receipt);
@@ -164,8 +167,8 @@ static void bad_listeners(void **state)
          ":1: listeners.port: 65536 is not between 0 and 65535"},
         {"listeners = ( { name = \"a\"; port = \"1\"; } );",
          ":1: listeners.port: expected an integer, not a string"},
-        {"listeners = ( { name = \"a\"; format = \"syslog\"; } );",
-         ":1: listeners.format: invalid format 'syslog'; expected one of plain"},
+        {"listeners = ( { name = \"a\"; format = \"syslogs\"; } );",
+         ":1: listeners.format: invalid format 'syslogs'; expected one of plain, syslog"},
         {"listeners = ( { name = \"a\"; max_sessions = 0; } );",
          ":1: listeners.max_sessions: 0 is not between 1 and 1000000"},
         {"listeners = ( { name = \"a\"; tls = { }; } );", ":1: listeners.tls: unknown key"},
@@ -468,6 +471,39 @@ static void check_printed(const char *text)
     free(second);
 }
 
+/* Unless the configuration says otherwise, in the listener or at the top level. */
+static void syslog_is_counted(void **state)
+{
+    static const struct {
+        const char *text;
+        int framings[2];
+    } rows[] = {
+        {"format = \"syslog\";", {FRAMING_OCTET}},
+        {"format = \"plain\";", {FRAMING_LINE}},
+        {"framing = \"line\"; format = \"syslog\";", {FRAMING_LINE}},
+        {"format = \"syslog\"; framing = \"nul\";", {FRAMING_NUL}},
+        {"listeners = ( { name = \"a\"; format = \"syslog\"; }, { name = \"b\"; port = 1; } );",
+         {FRAMING_OCTET, FRAMING_LINE}},
+        {"listeners = ( { name = \"a\"; format = \"plain\"; }, { name = \"b\"; port = 1; } );"
+         "format = \"syslog\";",
+         {FRAMING_LINE, FRAMING_OCTET}},
+        {"listeners = ( { name = \"a\"; framing = \"line\"; }, { name = \"b\"; port = 1; } );"
+         "format = \"syslog\";",
+         {FRAMING_LINE, FRAMING_OCTET}},
+        {"listeners = ( { name = \"a\"; format = \"syslog\"; }, "
+         "{ name = \"b\"; port = 1; framing = \"octet\"; } ); framing = \"line\";",
+         {FRAMING_LINE, FRAMING_OCTET}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        assert_int_equal(load_text(&c, rows[i].text), 0);
+        for (size_t k = 0; k < c.n_listeners; k++)
+            assert_int_equal(c.listeners[k].settings.framing, rows[i].framings[k]);
+        check_printed(rows[i].text);
+    }
+}
+
 static void printed_is_the_same_again(void **state)
 {
     (void)state;
@@ -508,6 +544,7 @@ static void printed_text(void **state)
                               "        mode = \"0666\";\n"
                               "        framing = \"line\";\n"
                               "        format = \"plain\";\n"
+                              "        trust_severity = false;\n"
                               "        max_record = 65536;\n"
                               "        priority = \"info\";\n"
                               "        receipt = true;\n"
@@ -527,6 +564,7 @@ static void printed_text(void **state)
                               "        deny = (\"10.0.0.2\");\n"
                               "        framing = \"line\";\n"
                               "        format = \"plain\";\n"
+                              "        trust_severity = false;\n"
                               "        max_record = 65536;\n"
                               "        priority = \"info\";\n"
                               "        receipt = true;\n"
@@ -559,6 +597,7 @@ int main(void)
         CONFIG_TEST(rules_have_a_limit),
         CONFIG_TEST(other_sources_replace_the_first_address),
         CONFIG_TEST(descriptors_of_listeners),
+        CONFIG_TEST(syslog_is_counted),
         CONFIG_TEST(printed_is_the_same_again),
         CONFIG_TEST(printed_text),
     };

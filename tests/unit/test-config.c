@@ -27,6 +27,8 @@ static void check_defaults(const struct config *c)
     assert_string_equal(c->listeners[0].address.host, "127.0.0.1");
     assert_int_equal(c->listeners[0].address.port, 3000);
     assert_int_equal(c->listeners[0].settings.framing, FRAMING_LINE);
+    assert_int_equal(c->listeners[0].settings.format, FORMAT_PLAIN);
+    assert_false(c->listeners[0].settings.trust_severity);
     assert_int_equal(c->listeners[0].settings.max_record, 65536);
     assert_int_equal(c->listeners[0].settings.priority, LOG_INFO);
     assert_true(c->listeners[0].settings.receipt);
@@ -104,7 +106,7 @@ static void sample_file_holds_the_defaults(void **state)
         else
             *out++ = *p;
     }
-    assert_int_equal(keys, 16);
+    assert_int_equal(keys, 17);
     if (load_text(&c, every_key) != 0)
         fail_msg("%s", error);
     check_defaults(&c);

@@ -4,8 +4,8 @@
 #include "common/names.h"
 #include "common/util.h"
 
-#include "entry.h"
 #include "random.h"
+#include "syslog-entry.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -610,6 +610,171 @@ static void clean_records_are_not_copied(void **state)
     assert_ptr_equal(entry.pieces[1].iov_base, text);
 }
 
+/* --- Syslog records --- */
+
+#define SYSLOG_SOURCE                                                                          \
+    {                                                                                          \
+        .id = ID, .peer = &peer4, .local = &local4, .priority = LOG_DEBUG, .identifier = "%a", \
+        .listener = "devices", .output = OUTPUT_JOURNAL, .format = FORMAT_SYSLOG               \
+    }
+
+#define SYSLOG_FIELDS "MESSAGE_ID,NETD_EVENT,NETD_SESSION_ID,NETD_PEER,NETD_LISTENER,"
+
+static void syslog_records_have_their_fields(void **state)
+{
+    static const struct {
+        const char *record, *names, *priority, *severity, *facility, *identifier, *message;
+        bool trust;
+    } rows[] = {
+        {"<35>Oct 11 22:14:15 host sshd[12]: hello",
+         "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,SYSLOG_PID,SYSLOG_TIMESTAMP,NETD_HOSTNAME,"
+         "NETD_FORMAT,MESSAGE",
+         "3", NULL, "4", "sshd", "hello", false},
+        {"<165>1 2003-10-11T22:14:15.003Z web1 app 12 ID47 [x@1 a=\"b\"] text",
+         "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,SYSLOG_PID,SYSLOG_TIMESTAMP,NETD_HOSTNAME,"
+         "SYSLOG_MSGID,SYSLOG_STRUCTURED_DATA,NETD_FORMAT,MESSAGE",
+         "5", NULL, "20", "app", "text", false},
+        /* What journald would write to disk at once. */
+        {"<8>x: y", "PRIORITY,NETD_SEVERITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE",
+         "3", "0", "1", "x", "y", false},
+        {"<10>x: y", "PRIORITY,NETD_SEVERITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE",
+         "3", "2", "1", "x", "y", false},
+        {"<8>x: y", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE", "0", NULL,
+         "1", "x", "y", true},
+        /* No facility, no tag. */
+        {"<7>text", "PRIORITY,NETD_FORMAT,MESSAGE", "7", NULL, NULL, NULL, "text", false},
+        {"<13>: x", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE", "5", NULL,
+         "1", "", "x", false},
+        /* A blank at the end, no such priority, none at all, escapes. */
+        {"<13>x:  y", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE", "5", NULL,
+         "1", "x", " y", false},
+        {"<13>x: y ", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE,NETD_DATA",
+         "5", NULL, "1", "x", "y", false},
+        {"<192>x: y", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE,NETD_DATA",
+         "6", NULL, "1", "x", "y", false},
+        {"x: y", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE,NETD_DATA", "6",
+         NULL, "1", "x", "y", false},
+        {"<13>x: \033[m",
+         "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE,NETD_DATA", "5", NULL, "1",
+         "x", "\\x1b[m", false},
+        {"<13>\001: y", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE,NETD_DATA",
+         "5", NULL, "1", "\\x01", "y", false},
+        {"<13>\xc3\xa9: y", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE", "5",
+         NULL, "1", "\xc3\xa9", "y", false},
+        /* Plain. */
+        {"plain text", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE", "6", NULL,
+         "1", "192.0.2.1", "plain text", false},
+        {"", "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE", "6", NULL, "1",
+         "192.0.2.1", "", false},
+        {"a\nPRIORITY=0",
+         "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE,NETD_DATA", "6", NULL, "1",
+         "192.0.2.1", "a\\x0aPRIORITY=0", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct event_source source = SYSLOG_SOURCE;
+        size_t length = strlen(rows[i].record);
+        const uint8_t *record = (const uint8_t *)rows[i].record;
+        char names[512];
+        struct bytes b;
+        struct fields f;
+        struct syslog s;
+
+        source.trust_severity = rows[i].trust;
+        b = data_event(&source, record, length, TERM_LF, NOT_RESENT);
+        f = parse(&b, OUTPUT_JOURNAL);
+        snprintf(names, sizeof(names), SYSLOG_FIELDS "%s", rows[i].names);
+        if (!fields_are_named(&f, names))
+            fail_msg("%s:\n%s", rows[i].record, (char *)b.data);
+        assert_true(fields_are(&f, "PRIORITY", rows[i].priority));
+        assert_true(!rows[i].severity || fields_are(&f, "NETD_SEVERITY", rows[i].severity));
+        assert_true(!rows[i].facility || fields_are(&f, "SYSLOG_FACILITY", rows[i].facility));
+        assert_true(!rows[i].identifier || fields_are(&f, "SYSLOG_IDENTIFIER", rows[i].identifier));
+        assert_true(fields_are(&f, "MESSAGE", rows[i].message));
+        assert_true(fields_are(&f, "NETD_LISTENER", "devices"));
+        syslog_parse(&s, record, length, rows[i].trust);
+        assert_true(syslog_entry_is_sound(&f, &s, record, length, "192.0.2.1"));
+        free(b.data);
+    }
+}
+
+/* What goes on with a record is not one of its own. */
+static void later_pieces_are_plain(void **state)
+{
+    static const char text[] = "<35>Oct 11 22:14:15 host sshd[12]: hello";
+    struct record record = {
+        .data = (const uint8_t *)text, .length = strlen(text), .continues = true};
+    struct event_source source = SYSLOG_SOURCE;
+    struct bytes b;
+    struct fields f;
+
+    (void)state;
+    b = record_event(&source, &record, NOT_RESENT);
+    f = parse(&b, OUTPUT_JOURNAL);
+    assert_true(fields_are_named(&f, SYSLOG_FIELDS
+                                 "PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,NETD_FORMAT,MESSAGE"));
+    assert_true(fields_are(&f, "NETD_FORMAT", "plain"));
+    assert_true(fields_are(&f, "MESSAGE", text));
+    free(b.data);
+}
+
+/* As a line for a person, a syslog record stands as it came; events that are no records have the
+ * listener's priority and identifier. */
+static void format_is_of_stored_records_only(void **state)
+{
+    struct event_source source = SYSLOG_SOURCE;
+    struct entry entry;
+    struct bytes b;
+    struct fields f;
+
+    (void)state;
+    arena.used = 0;
+    assert_int_equal(event_connect(&entry, &arena, &source), 0);
+    b = flatten(&entry);
+    f = parse(&b, OUTPUT_JOURNAL);
+    assert_true(fields_are(&f, "PRIORITY", "7"));
+    assert_true(fields_are(&f, "SYSLOG_IDENTIFIER", "192.0.2.1"));
+    free(b.data);
+    source.output = OUTPUT_TEXT;
+    b = data_event(&source, "<13>a[1]: b\n", 12, TERM_OCTET, NOT_RESENT);
+    assert_non_null(strstr((char *)b.data, ID " data <13>a[1]: b\\x0a\n"));
+    free(b.data);
+}
+
+/* The most that fields and their escapes can take, among all records of the greatest length. */
+static void largest_syslog_records_fit(void **state)
+{
+    static uint8_t data[MAX_RECORD_HIGH];
+    static const uint8_t fills[] = {'x', 0x01, 0xff};
+    static const char *const forms[][2] = {
+        {"<8>", ": "},
+        {"<8>a: ", ""},
+        {"<8>a[", "]: "},
+        {"<8>1 - ", " - - - - x"},
+        {"<8>1 - - - - - [", "] x"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(fills) * ARRAY_SIZE(forms); i++) {
+        const char *const *form = forms[i % ARRAY_SIZE(forms)];
+        struct event_source source = SYSLOG_SOURCE;
+        struct bytes b;
+        struct fields f;
+        struct syslog s;
+
+        source.output = i % 2 ? OUTPUT_EXPORT : OUTPUT_JOURNAL;
+        memset(data, fills[i / ARRAY_SIZE(forms)], sizeof(data));
+        memcpy(data, form[0], strlen(form[0]));
+        memcpy(data + sizeof(data) - strlen(form[1]), form[1], strlen(form[1]));
+        b = data_event(&source, data, sizeof(data), TERM_CONTINUED, 0);
+        f = parse(&b, source.output);
+        syslog_parse(&s, data, sizeof(data), false);
+        assert_true(syslog_entry_is_sound(&f, &s, data, sizeof(data), "192.0.2.1"));
+        free(b.data);
+    }
+}
+
 /* --- The other encodings --- */
 
 static void exported_entries(void **state)
@@ -725,18 +890,21 @@ static void text_is_one_line_for_a_person(void **state)
 
 static void full_arena_is_left_alone(void **state)
 {
-    static const char text[] = "\xff\xfe and more\n";
+    static uint8_t text[600] = "<8>"; /* a tag that grows, where the format is syslog */
     struct event_totals totals = {.reason = "eof"};
-    struct record record = {.data = (const uint8_t *)text, .length = strlen(text)};
+    struct record record = {.data = text, .length = sizeof(text)};
     struct event_prefix prefix;
     struct entry entry, before;
     int done = 0;
 
     (void)state;
+    memset(text + 3, 0xff, sizeof(text) - 5);
+    memcpy(text + sizeof(text) - 2, ":\n", 2);
     for (enum output output = OUTPUT_JOURNAL; output <= OUTPUT_EXPORT; output++) {
         struct event_source source = source4;
 
         source.output = output;
+        source.format = output == OUTPUT_EXPORT ? FORMAT_SYSLOG : FORMAT_PLAIN;
         arena.used = 0;
         assert_int_equal(event_data_prefix(&prefix, &arena, &source), 0);
         /* From no room at all up to room enough, a byte at a time. */
@@ -804,6 +972,10 @@ int main(void)
         cmocka_unit_test(random_records_come_back),
         cmocka_unit_test(largest_records_fit),
         cmocka_unit_test(clean_records_are_not_copied),
+        cmocka_unit_test(syslog_records_have_their_fields),
+        cmocka_unit_test(later_pieces_are_plain),
+        cmocka_unit_test(format_is_of_stored_records_only),
+        cmocka_unit_test(largest_syslog_records_fit),
         cmocka_unit_test(exported_entries),
         cmocka_unit_test(text_is_one_line_for_a_person),
         cmocka_unit_test(full_arena_is_left_alone),

@@ -267,7 +267,7 @@ static void headers_are_kept(void **state)
 
 /* --- What cannot be --- */
 
-#define IMPOSSIBLE 32
+#define IMPOSSIBLE 33
 
 /* Makes S what no worker leaves, in way number I. */
 static void damage(struct session *s, int i)
@@ -385,6 +385,9 @@ static void damage(struct session *s, int i)
         s->reason = REASON_SESSION_LIMIT;
         s->end_usec = s->active_usec;
         break;
+    case 32:
+        s->format = FORMATS;
+        break;
     default:
         fail();
     }
@@ -477,7 +480,7 @@ static void impossible_listeners_stop_everything(void **state)
 
     (void)state;
     (void)open_session(0, 100);
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 18; i++) {
         struct table_listener *l = &table.header->listeners[3];
 
         *l = good;
@@ -527,7 +530,13 @@ static void impossible_listeners_stop_everything(void **state)
         case 14:
             memcpy(l->settings.identifier, "a\nPRIORITY=0", 13);
             break;
-        case 15: /* one of several */
+        case 15:
+            l->settings.format = FORMATS;
+            break;
+        case 16:
+            memset(&l->settings.trust_severity, 2, sizeof(l->settings.trust_severity));
+            break;
+        case 17: /* one of several */
             table.header->listeners[4] = good;
             table.header->listeners[4].settings.max_record = 0;
             break;

@@ -267,7 +267,18 @@ static int config_check_listener(struct config_reader *r, const config_setting_t
     return config_check_rules(r, group, l);
 }
 
-static int config_read_listener(struct config_reader *r, const config_setting_t *s)
+/* Octet counting is the default for syslog. GROUP describes the listener; its defaults are at the
+ * top level, ROOT. */
+static void config_choose_framing(struct listener_settings *settings, const config_setting_t *root,
+                                  const config_setting_t *group)
+{
+    if (settings->format == FORMAT_SYSLOG && !config_setting_get_member(root, "framing") &&
+        !config_setting_get_member(group, "framing"))
+        settings->framing = FRAMING_OCTET;
+}
+
+static int config_read_listener(struct config_reader *r, const config_setting_t *root,
+                                const config_setting_t *s)
 {
     const struct config_group group = {
         .setting = s,
@@ -290,6 +301,8 @@ static int config_read_listener(struct config_reader *r, const config_setting_t 
     config_set_origin(group.listener->origin.host, where);
     config_set_origin(group.listener->origin.port, where);
     result = config_read_group(r, &group);
+    if (result == 0)
+        config_choose_framing(&group.listener->settings, root, s);
     if (result == 0 && !group.listener->settings.name[0])
         result = config_fail(r->error, "%s: a listener needs a name", where);
     if (result == 0)
@@ -299,13 +312,14 @@ static int config_read_listener(struct config_reader *r, const config_setting_t 
     return result;
 }
 
-static int config_read_listeners(struct config_reader *r, const config_setting_t *list)
+static int config_read_listeners(struct config_reader *r, const config_setting_t *root,
+                                 const config_setting_t *list)
 {
     unsigned length = (unsigned)config_setting_length(list);
     int result = 0;
 
     for (unsigned i = 0; result == 0 && i < length; i++)
-        result = config_read_listener(r, config_setting_get_elem(list, i));
+        result = config_read_listener(r, root, config_setting_get_elem(list, i));
     return result;
 }
 
@@ -320,6 +334,7 @@ static int config_make_listeners(struct config_reader *r, const config_setting_t
     if (!list) {
         r->config.listeners[0] = r->defaults;
         r->config.n_listeners = 1;
+        config_choose_framing(&r->config.listeners[0].settings, root, root);
         return 0;
     }
     if (config_setting_length(list) == 0)
@@ -327,7 +342,7 @@ static int config_make_listeners(struct config_reader *r, const config_setting_t
     for (size_t i = 0; i < ARRAY_SIZE(not_here); i++)
         if (config_setting_get_member(root, not_here[i]))
             return config_fail_at(r, root, "", not_here[i], "belongs in the list of listeners");
-    return config_read_listeners(r, list);
+    return config_read_listeners(r, root, list);
 }
 
 /* What is most likely wrong with the first setting of LINE. */

@@ -14,7 +14,8 @@ static const struct key_choice key_framings[] = {
     {"octet", FRAMING_OCTET},
     {NULL, 0},
 };
-static const struct key_choice key_formats[] = {{"plain", FORMAT_PLAIN}, {NULL, 0}};
+static const struct key_choice key_formats[] = {
+    {"plain", FORMAT_PLAIN}, {"syslog", FORMAT_SYSLOG}, {NULL, 0}};
 static const struct key_choice key_priorities[] = {
     {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {NULL, 0}};
 static const struct key_choice key_outputs[] = {
@@ -45,6 +46,7 @@ const struct config_key config_keys[] = {
 
     {"framing", "framing", CHOICE(key_framings), SETTING(framing)},
     {"format", "format", CHOICE(key_formats), SETTING(format)},
+    {"trust_severity", "trust_severity", .kind = KEY_BOOLEAN, SETTING(trust_severity)},
     {"max_record", "max_record", NUMBER(MAX_RECORD_LOW, MAX_RECORD_HIGH), SETTING(max_record)},
     {"priority", "priority", CHOICE(key_priorities), SETTING(priority)},
     {"receipt", "receipt", .kind = KEY_BOOLEAN, SETTING(receipt)},

@@ -7,6 +7,7 @@
 
 #include "common/util.h"
 #include "netd/output/output.h"
+#include "netd/protocol/format.h"
 #include "netd/protocol/framing.h"
 
 #include <stdbool.h>
@@ -27,14 +28,12 @@
 #define IDENTIFIER_MAX    63        /* bytes of the template */
 #define MAX_RATE_HIGH     INT32_MAX /* needs no suffix in a file */
 
-/* What a record means. */
-enum format { FORMAT_PLAIN };
-
 /* What the sessions of one listener go by. */
 struct listener_settings {
     char name[LISTENER_NAME_MAX + 1]; /* "" where the configuration has no list of listeners */
     enum framing framing;
     enum format format;
+    bool trust_severity; /* of syslog records: 0 to 2 may be their PRIORITY */
     uint32_t max_record; /* bytes */
     int priority;        /* syslog level, LOG_NOTICE to LOG_DEBUG */
     bool receipt;

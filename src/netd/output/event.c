@@ -3,6 +3,7 @@
 
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/protocol/syslog.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -21,7 +22,13 @@
 #define EVENT_TLS_MAX  64
 #define EVENT_NAME_MAX 256
 
-_Static_assert(EVENT_ARENA_SIZE >= EVENT_ESCAPED_MAX + (size_t)4 * EVENT_TEXT_MAX,
+/* Longest text of the fields of a syslog record, but for the values that it contains. */
+#define EVENT_SYSLOG_MAX 512
+
+_Static_assert(EVENT_SYSLOG_MAX >= 7 * (24 + 2) + 3 * NUMBER_MAX + EVENT_IDENTIFIER_MAX,
+               "the fields of a syslog record may not fit");
+_Static_assert(EVENT_ARENA_SIZE >=
+                   EVENT_ESCAPED_MAX + EVENT_SYSLOG_MAX + (size_t)4 * EVENT_TEXT_MAX,
                "an entry may not fit");
 
 /* --- What may stand in MESSAGE --- */
@@ -309,9 +316,16 @@ static void event_add_identifier(struct text *text, const struct event_source *s
     text_field(text, "SYSLOG_IDENTIFIER", identifier);
 }
 
+/* PRIORITY and SYSLOG_IDENTIFIER, which a syslog record may have itself. */
+static void event_add_sender(struct text *text, const struct event_source *source, const char *peer)
+{
+    text_number(text, FIELD_PRIORITY, (uint64_t)source->priority);
+    event_add_identifier(text, source, peer);
+}
+
 /* The fields that all entries begin with. */
 static void event_add_common(struct text *text, const struct event_source *source, const char *peer,
-                             const char *event, const char *message_id)
+                             const char *event, const char *message_id, bool with_sender)
 {
     if (source->output == OUTPUT_TEXT) {
         event_add_time(text);
@@ -327,8 +341,8 @@ static void event_add_common(struct text *text, const struct event_source *sourc
             text_field(text, "_BOOT_ID", event_boot_id());
     }
     text_field(text, "MESSAGE_ID", message_id);
-    text_number(text, "PRIORITY", (uint64_t)source->priority);
-    event_add_identifier(text, source, peer);
+    if (with_sender)
+        event_add_sender(text, source, peer);
     text_field(text, FIELD_EVENT, event);
     text_field(text, FIELD_SESSION_ID, source->id);
     text_field(text, FIELD_PEER, peer);
@@ -336,10 +350,10 @@ static void event_add_common(struct text *text, const struct event_source *sourc
         text_field(text, FIELD_LISTENER, source->listener);
 }
 
-/* Begins a lifecycle event, whose peer it also writes to PEER. Returns 0 or -ENOBUFS. */
+/* Begins an event, whose peer it also writes to PEER. Returns 0 or -ENOBUFS. */
 static int event_begin(struct text *text, const struct arena *arena,
                        const struct event_source *source, char peer[static ENDPOINT_TEXT_MAX],
-                       const char *event, const char *message_id)
+                       const char *event, const char *message_id, bool with_sender)
 {
     int r;
 
@@ -347,7 +361,7 @@ static int event_begin(struct text *text, const struct arena *arena,
     if (r < 0)
         return r;
     endpoint_format(source->peer, peer);
-    event_add_common(text, source, peer, event, message_id);
+    event_add_common(text, source, peer, event, message_id, with_sender);
     return 0;
 }
 
@@ -393,7 +407,7 @@ int event_connect(struct entry *ret, struct arena *arena, const struct event_sou
     struct text text;
     int r;
 
-    r = event_begin(&text, arena, source, peer, EVENT_CONNECT, ID_CONNECT);
+    r = event_begin(&text, arena, source, peer, EVENT_CONNECT, ID_CONNECT, true);
     if (r < 0)
         return r;
     if (source->output == OUTPUT_TEXT) {
@@ -420,7 +434,7 @@ int event_disconnect(struct entry *ret, struct arena *arena, const struct event_
     struct text text;
     int r;
 
-    r = event_begin(&text, arena, source, peer, EVENT_DISCONNECT, ID_DISCONNECT);
+    r = event_begin(&text, arena, source, peer, EVENT_DISCONNECT, ID_DISCONNECT, true);
     if (r < 0)
         return r;
     if (totals->error > 0)
@@ -454,7 +468,7 @@ int event_refused(struct entry *ret, struct arena *arena, const struct event_sou
     struct text text;
     int r;
 
-    r = event_begin(&text, arena, source, peer, EVENT_REFUSED, ID_REFUSED);
+    r = event_begin(&text, arena, source, peer, EVENT_REFUSED, ID_REFUSED, true);
     if (r < 0)
         return r;
     if (source->output != OUTPUT_TEXT) {
@@ -469,16 +483,31 @@ int event_refused(struct entry *ret, struct arena *arena, const struct event_sou
 int event_data_prefix(struct event_prefix *ret, struct arena *arena,
                       const struct event_source *source)
 {
+    bool syslog = source->format == FORMAT_SYSLOG && source->output != OUTPUT_TEXT;
+    struct event_prefix prefix = {.output = source->output};
     char peer[ENDPOINT_TEXT_MAX];
+    size_t used = arena->used;
     struct text text;
     int r;
 
-    r = event_begin(&text, arena, source, peer, EVENT_DATA, ID_DATA);
+    r = event_begin(&text, arena, source, peer, EVENT_DATA, ID_DATA, !syslog);
     if (r < 0)
         return r;
-    if (source->output != OUTPUT_TEXT)
+    if (source->output != OUTPUT_TEXT && !syslog)
         text_put(&text, "MESSAGE=");
-    *ret = (struct event_prefix){.text = text_finish(&text, arena), .output = source->output};
+    prefix.text = text_finish(&text, arena);
+    if (syslog) {
+        prefix.format = FORMAT_SYSLOG;
+        prefix.trust_severity = source->trust_severity;
+        r = text_begin(&text, arena);
+        if (r < 0) {
+            arena->used = used;
+            return r;
+        }
+        event_add_identifier(&text, source, peer);
+        prefix.identifier = text_finish(&text, arena);
+    }
+    *ret = prefix;
     return 0;
 }
 
@@ -501,47 +530,152 @@ static const char *event_terminator_field(enum terminator terminator)
     return "\n";
 }
 
-/* NETD_DATA in the length-prefixed form: name, LF, 64 bit little-endian length, bytes, LF. */
-static int event_add_binary(struct entry *ret, struct arena *arena, const struct record *record)
+/* NETD_DATA in the length-prefixed form behind TEXT, but for the LF at its end: name, LF, 64 bit
+ * little-endian length, bytes. */
+static void event_add_binary(struct entry *ret, struct arena *arena, struct text *text,
+                             const struct record *record)
 {
-    static const char name[] = FIELD_DATA "\n";
     uint64_t length = htole64(record->length);
-    uint8_t *head = arena_take(arena, sizeof(name) - 1 + sizeof(length));
+    struct iovec piece;
 
-    if (!head)
-        return -ENOBUFS;
-    memcpy(head, name, sizeof(name) - 1);
-    memcpy(head + sizeof(name) - 1, &length, sizeof(length));
-    entry_add(ret, head, sizeof(name) - 1 + sizeof(length));
+    text_put(text, FIELD_DATA "\n");
+    memcpy(text->at + text->length, &length, sizeof(length));
+    text->length += sizeof(length);
+    piece = text_finish(text, arena);
+    entry_add(ret, piece.iov_base, piece.iov_len);
     entry_add(ret, record->data, record->length);
-    return 0;
 }
 
-/* MESSAGE's value; 1 when it had to be escaped. */
-static int event_add_message(struct entry *ret, struct arena *arena, const struct record *record)
+/* The LENGTH bytes at DATA, escaped. Returns 1 or -ENOBUFS. */
+static int event_add_escaped(struct entry *ret, struct arena *arena, const uint8_t *data,
+                             size_t length)
 {
-    uint8_t *escaped;
-    size_t length;
+    uint8_t *escaped = arena_take(arena, length * 4);
+    size_t n;
 
-    if (event_clean_length(record->data, record->length) == record->length) {
-        entry_add(ret, record->data, record->length);
-        return 0;
-    }
-    escaped = arena_take(arena, record->length * 4);
     if (!escaped)
         return -ENOBUFS;
-    length = event_escape(escaped, record->data, record->length);
-    arena->used -= record->length * 4 - length;
-    entry_add(ret, escaped, length);
+    n = event_escape(escaped, data, length);
+    arena->used -= length * 4 - n;
+    entry_add(ret, escaped, n);
     return 1;
 }
 
-/* What follows MESSAGE's value: a newline, the other fields, the end of the entry. */
+/* MESSAGE's value, the LENGTH bytes at DATA; 1 when it had to be escaped. */
+static inline int event_add_message(struct entry *ret, struct arena *arena, const uint8_t *data,
+                                    size_t length)
+{
+    if (event_clean_length(data, length) < length)
+        return event_add_escaped(ret, arena, data, length);
+    entry_add(ret, data, length);
+    return 0;
+}
+
+/* --- Syslog records --- */
+
+/* "NAME=N": NAME has the equals sign. */
+static inline char *put_digit(char *at, const char *name, int n)
+{
+    at = stpcpy(at, name);
+    *at++ = (char)('0' + n);
+    *at++ = '\n';
+    return at;
+}
+
+/* The field with VALUE, if the record has it. Sets *ESCAPED if VALUE had to be escaped, which it
+ * does not have to be if it is CLEAN. */
+static inline char *put_value(char *at, const char *name, const struct syslog_text *value,
+                              bool clean, bool *escaped)
+{
+    size_t length = value->length;
+
+    if (!value->data)
+        return at;
+    at = stpcpy(at, name);
+    if (clean)
+        memcpy(at, value->data, length);
+    else
+        length = event_escape((uint8_t *)at, value->data, length);
+    *escaped |= length != value->length;
+    at += length;
+    *at++ = '\n';
+    return at;
+}
+
+static char *put_facility(char *at, int facility)
+{
+    if (facility == 0) /* as journald */
+        return at;
+    at = put_number(stpcpy(at, FIELD_FACILITY "="), (uint64_t)facility);
+    *at++ = '\n';
+    return at;
+}
+
+/* Bytes that put_syslog() writes at most, for a record of LENGTH bytes. */
+static size_t event_syslog_size(const struct syslog *s, size_t length)
+{
+    return EVENT_SYSLOG_MAX + (length - s->fields.message.length) * (s->clean ? 1 : 4);
+}
+
+/* All fields that come before MESSAGE's value. */
+static char *put_syslog(char *at, const struct syslog *s, const struct event_prefix *prefix,
+                        bool *escaped)
+{
+    static const char *const formats[] = SYSLOG_FORMAT_NAMES;
+    const struct syslog_fields *f = &s->fields;
+
+    at = put_digit(at, FIELD_PRIORITY "=", s->priority);
+    if (s->priority != f->severity)
+        at = put_digit(at, FIELD_SEVERITY "=", f->severity);
+    at = put_facility(at, f->facility);
+    if (f->format == SYSLOG_PLAIN) {
+        memcpy(at, prefix->identifier.iov_base, prefix->identifier.iov_len);
+        at += prefix->identifier.iov_len;
+    }
+    at = put_value(at, FIELD_IDENTIFIER "=", &f->identifier, s->clean, escaped);
+    at = put_value(at, FIELD_PID "=", &f->pid, s->clean, escaped);
+    at = put_value(at, FIELD_TIMESTAMP "=", &f->timestamp, s->clean, escaped);
+    at = put_value(at, FIELD_HOSTNAME "=", &f->hostname, s->clean, escaped);
+    at = put_value(at, FIELD_MSGID "=", &f->msgid, s->clean, escaped);
+    at = put_value(at, FIELD_STRUCTURED_DATA "=", &f->structured_data, s->clean, escaped);
+    at = stpcpy(stpcpy(at, FIELD_FORMAT "="), formats[f->format]);
+    return stpcpy(at, "\nMESSAGE=");
+}
+
+/* The fields of RECORD, MESSAGE's value last; 1 if they do not give back its bytes. */
+static int event_add_syslog(struct entry *ret, struct arena *arena,
+                            const struct event_prefix *prefix, const struct record *record)
+{
+    struct syslog s;
+    bool escaped = false;
+    size_t size;
+    char *at, *end;
+    int r;
+
+    if (record->continues)
+        syslog_plain(&s, record->data, record->length);
+    else
+        syslog_parse(&s, record->data, record->length, prefix->trust_severity);
+    size = event_syslog_size(&s, record->length);
+    at = (char *)arena_take(arena, size);
+    if (!at)
+        return -ENOBUFS;
+    end = put_syslog(at, &s, prefix, &escaped);
+    arena->used -= size - (size_t)(end - at);
+    entry_add(ret, at, (size_t)(end - at));
+    r = event_add_message(ret, arena, s.fields.message.data, s.fields.message.length);
+    return r < 0 ? r : r > 0 || escaped || !s.exact;
+}
+
+/* --- The end of an entry --- */
+
+/* What follows MESSAGE's value: a newline, the other fields, the end of the entry. WITH_DATA adds
+ * NETD_DATA. */
 static int event_add_tail(struct entry *ret, struct arena *arena, enum output output,
-                          const struct record *record, bool escaped, uint64_t resent)
+                          const struct record *record, bool with_data, uint64_t resent)
 {
     const char *field = output == OUTPUT_TEXT ? "" : event_terminator_field(record->terminator);
-    bool binary = escaped && output != OUTPUT_TEXT;
+    bool binary = with_data && output != OUTPUT_TEXT;
     bool framed =
         record->frame_length > 0 && (record->terminator != TERM_OCTET || resent != NOT_RESENT);
     struct text text;
@@ -563,12 +697,7 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
     if (framed && output != OUTPUT_TEXT)
         text_number(&text, FIELD_FRAME_LENGTH, record->frame_length);
     if (binary) {
-        struct iovec piece = text_finish(&text, arena);
-
-        entry_add(ret, piece.iov_base, piece.iov_len);
-        r = event_add_binary(ret, arena, record);
-        if (r < 0)
-            return r;
+        event_add_binary(ret, arena, &text, record);
         r = text_begin(&text, arena);
         if (r < 0)
             return r;
@@ -593,7 +722,10 @@ int event_data(struct entry *ret, struct arena *arena, const struct event_prefix
     int r;
 
     entry_add(&entry, prefix->text.iov_base, prefix->text.iov_len);
-    r = event_add_message(&entry, arena, record);
+    if (prefix->format == FORMAT_SYSLOG)
+        r = event_add_syslog(&entry, arena, prefix, record);
+    else
+        r = event_add_message(&entry, arena, record->data, record->length);
     if (r >= 0)
         r = event_add_tail(&entry, arena, prefix->output, record, r > 0, resent);
     if (r < 0) {

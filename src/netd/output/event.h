@@ -7,13 +7,15 @@
  * Journal Export Format (https://systemd.io/JOURNAL_EXPORT_FORMATS/), which has the same fields
  * between a timestamp and an empty line, and a person's lines.
  *
- * What a client sent stands in an entry in two forms only: as MESSAGE after it was found free of,
- * or rid of, every byte that could end a field; and length-prefixed in NETD_DATA.
+ * What a client sent stands in an entry in two forms only: as MESSAGE, or as another field of a
+ * syslog record, after it was found free of, or rid of, every byte that could end a field; and
+ * length-prefixed in NETD_DATA.
  */
 #pragma once
 
 #include "common/address.h"
 #include "netd/output/output.h"
+#include "netd/protocol/format.h"
 #include "netd/protocol/framing.h"
 
 #include <stdint.h>
@@ -65,6 +67,8 @@ struct event_source {
     int priority;
     const char *identifier; /* as in struct listener_settings */
     enum output output;
+    enum format format;  /* of records */
+    bool trust_severity; /* as in struct listener_settings */
 };
 
 /* Everything a disconnect says. */
@@ -80,7 +84,10 @@ struct event_totals {
 /* The text that precedes a record, the same for all records of one turn. */
 struct event_prefix {
     struct iovec text;
+    struct iovec identifier; /* format "syslog": that of a plain record */
     enum output output;
+    enum format format;
+    bool trust_severity;
 };
 
 /*
@@ -99,9 +106,10 @@ int event_data_prefix(struct event_prefix *ret, struct arena *arena,
                       const struct event_source *source);
 
 /*
- * One record. Its bytes are not copied where they can stand in MESSAGE as they are: *RET points to
- * them. RESENT is for NETD_RESENT: the offset of the record's first byte in what the client sent,
- * or NOT_RESENT. Errors as above.
+ * One record. The bytes of MESSAGE are not copied where they can stand there as they are: *RET
+ * points to them. In format "syslog" the record is parsed (protocol/syslog.h), but not a piece that
+ * continues another one; in the output "text" it is a line as it came. RESENT is for NETD_RESENT:
+ * the offset of the record's first byte in what the client sent, or NOT_RESENT. Errors as above.
  */
 int event_data(struct entry *ret, struct arena *arena, const struct event_prefix *prefix,
                const struct record *record, uint64_t resent);

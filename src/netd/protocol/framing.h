@@ -37,6 +37,7 @@ struct record {
     enum terminator terminator;
     uint32_t frame_length; /* of a counted frame's first piece: the announced length; else 0 */
     uint32_t frame_left;   /* bytes of the frame that are still to come */
+    bool continues;        /* set by the caller: it goes on with the record before it */
 };
 
 /* What a framing is asked about: the stream from the end of the last record on. */

@@ -664,22 +664,31 @@ static struct cursor cursor_begin(const uint8_t *data, size_t length)
     return c;
 }
 
+void syslog_plain(struct syslog *ret, const uint8_t *data, size_t length)
+{
+    *ret = (struct syslog){
+        .fields =
+            {
+                .facility = DEFAULT_FACILITY,
+                .severity = DEFAULT_SEVERITY,
+                .message = {.data = data, .length = length},
+            },
+        .priority = DEFAULT_SEVERITY,
+        .exact = true,
+        .clean = true,
+    };
+}
+
 void syslog_parse(struct syslog *ret, const uint8_t *data, size_t length, bool trust_severity)
 {
     struct cursor c = cursor_begin(data, length);
     bool pri;
 
-    *ret = (struct syslog){
-        .fields = {.facility = DEFAULT_FACILITY, .severity = DEFAULT_SEVERITY},
-        .exact = true,
-        .clean = true,
-    };
+    syslog_plain(ret, data, length);
     pri = take_pri(&c, &ret->fields);
     c.exact &= pri;
     if ((pri && parse_rfc5424(&c, ret)) || parse_rfc3164(&c, pri, ret))
         ret->exact = c.exact;
-    else
-        ret->fields.message = (struct syslog_text){.data = data, .length = length};
     ret->priority = ret->fields.severity;
     if (ret->priority < LOG_ERR && !trust_severity)
         ret->priority = LOG_ERR;

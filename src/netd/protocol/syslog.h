@@ -35,3 +35,6 @@ struct syslog {
  * together they are not longer than the record.
  */
 void syslog_parse(struct syslog *ret, const uint8_t *data, size_t length, bool trust_severity);
+
+/* Makes a plain record of the bytes, whatever they are. */
+void syslog_plain(struct syslog *ret, const uint8_t *data, size_t length);

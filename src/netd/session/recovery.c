@@ -120,14 +120,15 @@ static bool recovery_text_valid(const char *text, size_t size)
 
 static bool recovery_settings_valid(const struct listener_settings *c)
 {
-    uint8_t receipt, proxy;
+    uint8_t receipt, proxy, trust_severity;
 
     memcpy(&receipt, &c->receipt, sizeof(receipt)); /* as a bool it would have to be one */
     memcpy(&proxy, &c->proxy, sizeof(proxy));
+    memcpy(&trust_severity, &c->trust_severity, sizeof(trust_severity));
     return c->max_record >= MAX_RECORD_LOW && c->max_record <= MAX_RECORD_HIGH &&
-           (unsigned)c->framing < FRAMINGS && c->priority >= LOG_NOTICE &&
-           c->priority <= LOG_DEBUG && receipt <= 1 && proxy <= 1 &&
-           recovery_text_valid(c->name, sizeof(c->name)) &&
+           (unsigned)c->framing < FRAMINGS && (unsigned)c->format < FORMATS &&
+           c->priority >= LOG_NOTICE && c->priority <= LOG_DEBUG && receipt <= 1 && proxy <= 1 &&
+           trust_severity <= 1 && recovery_text_valid(c->name, sizeof(c->name)) &&
            recovery_text_valid(c->identifier, sizeof(c->identifier));
 }
 
@@ -180,6 +181,7 @@ static bool recovery_session_valid(const struct table *t, const struct session *
     bool ended = s->reason != REASON_NONE;
 
     return s->state <= SESSION_HEADER && s->listener < LISTENERS_MAX && s->framing < FRAMINGS &&
+           s->format < FORMATS &&
            recovery_settings_valid(&t->header->listeners[s->listener].settings) &&
            recovery_reason_valid(s) && recovery_header_valid(s) &&
            (ended || (!s->end_taken && !s->poisoned)) && answer_is_valid(s) &&
@@ -195,6 +197,7 @@ static void recovery_mark_corrupt(struct table *t, struct session *s, uint32_t l
 {
     s->listener = listener;
     s->framing = FRAMING_LINE;
+    s->format = FORMAT_PLAIN;
     s->window = 0;
     table_release_header(t, s);
     s->header_length = 0;

@@ -320,6 +320,8 @@ static struct event_source session_source(const struct session *s, const struct 
         .priority = c->settings->priority,
         .identifier = c->settings->identifier,
         .output = c->sink->output,
+        .format = (enum format)s->format,
+        .trust_severity = c->settings->trust_severity,
     };
 }
 
@@ -432,6 +434,7 @@ static enum session_progress session_log_records(struct session *s, const struct
     struct record record;
 
     for (unsigned n = 0; framing->next(&in, &record) > 0; n++) {
+        record.continues = in.mid_record;
         progress = n == TURN_RECORDS ? SESSION_RUNS : SESSION_BLOCKED;
         if (n == TURN_RECORDS ||
             (n == 0 && event_data_prefix(&prefix, &c->sink->arena, source) < 0) ||
@@ -487,6 +490,7 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
         s->flushed = true;
         return SESSION_WAITS;
     }
+    record.continues = in.mid_record;
     hex_id(s->id, id);
     source = session_source(s, c, id);
     if (event_data_prefix(&prefix, &c->sink->arena, &source) < 0 ||

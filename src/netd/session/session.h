@@ -89,6 +89,7 @@ struct session {
     struct endpoint proxy; /* who connected, at a listener with proxy; family 0 at another */
     uint32_t listener;     /* number of its listener, whose settings apply */
     uint8_t framing;       /* enum framing: the listener's when the session began */
+    uint8_t format;        /* enum format: likewise */
     uint8_t counters;      /* number of the counters of that listener's name, see counters.h */
     uint64_t begin_usec;   /* CLOCK_MONOTONIC, like all times here */
     uint64_t end_usec;     /* valid with a reason */

@@ -94,6 +94,7 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     }
     s->listener = listener;
     s->framing = (uint8_t)sched->table->header->listeners[listener].settings.framing;
+    s->format = (uint8_t)sched->table->header->listeners[listener].settings.format;
     s->counters = (uint8_t)sched->table->header->listeners[listener].counters;
     s->peer = *peer;
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)
