@@ -57,7 +57,8 @@ def handler(netd):
     (b"1 open 24 relp_version=0\ncommands=\n",
      "RELP, which is not supported yet; have the client send plain TCP"),
     (b"<13>one\0<13>two\0", 'syslog messages that end with NUL; set framing = "nul"'),
-    (b"7 <13>one7 <13>two", 'syslog with octet counting; set framing = "octet"'),
+    (b"7 <13>one7 <13>two",
+     'syslog with octet counting; set format = "syslog" or framing = "octet"'),
 ], ids=["tls", "proxy", "relp", "nul", "octet"])
 def test_one_warning_for_a_listener(netd, data, what):
     netd.start()
@@ -83,14 +84,14 @@ def test_logger_and_python_are_told_the_key(netd):
         wait_for(lambda: is_read(netd, sender.socket), "the message")
         sender.close()
 
-    for send_some, framing in (logger, "octet"), (python, "nul"):
+    for send_some, config in (logger, 'format = "syslog"'), (python, 'framing = "nul"'):
         before = len(warnings(netd))
         netd.start()
         send_some()
         (line,) = wait_for(lambda: warnings(netd)[before:], "the warning")
-        assert line.endswith(f'; set framing = "{framing}"')
+        assert f"; set {config}" in line
         netd.reset()
-        netd.start(config=f'framing = "{framing}";')
+        netd.start(config=f"{config};")
         send_some()
         assert len(warnings(netd)) == before + 1
         netd.reset()
@@ -112,7 +113,7 @@ def test_ordinary_text_gives_no_warning(netd):
 
 def test_each_listener_has_its_own_warning(netd):
     netd.start(config="""listeners = ({ name = "one"; port = 3000; },
-                                      { name = "two"; port = 3001; framing = "octet"; },
+                                      { name = "two"; port = 3001; format = "syslog"; },
                                       { name = "three"; port = 3002; });""")
     for port in 3000, 3001, 3002, 3002:
         netd.send(b"7 <13>one", port=port)

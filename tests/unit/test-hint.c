@@ -58,7 +58,7 @@ static void warnings_name_client_and_remedy(void **state)
     (void)state;
     assert_true(CHECK("11 <13>message", 1));
     expect_log("netd: 127.0.0.1:3000: a client (127.0.0.1:40000) seems to send syslog with octet "
-               "counting; set framing = \"octet\"\n");
+               "counting; set format = \"syslog\" or framing = \"octet\"\n");
     strcpy(listener.path, "/run/netd/input");
     session = (struct session){.listener = 1};
     session.peer.family = AF_UNIX;

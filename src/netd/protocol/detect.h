@@ -16,7 +16,7 @@ enum detected {
     DETECTED_PROXY, /* a PROXY header, at any listener */
     DETECTED_RELP,  /* a RELP session's open command, at any listener */
     DETECTED_OCTET, /* syslog with octet counting (RFC 6587, 3.4.1), at a line listener */
-    DETECTED_NUL,   /* syslog ended by NUL, as Python's SysLogHandler does, at a line listener */
+    DETECTED_NUL,   /* syslog ended by NUL, as from Python's SysLogHandler, where lines are due */
 };
 
 /*
@@ -27,7 +27,8 @@ enum detected detect_beginning(const uint8_t *data, size_t length);
 
 /*
  * Completes "a client seems to send ": what it is, and what to do about it, a key of netd.conf(5)
- * where there is one. NULL where nothing needs to be done: for DETECTED_NOTHING, and for octet
- * counting and NUL at a listener whose FRAMING is not "line".
+ * where there is one. NULL where nothing needs to be done: for DETECTED_NOTHING, for octet counting
+ * at a listener whose FRAMING is not "line", and for NUL at one that expects neither lines nor,
+ * with lines among them, counted frames.
  */
 const char *detect_advice(enum detected detected, enum framing framing);
