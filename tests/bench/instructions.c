@@ -4,7 +4,8 @@
  * and finish; the journal's socket is one of our own, emptied whenever it is full. What is counted
  * is measured_round() alone, so the counts are netd's, and the same in every run.
  *
- *   instructions CLIENTS LINES BYTES...   CLIENTS at a time, each LINES of BYTES
+ *   instructions CLIENTS LINES BYTES            CLIENTS at a time, each LINES of BYTES
+ *   instructions CLIENTS MESSAGES BYTES syslog  counted syslog messages instead
  *
  * Prints how many events the journal got.
  */
@@ -66,7 +67,7 @@ static void empty_journal(struct setup *s)
         s->events++;
 }
 
-static void listen_somewhere(struct setup *s)
+static void listen_somewhere(struct setup *s, bool syslog)
 {
     static struct listener_config config = {
         .address = {.host = "127.0.0.1"},
@@ -78,8 +79,13 @@ static void listen_somewhere(struct setup *s)
                      .identifier = "netd"},
     };
     struct listener_endpoints endpoints;
+    struct listener_settings *settings = &config.settings;
     char error[LISTENER_ERROR_MAX];
 
+    if (syslog) {
+        settings->framing = FRAMING_OCTET;
+        settings->format = FORMAT_SYSLOG;
+    }
     if (listener_resolve(&config, true, &endpoints, error) < 0 ||
         listeners_configure(&s->table, &config, NULL, &endpoints, 1, error) < 0) {
         fprintf(stderr, "%s\n", error);
@@ -88,14 +94,14 @@ static void listen_somewhere(struct setup *s)
     s->port = s->table.header->listeners[0].bound.port;
 }
 
-static void start(struct setup *s)
+static void start(struct setup *s, bool syslog)
 {
     open_journal(s);
     if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
         die("table");
     s->table.header->settings.sessions_max = CLIENTS_MAX;
     s->table.header->settings.buffer_memory = (uint64_t)1 << 30;
-    listen_somewhere(s);
+    listen_somewhere(s, syslog);
     if (scheduler_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
         die("clients");
     admission_adopt(&s->clients, NO_UNCLAIMED);
@@ -130,16 +136,17 @@ int main(int argc, char **argv)
     size_t count, lines, size;
     int fds[CLIENTS_MAX];
     char *text;
+    bool syslog = argc == 5 && strcmp(argv[4], "syslog") == 0;
 
-    if (argc != 4)
+    if (argc != 4 && !syslog)
         return EXIT_FAILURE;
     count = number(argv[1], 1);
     lines = number(argv[2], 1);
     size = number(argv[3], 32);
     if (count > CLIENTS_MAX)
         return EXIT_FAILURE;
-    text = make_lines(lines, size, '\n');
-    start(&s);
+    text = syslog ? make_syslog(lines, size) : make_lines(lines, size, '\n');
+    start(&s, syslog);
     for (size_t i = 0; i < count; i++)
         fds[i] = connect_client(&s);
     work(&s);

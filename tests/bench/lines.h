@@ -34,10 +34,18 @@ static inline double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Fills the SIZE bytes at AT with text. */
+static inline void fill_text(char *at, size_t size)
+{
+    static const char text[] = "GET /articles/2026/a-longer-name-than-most status=200 bytes=5120 ";
+
+    for (size_t n = 0; n < size; n += sizeof(text) - 1)
+        memcpy(at + n, text, sizeof(text) - 1 < size - n ? sizeof(text) - 1 : size - n);
+}
+
 /* The COUNT lines in one piece, each of SIZE bytes (at least 32) with END as the last. */
 static inline char *make_lines(size_t count, size_t size, char end)
 {
-    static const char text[] = "GET /articles/2026/a-longer-name-than-most status=200 bytes=5120 ";
     char *lines = malloc(count * size + 1);
 
     if (!lines)
@@ -46,13 +54,30 @@ static inline char *make_lines(size_t count, size_t size, char end)
         char *line = lines + i * size;
         size_t n = (size_t)snprintf(line, size, "%010zu ", i);
 
-        while (n < size - 1) {
-            size_t piece = sizeof(text) - 1 < size - 1 - n ? sizeof(text) - 1 : size - 1 - n;
-
-            memcpy(line + n, text, piece);
-            n += piece;
-        }
+        fill_text(line + n, size - n - 1);
         line[size - 1] = end;
     }
     return lines;
+}
+
+/* Counted syslog messages instead, by turns of RFC 3164 and RFC 5424: SIZE bytes each (104 to 999),
+ * the length and the blank in front included. */
+static inline char *make_syslog(size_t count, size_t size)
+{
+    static const char *const heads[] = {
+        "%zu <38>Nov 25 09:20:10 web1 sshd[4711]: %010zu ",
+        "%zu <165>1 2026-11-25T09:20:10.123456+01:00 web1 app 4711 ID47 - %010zu ",
+    };
+    char *messages = malloc(count * size + 1);
+
+    if (!messages)
+        die("malloc");
+    for (size_t i = 0; i < count; i++) {
+        char *message = messages + i * size;
+        size_t n = (size_t)snprintf(message, size, heads[i % 2], size - 4, i);
+
+        fill_text(message + n, size - n);
+        message[size - 1] = '.'; /* a blank would not be part of MESSAGE */
+    }
+    return messages;
 }
