@@ -3,6 +3,7 @@
 
 import collections
 import re
+import socket
 
 import journal
 
@@ -93,8 +94,21 @@ class Netd:
 
     # Clients
 
-    def connect(self, port=3000, host="127.0.0.1", timeout=30):
-        return self.box.connect(port, host, timeout)
+    def connect(self, port=3000, host="127.0.0.1", timeout=30, path=None):
+        """A connection to HOST and PORT, or to the unix socket PATH, "@" for an abstract one."""
+        if not path:
+            return self.box.connect(port, host, timeout)
+        # Abstract names belong to the container's network, files to its file system; /run is a
+        # mount of its own inside, which is reached through the container's PID 1.
+        name = "\0" + path[1:] if path[0] == "@" else f"/proc/{self.box.pid}/root{path}"
+        s = self.box.socket(socket.AF_UNIX)
+        s.settimeout(timeout)
+        try:
+            s.connect(name)
+        except BaseException:
+            s.close()
+            raise
+        return s
 
     def send(self, data, port=3000, host="127.0.0.1", timeout=60):
         """Sends DATA in one session; returns the receipt."""

@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* Linked into a netd of its own with -Wl,--wrap=framing_line_next: a record crashes the worker. */
+/* Linked into a netd of its own with -Wl,--wrap= for each of these: a record crashes the worker. */
 #include "netd/protocol/framing.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define POISON "POISON\n"
-
-int __real_framing_line_next(struct framing_input *in, struct record *ret);
-int __wrap_framing_line_next(struct framing_input *in, struct record *ret);
-
-int __wrap_framing_line_next(struct framing_input *in, struct record *ret)
+static void poison_check(const struct framing_input *in)
 {
-    if (in->length >= strlen(POISON) && memcmp(in->data, POISON, strlen(POISON)) == 0)
+    static const char poison[] = "POISON";
+
+    if (in->length > strlen(poison) && memcmp(in->data, poison, strlen(poison)) == 0)
         abort();
-    return __real_framing_line_next(in, ret);
 }
+
+#define WRAP(name)                                                   \
+    int __real_##name(struct framing_input *in, struct record *ret); \
+    int __wrap_##name(struct framing_input *in, struct record *ret); \
+    int __wrap_##name(struct framing_input *in, struct record *ret)  \
+    {                                                                \
+        poison_check(in);                                            \
+        return __real_##name(in, ret);                               \
+    }
+
+WRAP(framing_line_next)
+WRAP(framing_nul_next)
+WRAP(framing_octet_next)

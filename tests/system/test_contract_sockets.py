@@ -17,15 +17,6 @@ def listen(*streams):
     return "[Socket]\nListenStream=\n" + "".join(f"ListenStream={s}\n" for s in streams)
 
 
-def unix_client(netd, path=UNIX):
-    """Socket files belong to the container's file system, not to its network."""
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(30)
-    # /run is a mount of its own inside: reached through the container's PID 1.
-    s.connect(f"/proc/{netd.box.pid}/root{path}")
-    return s
-
-
 # Bound by netd itself
 
 
@@ -93,7 +84,7 @@ def test_several_passed_sockets(netd):
     netd.start(socket=True, socket_dropin=listen("127.0.0.1:3501", "[::1]:3502", UNIX))
     served(netd, port=3501)
     served(netd, host="::1", port=3502)
-    with unix_client(netd) as client:
+    with netd.connect(path=UNIX) as client:
         client.sendall(b"x")
         finish(netd, client)
 
@@ -101,7 +92,7 @@ def test_several_passed_sockets(netd):
 def test_unix_socket(netd):
     netd.start(socket=True, socket_dropin=listen(UNIX))
     data = lines(1000) + b"\x00half"
-    with unix_client(netd) as client:
+    with netd.connect(path=UNIX) as client:
         client.sendall(data)
         receipt = finish(netd, client)
     assert receipt[1:] == (1001, len(data), "eof")

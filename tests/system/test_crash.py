@@ -19,8 +19,8 @@ from box import wait_for
 from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
 from test_proxy import LOCAL, tls, v2
-from traffic import (ByHand, ended, file_inside, finish, is_over, is_read, port_of, reset, seeded,
-                     session_of, suppressed)
+from traffic import (ByHand, file_inside, finish, is_over, is_read, port_of, reset, seeded,
+                     suppressed)
 
 # Every place
 
@@ -82,7 +82,7 @@ def speaker(netd, data, end=lambda client: client.shutdown(1), first=b"", **opti
     sends that first, and DATA when FIRST was read."""
     def begin():
         client = netd.connect(timeout=60, **options)
-        port = port_of(client)
+        port = None if "path" in options else port_of(client)
 
         def speak():
             client.sendall(data)
@@ -105,6 +105,8 @@ def speaker(netd, data, end=lambda client: client.shutdown(1), first=b"", **opti
         return wait_for_end
     return begin
 
+
+UNIX = "/run/netd/input"
 
 # With CRLF, and a last record without a line end.
 SHORT = b"one\r\ntwo"
@@ -194,6 +196,18 @@ def test_p1_death_at_every_place_of_a_health_check(netd, death, sample):
     results = every_place(death(), speaker(netd, v2(command=LOCAL)), sample)
     assert {answer for _, answer in results} == {b""}
     assert not netd.events()
+
+
+def test_p1_death_at_every_place_of_a_unix_client(netd, death, long):
+    """It has no name. With receipts, and credentials on each connect."""
+    start(netd, "max = 16;", f'listeners = ( {{ name = "local"; path = "{UNIX}"; }} );')
+    d, client = death(), speaker(netd, SHORT, path=UNIX)
+    results = every_place(d, client, ALL) if long else some_deaths(d, client, 40)
+    check_answers(netd, SHORT, results)
+    connects = netd.events(event="connect", fields=None)
+    assert len(connects) == len(results)
+    assert {e.text("NETD_PEER_PID") for e in connects} == {"0"} # of no process inside
+    assert {e.text("NETD_LISTENER") for e in netd.events()} == {"local"}
 
 
 def test_p1_death_at_every_place_with_a_rate(netd, death, sample):
@@ -295,16 +309,61 @@ def test_p1_death_at_every_place_with_standard_output(netd, death, kind, long):
         results = every_place(d, client, ALL) if long else some_deaths(d, client, 25)
         d.end()
         assert foreground.stop() == 0
-    said = foreground.outlet.everything()
+    check_export(netd, foreground.outlet.everything(), TORN, results)
+
+
+def check_export(netd, said, data, results):
+    """Compares what netd has SAID with the sessions of RESULTS, each of which sent DATA."""
     events = {}
     for event in journal.parse(said):
         events.setdefault(event.text("NETD_SESSION_ID"), []).append(event)
     for port, answer in results:
-        own = events[answer.split(b"session=")[1][:32].decode()]
-        assert [e.text("NETD_EVENT") for e in own] == ["connect", "data", "data", "disconnect"]
-        assert not any("NETD_RESENT" in e for e in own)
-        assert journal.joined(own) == TORN, (port, own)
+        repeats, records = check(data, answer, events)
+        assert repeats == 0 and records > 1, port
     check_import(netd.box, said, len(events))
+
+
+@pytest.mark.parametrize("framing, kind", [("nul", "pipe"), ("octet", "socket")])
+def test_p1_death_among_frames_with_standard_output(netd, death, framing, kind, long):
+    data = FRAMED[framing]
+    with file_inside(netd.box, "/root/netd-test/netd.conf",
+                     f'framing = "{framing}"; max_record = 64;'), \
+            Foreground(netd, "-o", "export", "-c", "/root/netd-test/netd.conf",
+                       kind=kind) as foreground:
+        d = death(foreground.pid)
+        client = speaker(netd, data, port=4000)
+        results = every_place(d, client, ALL) if long else some_deaths(d, client, 15)
+        d.end()
+        assert foreground.stop() == 0
+    check_export(netd, foreground.outlet.everything(), data, results)
+
+
+@pytest.mark.parametrize("framing", ["line", *FRAMED])
+def test_p1_death_with_text_on_standard_output(netd, death, framing, long):
+    """Each record is a line, once. After a death in the middle of one, it is completed."""
+    data = FRAMED.get(framing, TORN)
+    with file_inside(netd.box, "/root/netd-test/netd.conf", f'framing = "{framing}";'), \
+            Foreground(netd, "-o", "text", "-c", "/root/netd-test/netd.conf",
+                       kind="pipe") as foreground:
+        d = death(foreground.pid)
+        client = speaker(netd, data, port=4000)
+        results = every_place(d, client, ALL) if long else some_deaths(d, client, 10)
+        d.end()
+        assert foreground.stop() == 0
+    said = foreground.outlet.everything().splitlines()
+    records = {"line": TORN.split(b"\r\n"), "nul": [b"one", b"x\n" * 70, b"two"],
+               "octet": [b"one", b"5 x\n" * 37 + b"xx", b"line", b"cut short"]}[framing]
+    for port, answer in results:
+        session = answer.split(b"session=")[1][:32]
+        own = [line.split(b" ", 2)[2] for line in said if line.split(b" ")[1] == session]
+        assert own[0] == b"connect 127.0.0.1:%d" % port
+        assert own[1:-1] == [b"data " + escaped(record) for record in records]
+        assert own[-1].startswith(b"disconnect 127.0.0.1:%d disconnected: eof, " % port)
+    assert len(said) == len(results) * (len(records) + 2)
+
+
+def escaped(record):
+    return re.sub(rb"[^ -~]", lambda byte: b"\\x%02x" % ord(byte[0]), record)
 
 
 def check_import(box, said, sessions_logged):
@@ -514,11 +573,12 @@ def test_p5_both_processes_stopped_for_a_moment(netd):
 
 @pytest.fixture
 def poisoned(netd):
-    """A netd whose session code crashes on a certain record, and hangs on another."""
+    """A netd whose session code crashes on a certain record."""
     netd.box.sh(f"""
         cd {SOURCE_INSIDE}
         cc -O1 -D_GNU_SOURCE -Isrc -c -o /run/poison.o tests/system/poison.c
-        make -s BUILD=/run/poison LDFLAGS='/run/poison.o -Wl,--wrap=framing_line_next' /run/poison/netd
+        wrap=$(printf ' -Wl,--wrap=framing_%s_next' line nul octet)
+        make -s BUILD=/run/poison LDFLAGS="/run/poison.o $wrap" /run/poison/netd
         install /run/poison/netd /usr/local/sbin/netd-poisoned
     """, timeout=600)
     yield "[Service]\nExecStart=\nExecStart=/usr/local/sbin/netd-poisoned\n"
@@ -526,19 +586,29 @@ def poisoned(netd):
 
 
 def test_p6_a_poison_record_ends_its_session_only(netd, poisoned):
-    netd.start(dropin=poisoned)
+    poison = {"line": b"good\nPOISON\nnever looked at\n", "nul": b"good\0POISON\0never looked at\0",
+              "octet": b"4 goodPOISON\n15 never looked at", "local": b"POISON\nnever looked at\n"}
+    netd.start(dropin=poisoned, config=f"""listeners = (
+        {{ name = "line"; port = 3000; }},
+        {{ name = "nul"; port = 3001; framing = "nul"; }},
+        {{ name = "octet"; port = 3002; framing = "octet"; }},
+        {{ name = "local"; path = "{UNIX}"; }} );""")
     processes = Processes(netd)
-    with Crowd(netd, 10) as crowd, netd.connect() as poison:
-        session = session_of(netd, poison)
-        poison.sendall(b"good\nPOISON\nnever looked at\n")
-        assert is_over(poison)
-        end = ended(netd, session)
-        assert (end.text("NETD_REASON"), end.number("ERRNO")) == ("error", errno.EBADMSG)
-        # The journal has a prefix of the data, and the disconnect event shows that it is one.
-        assert end.number("NETD_BYTES") == len(b"good\nPOISON\nnever looked at\n")
-        assert b"good\n".startswith(netd.received(session))
+    places = ({"port": 3000}, {"port": 3001}, {"port": 3002}, {"path": UNIX})
+    with Crowd(netd, 10) as crowd:
+        for (name, data), place in zip(poison.items(), places):
+            with netd.connect(**place) as client:
+                client.sendall(data)
+                assert is_over(client)
+            end = wait_for(lambda: [e for e in netd.events(event="disconnect")
+                                    if e.text("NETD_LISTENER") == name], f"the end at {name}")[0]
+            assert (end.text("NETD_REASON"), end.number("ERRNO")) == ("error", errno.EBADMSG)
+            # The journal has a prefix of the data, and the disconnect event shows that it is one.
+            assert end.number("NETD_BYTES") == len(data)
+            assert data.partition(b"POISON")[0].startswith(netd.received(
+                end.text("NETD_SESSION_ID")))
         assert crowd.settle()[0] == 0
-    assert netd.log().count("worker died of signal 6") == 2
+    assert netd.log().count("worker died of signal 6") == 2 * len(poison)
     assert processes.supervisor == Processes(netd).supervisor
 
 

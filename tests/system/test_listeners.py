@@ -7,7 +7,7 @@ import re
 import socket
 
 from box import SOURCE, wait_for
-from test_contract_sockets import listen, unix_client
+from test_contract_sockets import listen
 from traffic import complaint, file_inside, finish, suppressed
 
 PATH = "/run/netd/input"
@@ -24,14 +24,6 @@ listeners = (
   { name = "abstract"; path = "@netd-test"; }
 );
 """
-
-
-def abstract_client(netd, name="@netd-test"):
-    """Abstract names belong to the container's network."""
-    s = netd.box.socket(socket.AF_UNIX)
-    s.settimeout(30)
-    s.connect("\0" + name[1:])
-    return s
 
 
 TOKENS = itertools.count()
@@ -64,8 +56,8 @@ def refused_with(netd, client, reason, listener):
 def test_each_has_its_own_settings(netd):
     netd.start(config=SIX)
     for name, client in (("lines", netd.connect(3000)), ("few", netd.connect(3002)),
-                         ("some", netd.connect(3003)), ("local", unix_client(netd, PATH)),
-                         ("abstract", abstract_client(netd))):
+                         ("some", netd.connect(3003)), ("local", netd.connect(path=PATH)),
+                         ("abstract", netd.connect(path="@netd-test"))):
         with client:
             client.sendall(b"x" * 100 + b"\n")
             session = finish(netd, client).session
@@ -94,7 +86,7 @@ def test_limits_of_one_listener_and_of_all(netd):
     with netd.connect(3002) as first:
         begin(netd, first)
         refused_with(netd, netd.connect(3002), "session-limit", "few")
-        with netd.connect(3000) as second, unix_client(netd, PATH) as third:
+        with netd.connect(3000) as second, netd.connect(path=PATH) as third:
             begin(netd, second)
             begin(netd, third)
             refused_with(netd, netd.connect(3000), "session-limit", "lines")
@@ -162,7 +154,7 @@ def test_a_flood_of_refusals_is_not_logged(netd):
 
 def test_unix_credentials_and_address(netd):
     netd.start(config=SIX)
-    for client, local in ((unix_client(netd, PATH), PATH), (abstract_client(netd), "@netd-test")):
+    for client, local in ((netd.connect(path=PATH), PATH), (netd.connect(path="@netd-test"), "@netd-test")):
         with client:
             client.sendall(b"x\n")
             session = finish(netd, client).session
@@ -183,7 +175,7 @@ def test_the_file_comes_and_goes(netd):
 def test_a_reload_keeps_the_socket_and_changes_its_mode(netd):
     netd.start(config=SIX)
     inode = netd.box.sh(f"stat -c %i {PATH}")
-    with unix_client(netd, PATH) as client:
+    with netd.connect(path=PATH) as client:
         session, sent = begin(netd, client)
         netd.configure_file(SIX.replace("0660", "0606"))
         netd.reload()
@@ -200,7 +192,7 @@ def test_a_killed_supervisor_leaves_a_file_that_is_replaced(netd):
     netd.box.run("kill", "-KILL", str(pid))
     wait_for(lambda: netd.pid not in (0, pid) and netd.show("SubState") == "running",
              "the next start")
-    with unix_client(netd, PATH) as client:
+    with netd.connect(path=PATH) as client:
         client.sendall(b"x\n")
         assert finish(netd, client).records == 1
 
@@ -223,7 +215,7 @@ def test_a_socket_in_use_and_what_is_no_socket(netd):
 
 def test_a_reload_opens_changes_and_closes(netd):
     netd.start(config=SIX)
-    with netd.connect(3001) as reads, netd.connect(3000) as lines, unix_client(netd, PATH) as local:
+    with netd.connect(3001) as reads, netd.connect(3000) as lines, netd.connect(path=PATH) as local:
         begun = [begin(netd, c) for c in (reads, lines, local)]
         netd.configure_file("""listeners = (
             { name = "added"; port = 3009; },
@@ -254,7 +246,7 @@ def test_a_reload_that_fails_changes_nothing(netd):
     assert "cannot listen on /etc/passwd: the file is not a socket" in netd.log()
     assert netd.send(b"x\n", port=3000).records == 1
     assert ":3008 " not in netd.box.sh("ss -Hltn")
-    with netd.connect(3001), abstract_client(netd) as client:
+    with netd.connect(3001), netd.connect(path="@netd-test") as client:
         client.sendall(b"x\n")
         assert finish(netd, client).records == 1
 
@@ -262,8 +254,8 @@ def test_a_reload_that_fails_changes_nothing(netd):
 def test_workers_die_and_listeners_come_and_go(netd):
     netd.start(config=SIX)
     pid = netd.pid
-    clients = [netd.connect(3000), netd.connect(3003), unix_client(netd, PATH),
-               abstract_client(netd)]
+    clients = [netd.connect(3000), netd.connect(3003), netd.connect(path=PATH),
+               netd.connect(path="@netd-test")]
     begun = [begin(netd, c) for c in clients]
     for i in range(10):
         netd.configure_file(SIX if i % 2 else SIX.replace("3001", "3007"))
@@ -319,7 +311,7 @@ def test_unit_of_the_manual_works_as_printed(netd):
         netd.box.run("systemctl", "daemon-reload")
         netd.box.run("systemctl", "start", "netd-local.socket")
         try:
-            with unix_client(netd, "/run/netd-local.socket") as client:
+            with netd.connect(path="/run/netd-local.socket") as client:
                 client.sendall(b"x" * 100 + b"\n")
                 session = finish(netd, client).session
             assert netd.send(b"x\n", port=3000).records == 1

@@ -8,7 +8,6 @@ import pytest
 
 from box import wait_for
 from crowd import Processes
-from test_contract_sockets import unix_client
 from traffic import finish, is_over, is_read, port_of, reset, together
 
 CONFIG = """
@@ -104,7 +103,7 @@ def test_addresses(netd, header):
     assert_forwarded(netd, *exchange(netd, header))
     session, connected = exchange(netd, header, port=3001)
     assert_forwarded(netd, session, connected)
-    with unix_client(netd, "/run/netd/input") as client:
+    with netd.connect(path="/run/netd/input") as client:
         client.sendall(header + b"x\n")
         assert_forwarded(netd, finish(netd, client).session, "unix")
 
