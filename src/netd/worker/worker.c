@@ -23,6 +23,9 @@
 /* How long a retired listener stays open for handshakes that have begun. */
 #define RETIRE_USEC (500 * USEC_PER_MSEC)
 
+/* After a descriptor could not be watched for lack of memory. */
+#define WATCH_PAUSE_USEC (200 * USEC_PER_MSEC)
+
 /* After accept(2) failed for lack of descriptors or memory. */
 #define ACCEPT_PAUSE_USEC (200 * USEC_PER_MSEC)
 
@@ -31,7 +34,8 @@ struct worker {
     sd_event *event;
     sd_event_source *client_source;
     sd_event_source *run_source;   /* on while sessions have work left */
-    sd_event_source *retry_source; /* armed while the journal has no room */
+    sd_event_source *retry_source; /* armed while the journal has no room, or a source is off that
+                                      should be on */
     sd_event_source *due_source;   /* armed for what is due next */
     uint64_t due;                  /* when, CLOCK_MONOTONIC; UINT64_MAX: it is off */
     sd_event_source *pause_source;
@@ -58,19 +62,19 @@ static struct table_header *worker_header(const struct worker *w)
 
 /* --- Event sources --- */
 
-/* None of these calls can fail for the kinds of source used here. */
-static void worker_set_source(sd_event_source *source, bool on)
+/* Both return false where epoll_ctl(2) failed, which is out of memory: the source stays as it was.
+ * Calls for other kinds of source cannot fail. */
+static bool worker_set_source(sd_event_source *source, bool on)
 {
-    if (source)
-        (void)sd_event_source_set_enabled(source, on ? SD_EVENT_ON : SD_EVENT_OFF);
+    return !source || sd_event_source_set_enabled(source, on ? SD_EVENT_ON : SD_EVENT_OFF) >= 0;
 }
 
 /* Disabling and enabling a source removes it from sd-event's epoll and adds it again; for a source
  * that is an epoll itself the kernel then walks everything in it, to detect loops. Changing its
  * events costs nothing. */
-static void worker_watch_source(sd_event_source *source, bool on)
+static bool worker_watch_source(sd_event_source *source, bool on)
 {
-    (void)sd_event_source_set_io_events(source, on ? EPOLLIN : 0);
+    return sd_event_source_set_io_events(source, on ? EPOLLIN : 0) >= 0;
 }
 
 static void worker_arm_timer(sd_event_source *source, uint64_t usec)
@@ -132,7 +136,7 @@ static void worker_wake_supervisor(struct worker *w)
 static void worker_update(struct worker *w)
 {
     struct scheduler *sched = &w->scheduler;
-    bool room = !scheduler_is_blocked(sched);
+    bool room = !scheduler_is_blocked(sched), watched;
 
     worker_header(w)->buffer_bytes = sched->table->resident_bytes;
     worker_answer_ping(w);
@@ -146,13 +150,13 @@ static void worker_update(struct worker *w)
         (void)sd_event_exit(w->event, WORKER_YIELDED);
     else if (worker_has_stopped(w))
         (void)sd_event_exit(w->event, EXIT_SUCCESS);
-    if (!room)
-        worker_arm_timer(w->retry_source, sink_retry_usec(&sched->sink));
     worker_arm_due(w);
-    worker_watch_source(w->client_source, room);
-    worker_set_source(w->run_source, room && scheduler_has_work(sched));
+    watched = worker_watch_source(w->client_source, room);
+    (void)worker_set_source(w->run_source, room && scheduler_has_work(sched));
     for (size_t i = 0; i < w->n_listeners; i++)
-        worker_set_source(w->listener_sources[i], room && !w->accepting_paused);
+        watched &= worker_set_source(w->listener_sources[i], room && !w->accepting_paused);
+    if (!room || !watched)
+        worker_arm_timer(w->retry_source, room ? WATCH_PAUSE_USEC : sink_retry_usec(&sched->sink));
 }
 
 static int worker_on_clients(sd_event_source *source, int fd, uint32_t revents, void *userdata)
