@@ -64,7 +64,7 @@ TIME_LIMIT = 600
 
 Sample = collections.namedtuple("Sample", "every first")
 SAMPLE_EVERY = 4
-SAMPLE_FIRST = int(os.environ.get("NETD_TEST_SAMPLE", random.randrange(SAMPLE_EVERY)))
+SAMPLE_FIRST = int(os.environ.get("NETD_TEST_SAMPLE", random.randrange(4 * SAMPLE_EVERY)))
 
 # For --sanitize: the directory of the reports. A process that writes one aborts.
 REPORTS = "/var/netd-sanitizer"

@@ -69,6 +69,18 @@ port = %d;
 output = "%s";
 sessions = { max = %d; stop_timeout = 1; };
 """
+LOCAL = "/run/inject/local"
+# Before and after a reload, which closes one listener, opens another, and changes the first.
+LISTENERS = [f"""
+output = "journal";
+sessions = {{ stop_timeout = 1; }};
+listeners = (
+    {{ name = "first"; port = {PORT}; max_rate = 20000; deny = ("127.0.0.9"); }},
+    {{ name = "{name}"; {settings} }}
+);
+""" for name, settings in (("local", f'path = "{LOCAL}"; framing = "nul"; max_sessions = 2;'),
+                           ("other", f'port = {NEW_PORT}; framing = "octet"; '
+                                     'allow = ("127.0.0.0/24"); identifier = "%l %p";'))]
 MESSAGE_IDS = {
     b"connect": b"cf8a2f824a45483794fc0d893bd9b33c",
     b"data": b"780dde514a934f698d9360e2b7999b2c",
@@ -236,12 +248,16 @@ class Stream:
 
 
 class Client(Stream):
-    def __init__(self, scenario, name, port):
-        client = socket.socket()
-        # Explicit: the kernel may give the same port to clients of different servers.
-        self.port = CLIENT_PORT + len(scenario.clients)
-        client.bind(("127.0.0.1", self.port))
-        client.connect(("127.0.0.1", port))
+    def __init__(self, scenario, name, where, host="127.0.0.1"):
+        """WHERE is a port, or the path of a unix socket; HOST is the client's own address."""
+        client = socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX)
+        self.peer = b"unix"
+        if isinstance(where, int):
+            # Explicit: the kernel may give the same port to clients of different servers.
+            port = CLIENT_PORT + len(scenario.clients)
+            self.peer = f"{host}:{port}".encode()
+            client.bind((host, port))
+        client.connect(("127.0.0.1", where) if isinstance(where, int) else where)
         client.setblocking(False)
         super().__init__(client)
         self.name, self.scenario = name, scenario
@@ -375,9 +391,10 @@ class Scenario:
                 c.ready()
 
     def times_ready(self):
-        """Readiness is reported twice, first by a message. Either may fail; a reload that fails has
-        no message."""
-        return max(self.err.data.count(b"listening"), self.notes.count(b"READY=1"))
+        """Readiness is reported twice, first by messages, one for each listener. Either may fail; a
+        reload that fails has no message."""
+        messages = re.findall(rb"(?:^.*listening.*\n)+", self.err.data, re.M)
+        return max(len(messages), self.notes.count(b"READY=1"))
 
     def signal(self, number):
         with contextlib.suppress(ProcessLookupError):
@@ -456,7 +473,8 @@ def check_client(client, events):
     data = [e for e in events if e["NETD_EVENT"] == b"data"]
     who = f"client {client.name}"
     if kinds == [b"refused"] or (not kinds and b"error=" in client.data):
-        require(client.data in (b"netd error=session-limit\n", b""), f"{who}: {client.data}")
+        require(client.data in (b"netd error=session-limit\n", b"netd error=denied\n", b""),
+                f"{who}: {client.data}")
         return
     require(len({e["NETD_SESSION_ID"] for e in events}) <= 1, f"{who} has several sessions")
     require(kinds.count(b"connect") <= 1 and b"connect" not in kinds[1:], f"{who}: {kinds}")
@@ -496,7 +514,7 @@ def check_netd(scenario, served):
         check_entry(e)
         by_peer[e["NETD_PEER"]].append(e)
     for c in scenario.clients:
-        check_client(c, by_peer.pop(b"127.0.0.1:%d" % c.port, []))
+        check_client(c, by_peer.pop(c.peer, []))
     require(not by_peer, f"events of nobody: {by_peer}")
     if not scenario.clients:
         # If it could not start, the exit status is not 0, unless it kept trying until stopped.
@@ -514,9 +532,13 @@ def check_netd(scenario, served):
     return "served" if all(served.values()) else "degraded"
 
 
-def start_netd(scenario, programs, output="journal", **options):
+def write_config(text):
+    pathlib.Path("/run/inject/netd.conf").write_text(text, encoding="ascii")
+
+
+def start_netd(scenario, programs, output="journal", config=None, **options):
     """Returns whether netd became ready."""
-    pathlib.Path("/run/inject/netd.conf").write_text(CONFIG % (PORT, output, 2), encoding="ascii")
+    write_config(config or CONFIG % (PORT, output, 2))
     scenario.run(f"{programs}/netd", "-c", "/run/inject/netd.conf",
                  NOTIFY_SOCKET="/run/inject/notify", **options)
     if scenario.until(lambda: scenario.times_ready() > 0, "readiness"):
@@ -527,26 +549,25 @@ def start_netd(scenario, programs, output="journal", **options):
     return False
 
 
-def reload_netd(scenario, output="journal", port=NEW_PORT):
+def reload_netd(scenario, output="journal", config=None):
     """Returns when the reload has succeeded or failed."""
-    pathlib.Path("/run/inject/netd.conf").write_text(CONFIG % (port, output, 3), encoding="ascii")
+    write_config(config or CONFIG % (NEW_PORT, output, 3))
     before = scenario.times_ready()
     scenario.signal(signal.SIGHUP)
     scenario.until(lambda: scenario.times_ready() > before, "the reload's end")
 
 
-def connect(scenario, name, *ports):
-    """Connects to the first of PORTS that accepts; returns None if none does."""
-    for port in ports:
+def connect(scenario, name, *places, **options):
+    """Connects to the first of PLACES that accepts; returns None if none does."""
+    for place in places:
         with contextlib.suppress(OSError):
-            return Client(scenario, name, port)
+            return Client(scenario, name, place, **options)
     return None
 
 
 def logged(scenario, client, count=1):
     """True if the journal has COUNT events of CLIENT, or the connection has ended."""
-    peer = b"127.0.0.1:%d" % client.port
-    return client.over or sum(e["NETD_PEER"] == peer for e in scenario.entries) >= count
+    return client.over or sum(e["NETD_PEER"] == client.peer for e in scenario.entries) >= count
 
 
 def journal_scenario(scenario, programs):
@@ -628,6 +649,39 @@ def passed_scenario(scenario, programs):
     scenario.signal(signal.SIGTERM)
     scenario.until_end()
     return check_netd(scenario, {c.name: is_served(c) for c in (a, b) if c})
+
+
+def listeners_scenario(scenario, programs):
+    """Several listeners: rules, a rate, a unix socket, and a reload that changes each."""
+    if not start_netd(scenario, programs, config=LISTENERS[0]):
+        scenario.until_end()
+        return check_netd(scenario, {})
+    a = connect(scenario, "a", PORT)
+    if a:
+        a.send(b"limited\n" * 2700) # more than a second's worth
+    denied = connect(scenario, "denied", PORT, host="127.0.0.9")
+    if denied:
+        denied.finish()
+    local = connect(scenario, "local", LOCAL)
+    if local:
+        local.send(b"one\0tw")
+        scenario.until(lambda: logged(scenario, local, 2), "the first record")
+    if a:
+        a.finish()
+    reload_netd(scenario, config=LISTENERS[1])
+    if local:
+        local.send(b"o\0three")
+        local.finish()
+    b = connect(scenario, "b", NEW_PORT, PORT)
+    if b:
+        b.send(b"3 one9 cut")
+        b.finish()
+    scenario.signal(signal.SIGTERM)
+    scenario.until_end()
+    served = {c.name: is_served(c) for c in (a, local, b) if c}
+    if denied:
+        served["denied"] = denied.data == b"netd error=denied\n"
+    return check_netd(scenario, served)
 
 
 # netd-client
@@ -714,6 +768,7 @@ SCENARIOS = {
     "journal": journal_scenario,
     "export": export_scenario,
     "passed": passed_scenario,
+    "listeners": listeners_scenario,
     "send": send_scenario,
     "sessions": reading_scenario("sessions", "--json", "--since", "2000-01-01 UTC"),
     "show": reading_scenario("show", SESSION),
@@ -765,14 +820,16 @@ def calls_of(name, arguments):
     return {(process, call): what for process, its in middle.items() for call, what in its.items()}
 
 
-def faults_of(calls, mode, every, first):
+def faults_of(name, calls, mode, every, first):
+    if name == "listeners" and every > 1:
+        every *= 4  # most of its calls are made for the same purpose as those of "journal"
     alike = collections.defaultdict(list)
-    for (process, call), (name, errors, good) in sorted(calls.items()):
+    for (process, call), (kind, errors, good) in sorted(calls.items()):
         for error in range(errors if mode == "once" else good):
-            alike[name, error].append(Fault(process, call, error, mode))
-    for (name, _), faults in alike.items():
+            alike[kind, error].append(Fault(process, call, error, mode))
+    for (kind, _), faults in alike.items():
         for fault in faults[first % min(every, len(faults))::every]:
-            yield name, fault
+            yield kind, fault
 
 
 def work(arguments, number, jobs, results):
@@ -818,7 +875,7 @@ def run_all(arguments, names, modes):
         print(f"{name}: {sum(kinds.values())} calls of {len(kinds)} kinds: "
               + ", ".join(f"{kind} {n}" for kind, n in kinds.most_common()), flush=True)
         for mode in modes:
-            for call, fault in faults_of(calls[name], mode, *arguments.sample):
+            for call, fault in faults_of(name, calls[name], mode, *arguments.sample):
                 jobs.put((name, call, fault))
                 total += 1
     workers = []
