@@ -95,13 +95,17 @@ $(BUILD)/netd-client: $(BUILD)/src/netd-client/main.o $(BUILD)/libclient.a $(BUI
 	$(call SAY,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(LDLIBS)
 
-$(UNIT_TESTS): %: %.o $(BUILD)/libtls.a $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
-	$(call SAY,LINK,$@)
-	$(Q)$(LINK) -o $@ $^ $(UNIT_LIBS) $(LDLIBS)
+# netd and netd-tls use parts of each other's library, so the linker goes through them again.
+LIBRARIES := $(BUILD)/libnetd.a $(BUILD)/libtls.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
+WITH_LIBRARIES = -Wl,--start-group $^ -Wl,--end-group
 
-$(FUZZERS): %: %.o $(BUILD)/libnetd.a $(BUILD)/libclient.a $(BUILD)/libcommon.a
+$(UNIT_TESTS): %: %.o $(LIBRARIES)
 	$(call SAY,LINK,$@)
-	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(NETD_LIBS) $(CLIENT_LIBS) $(LDLIBS)
+	$(Q)$(LINK) -o $@ $(WITH_LIBRARIES) $(UNIT_LIBS) $(LDLIBS)
+
+$(FUZZERS): %: %.o $(LIBRARIES)
+	$(call SAY,LINK,$@)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $(WITH_LIBRARIES) $(NETD_LIBS) $(CLIENT_LIBS) $(TLS_LIBS) $(LDLIBS)
 
 $(BUILD)/libnetd.a: $(call objects,src/netd)
 $(BUILD)/libclient.a: $(call objects,src/netd-client)

@@ -370,7 +370,7 @@ static bool carry_answers(struct connection *c)
         return true;
     written = write_client(c, buffer + c->forwarded, (size_t)n - c->forwarded);
     consume(c, written);
-    return written > 0;
+    return written > 0 || c->client_is_deaf; /* then the next round ends it */
 }
 
 /* --- All of a session --- */

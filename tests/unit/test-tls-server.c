@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd-tls/server.h"
 
+#include "tls-actors.h"
 #include "tls.h"
 
 #include <setjmp.h>
@@ -734,6 +735,24 @@ static void ended_by_netd(void **state)
     UNTIL(w, connections(w) == 0);
 }
 
+/* The first write tells that the client is gone, when netd has hung up already. */
+static void answers_for_a_client_that_is_gone(void **state)
+{
+    struct world *w = *state;
+    struct session s;
+    struct client c;
+
+    world_start(w);
+    begin_session(w, w->client, &c, &s);
+    (void)SSL_shutdown(c.ssl);
+    UNTIL(w, session_read(&s, 100));
+    assert_int_equal(s.end, 1);
+    client_reset(&c);
+    assert_int_equal(send(s.fd, "receipt\n", 8, 0), 8);
+    session_close(&s);
+    UNTIL(w, connections(w) == 0);
+}
+
 /* netd is gone: the client learns it by the end, without close_notify. */
 static void netd_cannot_be_reached(void **state)
 {
@@ -853,6 +872,27 @@ static void end_at_once(void **state)
     client_close(&c);
 }
 
+/* --- Anything --- */
+
+static void anything_in_any_order(void **state)
+{
+    struct world *w = *state;
+    uint8_t input[600];
+
+    w->settings.refusals_per_second = 0;
+    world_start(w);
+    for (int round = random_rounds(300); round > 0; round--) {
+        size_t length = 1 + random_below(sizeof(input));
+
+        for (size_t i = 0; i < length; i++)
+            input[i] = (uint8_t)random_next();
+        /* Most begin with a handshake. */
+        for (size_t i = 0; i < min_size(length, ACTORS) && random_below(4) > 0; i++)
+            input[i] = (uint8_t)(12 * ACTORS + i);
+        actors_run(w, input, length);
+    }
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -880,11 +920,13 @@ int main(void)
         TEST(connection_limit),
         TEST(linger_deadline),
         TEST(ended_by_netd),
+        TEST(answers_for_a_client_that_is_gone),
         TEST(netd_cannot_be_reached),
         TEST(netd_is_slow_to_accept),
         TEST(drain),
         TEST(stop),
         TEST(end_at_once),
+        TEST(anything_in_any_order),
     };
 
     random_begin();
