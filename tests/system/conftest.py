@@ -54,7 +54,7 @@ import signal
 
 import pytest
 
-from box import RELEASES, SOURCE, Box, Files, copy_source, temporary_directory
+from box import RELEASES, SOURCE, Box, Files, copy_source, temporary_directory, wait_for
 from daemon import CONFIG, ENVIRONMENT, Netd
 
 SOURCE_INSIDE = "/usr/src/netd"
@@ -311,6 +311,31 @@ def netd(box, request):
     if request.config.getoption("--sanitize"):
         found = sanitizer_reports(box)
         assert not found, found
+
+
+@pytest.fixture
+def peer(box):
+    """Runs a program of somebody else's as a service until the test ends. peer(COMMAND, ..., port=P)
+    waits until it listens, or has ended with an error."""
+    units = []
+
+    def listens(unit, port):
+        state = box.run("systemctl", "show", "-p", "ActiveState", "--value", unit).stdout.strip()
+        assert state == "active", box.run("journalctl", "-q", "-n30", "-ocat", "-u", unit).stdout
+        return not port or box.run("ss", "-Hltn", f"sport = :{port}").stdout
+
+    def start(command, *arguments, port=None, properties=()):
+        unit = f"peer-{len(units)}"
+        units.append(unit)
+        box.run("systemd-run", "-q", "--service-type=exec", f"--unit={unit}",
+                *(f"-p{p}" for p in properties), command, *arguments)
+        wait_for(lambda: listens(unit, port), f"{command} to listen")
+        return unit
+
+    yield start
+    for unit in units:
+        box.run("systemctl", "stop", unit)
+        box.run("systemctl", "reset-failed", unit, check=False)
 
 
 @pytest.fixture
