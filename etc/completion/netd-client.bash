@@ -18,7 +18,7 @@ _netd_client() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='send sessions show cat follow verify'
     local general='--host --port --timeout --quiet --verbose --help --version'
-    local where='--directory --namespace'
+    local where='--directory --namespace' select='--identifier --hostname --priority'
     local command='' options words i word
     local -a journal=()
 
@@ -31,7 +31,7 @@ _netd_client() {
             ((i++))
             ;;
         -H | -p | -T | -S | -U | -n | --host | --port | --timeout | --peer | --since | --until | \
-            --lines | --listener | --reason | --framing)
+            --lines | --listener | --reason | --framing | --identifier | --hostname | --priority)
             [[ ${COMP_WORDS[i + 1]-} == = ]] && ((i++))
             ((i++))
             ;;
@@ -75,6 +75,18 @@ _netd_client() {
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
         return
         ;;
+    --identifier | --hostname)
+        words=SYSLOG_IDENTIFIER
+        [[ $previous == --hostname ]] && words=NETD_HOSTNAME
+        words=$(journalctl --quiet --field "$words" "${journal[@]}" 2>/dev/null)
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+        return
+        ;;
+    --priority)
+        words='emerg alert crit err warning notice info debug'
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+        return
+        ;;
     -p | -T | -n | --port | --timeout | --lines | --namespace | --peer)
         return
         ;;
@@ -84,11 +96,11 @@ _netd_client() {
     send) options="$general --framing --relp --reconnect" ;;
     sessions)
         options="$general $where --json --utc --no-pager --open --peer --listener --reason --reverse"
-        options+=' --since --until --lines'
+        options+=" --since --until --lines $select"
         ;;
-    show) options="$general $where --json --utc --no-pager" ;;
+    show) options="$general $where --json --utc --no-pager $select" ;;
     cat) options="$general $where" ;;
-    follow) options="$general $where --json --utc --lines --peer --listener" ;;
+    follow) options="$general $where --json --utc --lines --peer --listener $select" ;;
     verify) options="$general $where --json --no-pager --listener" ;;
     *) options="$general $where --json --utc --no-pager" ;;
     esac

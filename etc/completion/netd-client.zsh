@@ -48,7 +48,7 @@ _netd_client_times() {
 }
 
 _netd_client() {
-    local -a general where json utc pager peer listener
+    local -a general where json utc pager peer listener select
     local curcontext=$curcontext state line
     local -A opt_args
     local -a _netd_client_words=("${words[@]}") # _arguments removes the words before the command
@@ -72,6 +72,12 @@ _netd_client() {
     peer='--peer=[only those of this client address]:address:'
     listener='--listener=[only those of this listener]:listener:_netd_client_listeners'
 
+    select=(
+        '--identifier=[only records of this program]:program:'
+        '--hostname=[only records from this host]:host:'
+        '--priority=[only records with at least this severity]:severity:(emerg alert crit err warning notice info debug)'
+    )
+
     _arguments -C -A '-*' $general $where $json $utc $pager \
         '1:command:((send\:"send messages, or standard input"
             sessions\:"list sessions, newest last"
@@ -91,7 +97,7 @@ _netd_client() {
             '*:message:'
         ;;
     sessions)
-        _arguments $general $where $json $utc $pager $peer $listener \
+        _arguments $general $where $json $utc $pager $peer $listener $select \
             '(--reason)--open[only open sessions]' \
             '(--open)--reason=[only those that ended for this reason]:reason:(eof reset timeout idle shutdown protocol error)' \
             '(-r --reverse)'{-r,--reverse}'[newest first]' \
@@ -99,10 +105,10 @@ _netd_client() {
             '(-U --until)'{-U,--until=}'[only those that began at or before a time]:time:_netd_client_times' \
             '(-n --lines)'{-n,--lines=}'[only the last ones]:number:'
         ;;
-    show) _arguments $general $where $json $utc $pager '1:session:_netd_client_sessions' ;;
+    show) _arguments $general $where $json $utc $pager $select '1:session:_netd_client_sessions' ;;
     cat) _arguments $general $where '1:session:_netd_client_sessions' ;;
     follow)
-        _arguments $general $where $json $utc $peer $listener \
+        _arguments $general $where $json $utc $peer $listener $select \
             '(-n --lines)'{-n,--lines=}'[start with the last events]:number:' \
             '1:session:_netd_client_sessions'
         ;;

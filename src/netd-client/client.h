@@ -24,10 +24,13 @@ struct options {
     bool json, utc, no_pager;
 
     bool open, reverse;
-    char peer[ENDPOINT_ADDRESS_MAX]; /* as in NETD_PEER_ADDRESS; "": any */
-    const char *listener, *reason;   /* NULL: any */
-    uint64_t since, until;           /* microseconds since the epoch; 0, UINT64_MAX: no limit */
-    uint64_t lines;                  /* UINT64_MAX: not given */
+    char peer[ENDPOINT_ADDRESS_MAX];   /* as in NETD_PEER_ADDRESS; "": any */
+    const char *listener, *reason;     /* NULL: any */
+    bool selects;                      /* only records with the following */
+    const char *identifier, *hostname; /* NULL: any */
+    int priority;                      /* at most; 7: any */
+    uint64_t since, until;             /* microseconds since the epoch; 0, UINT64_MAX: no limit */
+    uint64_t lines;                    /* UINT64_MAX: not given */
 };
 
 struct command {

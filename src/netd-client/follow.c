@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* follow: show the last events, and new ones as they are logged. */
 #include "netd-client/output.h"
+#include "netd-client/record.h"
 #include "netd-client/session.h"
 
 #include <errno.h>
@@ -13,6 +14,8 @@ static bool follow_wants(const struct event *event, const struct options *option
 {
     const char *peer = event->fields[EVENT_PEER].text;
 
+    if (options->selects && !record_is_selected(event, options))
+        return false;
     return !*options->peer || (peer && peer_has_address(peer, options->peer));
 }
 
@@ -22,7 +25,7 @@ static int follow_seek_last(struct reader *reader, const struct options *options
     struct event event;
     int r;
 
-    if (!*options->peer || count == 0)
+    if ((!*options->peer && !options->selects) || count == 0)
         return reader_seek_last(reader, count);
     r = reader_seek_tail(reader);
     while (r >= 0 && (r = reader_previous(reader, &event)) > 0)
@@ -41,8 +44,8 @@ static int follow_rest(const struct output *output, struct reader *reader,
 
     while ((r = reader_next(reader, &event)) > 0) {
         if (!follow_wants(&event, options))
-            continue;
-        if (options->json)
+            ;
+        else if (options->json)
             r = output_json(event_json(&event));
         else
             output_event(output, &event, !session);

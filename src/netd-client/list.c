@@ -7,6 +7,7 @@
 #include "netd-client/list.h"
 
 #include "common/array.h"
+#include "netd-client/record.h"
 
 #include <errno.h>
 #include <search.h>
@@ -30,8 +31,11 @@ static int list_compare_begins(const void *a, const void *b)
 
 /* --- Filters --- */
 
-static bool list_wants(const struct session *s, const struct options *options)
+static bool list_wants(const struct list *list, const struct session *s,
+                       const struct options *options)
 {
+    if (options->selects && !tfind(s, &list->selected, list_compare_ids))
+        return false;
     if (options->open && (s->ended || s->state != SESSION_OPEN))
         return false;
     if (*options->peer && !peer_has_address(s->peer, options->peer))
@@ -45,8 +49,8 @@ static bool list_wants(const struct session *s, const struct options *options)
 
 /* --- Events --- */
 
-/* Returns the session with ID, adding it if necessary, or NULL if out of memory. */
-static struct session *list_get(struct list *list, const char *id)
+/* Returns the session with ID in TREE, adding it if necessary, or NULL if out of memory. */
+static struct session *list_get(void **tree, const char *id)
 {
     struct session *s = calloc(1, sizeof(*s));
     struct session **found;
@@ -54,7 +58,7 @@ static struct session *list_get(struct list *list, const char *id)
     if (!s)
         return NULL;
     memcpy(s->id, id, SESSION_ID_HEX + 1);
-    found = tsearch(s, &list->tree, list_compare_ids);
+    found = tsearch(s, tree, list_compare_ids);
     if (!found || *found != s)
         free(s);
     return found ? *found : NULL;
@@ -112,7 +116,7 @@ static int list_append(struct list *list, struct session *s)
 /* Adds EVENT. Returns 1 if a session was added to the list, 0 if not, or a negative errno. */
 static int list_take(struct list *list, const struct event *event, const struct options *options)
 {
-    struct session *s = list_get(list, event->fields[EVENT_SESSION].text);
+    struct session *s = list_get(&list->tree, event->fields[EVENT_SESSION].text);
     int r;
 
     if (!s)
@@ -124,10 +128,23 @@ static int list_take(struct list *list, const struct event *event, const struct 
     if (s->has_connect)
         return 0;
     session_take_connect(s, event);
-    if (!list_wants(s, options))
+    if (!list_wants(list, s, options))
         return 0;
     r = list_append(list, s);
     return r < 0 ? r : 1;
+}
+
+/* Notes the sessions that have a record which OPTIONS select. Returns 0 or a negative errno. */
+static int list_select(struct list *list, struct reader *reader, const struct options *options)
+{
+    struct event event;
+    int r = reader_begin(reader, NULL, KIND_DATA);
+
+    while (r >= 0 && (r = reader_next(reader, &event)) > 0)
+        if (record_is_selected(&event, options) &&
+            !list_get(&list->selected, event.fields[EVENT_SESSION].text))
+            return -ENOMEM;
+    return r;
 }
 
 /* Returns 1 if the whole journal was read, 0 if it stopped early, or a negative errno. */
@@ -168,7 +185,7 @@ static int data_only_note(void *userdata, const char *id)
     memcpy(key.id, id, sizeof(key.id));
     if (tfind(&key, &d->list->tree, list_compare_ids))
         return 0;
-    s = list_get(d->list, id);
+    s = list_get(&d->list->tree, id);
     return s ? list_append(&d->found, s) : -ENOMEM;
 }
 
@@ -197,7 +214,7 @@ static int list_add_data_only(struct list *list, struct reader *reader,
     r = reader_each_session(reader, "", data_only_note, &d);
     for (size_t i = 0; r >= 0 && i < d.found.count; i++) {
         r = data_only_read(d.found.sessions[i], reader);
-        if (r > 0 && list_wants(d.found.sessions[i], options))
+        if (r > 0 && list_wants(list, d.found.sessions[i], options))
             r = list_append(list, d.found.sessions[i]);
     }
     free(d.found.sessions);
@@ -218,7 +235,7 @@ static void missing_connect_visit(const void *node, VISIT which, void *closure)
 
     if ((which != postorder && which != leaf) || s->has_connect || m->result < 0)
         return;
-    if (list_wants(s, m->options))
+    if (list_wants(m->list, s, m->options))
         m->result = list_append(m->list, s);
 }
 
@@ -247,9 +264,12 @@ static void list_trim(struct list *list, uint64_t maximum)
 int list_collect(struct list *ret, struct reader *reader, const struct options *options)
 {
     struct list list CLEANUP(list_free) = {0};
-    int r;
+    int r = 0;
 
-    r = list_walk(&list, reader, options);
+    if (options->selects)
+        r = list_select(&list, reader, options);
+    if (r >= 0)
+        r = list_walk(&list, reader, options);
     if (r > 0) {
         r = list_add_missing_connect(&list, options);
         if (r >= 0)
@@ -269,5 +289,6 @@ void list_free(struct list *list)
 {
     free(list->sessions);
     tdestroy(list->tree, free);
+    tdestroy(list->selected, free);
     *list = (struct list){0};
 }

@@ -25,7 +25,8 @@ struct session {
 struct list {
     struct session **sessions; /* by begin, newest last */
     size_t count, room;
-    void *tree; /* tsearch(3): all sessions seen, by ID */
+    void *tree;     /* tsearch(3): all sessions seen, by ID */
+    void *selected; /* those with a record that the options select, if they do that */
 };
 
 /* Collects the sessions selected by OPTIONS. Returns 0 or a negative errno. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <syslog.h>
 #include <time.h>
 
 #define LINES_LIMIT   1000000000
@@ -42,6 +43,9 @@ static const struct option long_options[] = {
     {"peer", required_argument, NULL, 'a'},
     {"listener", required_argument, NULL, 'l'},
     {"reason", required_argument, NULL, 'R'},
+    {"identifier", required_argument, NULL, 'i'},
+    {"hostname", required_argument, NULL, 'm'},
+    {"priority", required_argument, NULL, 'y'},
     {"reverse", no_argument, NULL, 'r'},
     {"since", required_argument, NULL, 'S'},
     {"until", required_argument, NULL, 'U'},
@@ -99,6 +103,10 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "  -n, --lines N          only the last N; follow: start with the last N events\n"
           "      --peer ADDRESS     only those of this client address; also for follow\n"
           "      --listener NAME    only those of this listener; also for follow and verify\n\n"
+          "Options of sessions, show and follow, for records in syslog format:\n"
+          "      --identifier NAME  only records of this program, or sessions with one\n"
+          "      --hostname NAME    only those from this host\n"
+          "      --priority LEVEL   only those with at least this severity (emerg to debug)\n\n"
           "See netd-client(1).\n",
           stream);
 }
@@ -220,6 +228,23 @@ static int options_framing(struct options *options, const char *text)
                        "--framing: invalid framing '%s'; expected one of line, nul, octet", text);
 }
 
+/* The names of severities, which are also in <syslog.h>, or their numbers. */
+static int options_priority(struct options *options, const char *text)
+{
+    static const char *const words[] = {"emerg",   "alert",  "crit", "err",
+                                        "warning", "notice", "info", "debug"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (strcmp(text, words[i]) == 0 || (text[0] == (char)('0' + i) && !text[1])) {
+            options->priority = (int)i;
+            return -1;
+        }
+    return client_fail(EXIT_USAGE,
+                       "--priority: invalid level '%s'; expected one of emerg, alert, crit, err, "
+                       "warning, notice, info, debug, or 0 to 7",
+                       text);
+}
+
 static int options_take(struct options *options, int letter)
 {
     uint64_t seconds;
@@ -275,6 +300,12 @@ static int options_take(struct options *options, int letter)
         return options_text(letter, optarg, &options->listener);
     case 'R':
         return options_text(letter, optarg, &options->reason);
+    case 'i':
+        return options_text(letter, optarg, &options->identifier);
+    case 'm':
+        return options_text(letter, optarg, &options->hostname);
+    case 'y':
+        return options_priority(options, optarg);
     case 'r':
         options->reverse = true;
         break;
@@ -377,7 +408,7 @@ static int options_check(const struct options *options, const struct command *co
 int options_parse(int argc, char **argv, const struct command *commands, size_t count,
                   struct options *options, const struct command **command, char ***arguments)
 {
-    struct options read = {.until = UINT64_MAX, .lines = UINT64_MAX};
+    struct options read = {.until = UINT64_MAX, .lines = UINT64_MAX, .priority = LOG_DEBUG};
     char seen[ARRAY_SIZE(long_options)] = ""; /* letters, each once */
     int letter, r;
 
@@ -405,6 +436,7 @@ int options_parse(int argc, char **argv, const struct command *commands, size_t 
     r = options_check(&read, *command, seen, argv + optind, argc - optind);
     if (r >= 0)
         return r;
+    read.selects = strpbrk(seen, "imy");
     *options = read;
     *arguments = argv + optind;
     return -1;

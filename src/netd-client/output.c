@@ -2,6 +2,7 @@
 #include "netd-client/output.h"
 
 #include "common/escape.h"
+#include "netd-client/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <syslog.h>
 #include <time.h>
 
 #define COLUMNS_DEFAULT 80
@@ -126,8 +128,15 @@ void output_close(struct output *output)
 const char *output_color(const struct output *output, enum color color)
 {
     static const char *const sequences[] = {
-        [COLOR_NONE] = "",           [COLOR_HEAD] = "\033[1m",   [COLOR_DIM] = "\033[2m",
-        [COLOR_GOOD] = "\033[0;32m", [COLOR_BAD] = "\033[0;31m",
+        [COLOR_NONE] = "",
+        [COLOR_HEAD] = "\033[1m",
+        [COLOR_DIM] = "\033[2m",
+        [COLOR_GOOD] = "\033[0;32m",
+        [COLOR_BAD] = "\033[0;31m",
+        [COLOR_ERROR] = "\033[0;1;31m",
+        [COLOR_WARNING] = "\033[0;1;33m",
+        [COLOR_NOTICE] = "\033[0;1;39m",
+        [COLOR_DEBUG] = "\033[0;90m",
     };
 
     return output->color ? sequences[color] : "";
@@ -214,7 +223,48 @@ static void output_disconnect(const struct event *event)
     printf(", %s, %s, %s", records, bytes, duration);
 }
 
-static void output_event_text(const struct event *event)
+static enum color severity_color(int severity)
+{
+    switch (severity) {
+    case LOG_WARNING:
+        return COLOR_WARNING;
+    case LOG_NOTICE:
+        return COLOR_NOTICE;
+    case LOG_INFO:
+        return COLOR_NONE;
+    case LOG_DEBUG:
+        return COLOR_DEBUG;
+    default:
+        return COLOR_ERROR;
+    }
+}
+
+/* "web1 sshd[4711]: Accepted", like journalctl(1): the message has the colour of its severity. */
+static void output_syslog(const struct output *output, const struct event *event)
+{
+    const struct value *host = &event->fields[EVENT_HOSTNAME];
+    const struct value *identifier = &event->fields[EVENT_IDENTIFIER];
+    const struct value *pid = &event->fields[EVENT_SYSLOG_PID];
+    enum color color = severity_color(record_severity(event));
+
+    if (host->text) {
+        output_value(host);
+        putchar(' ');
+    }
+    output_value(identifier);
+    if (pid->text) {
+        putchar('[');
+        output_value(pid);
+        putchar(']');
+    }
+    if (identifier->text || pid->text)
+        fputs(": ", stdout);
+    fputs(output_color(output, color), stdout);
+    output_value(&event->fields[EVENT_MESSAGE]);
+    fputs(output_plain(output, color), stdout);
+}
+
+static void output_event_text(const struct output *output, const struct event *event)
 {
     switch (event->kind) {
     case KIND_CONNECT:
@@ -231,7 +281,10 @@ static void output_event_text(const struct event *event)
         output_disconnect(event);
         break;
     default:
-        output_value(&event->fields[EVENT_MESSAGE]);
+        if (record_is_syslog(event))
+            output_syslog(output, event);
+        else
+            output_value(&event->fields[EVENT_MESSAGE]);
     }
 }
 
@@ -249,7 +302,7 @@ void output_event(const struct output *output, const struct event *event, bool w
     fputs(output_color(output, color), stdout);
     output_event_name(event);
     putchar(' ');
-    output_event_text(event);
+    output_event_text(output, event);
     fputs(output_plain(output, color), stdout);
     putchar('\n');
 }
@@ -299,12 +352,48 @@ static json_t *field_json(enum event_field field, const struct value *value)
     }
 }
 
+struct json_key {
+    const char *key;
+    enum event_field field;
+};
+
+/* Sets the COUNT KEYS of OBJECT for which EVENT has a field. Returns 0 or -ENOMEM. */
+static int event_json_add(json_t *object, const struct event *event, const struct json_key *keys,
+                          size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct value *value = &event->fields[keys[i].field];
+
+        if (value->text &&
+            json_object_set_new(object, keys[i].key, field_json(keys[i].field, value)) < 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* The same for the fields of a syslog record, and the record if no field has all of it. */
+static int event_json_add_syslog(json_t *object, const struct event *event)
+{
+    static const struct json_key keys[] = {
+        {"identifier", EVENT_IDENTIFIER}, {"pid", EVENT_SYSLOG_PID},
+        {"hostname", EVENT_HOSTNAME},     {"timestamp", EVENT_TIMESTAMP},
+        {"msgid", EVENT_MSGID},           {"structured_data", EVENT_STRUCTURED_DATA},
+    };
+    json_t *severity = json_integer(record_severity(event));
+    uint64_t facility = value_number(&event->fields[EVENT_FACILITY]);
+
+    if (json_object_set_new(object, "severity", severity) < 0 ||
+        json_object_set_new(object, "facility", json_integer((json_int_t)facility)) < 0)
+        return -ENOMEM;
+    if (event->rebuilt.text &&
+        json_object_set_new(object, "record", value_json(&event->rebuilt)) < 0)
+        return -ENOMEM;
+    return event_json_add(object, event, keys, ARRAY_SIZE(keys));
+}
+
 json_t *event_json(const struct event *event)
 {
-    static const struct {
-        const char *key;
-        enum event_field field;
-    } keys[] = {
+    static const struct json_key keys[] = {
         {"session", EVENT_SESSION},
         {"event", EVENT_NAME},
         {"peer", EVENT_PEER},
@@ -321,17 +410,14 @@ json_t *event_json(const struct event *event)
         {"records", EVENT_RECORDS},
         {"bytes", EVENT_BYTES},
         {"duration", EVENT_DURATION},
+        {"format", EVENT_FORMAT},
     };
     json_t *object = json_pack("{sI}", "time", (json_int_t)event->time);
 
-    for (size_t i = 0; object && i < ARRAY_SIZE(keys); i++) {
-        const struct value *value = &event->fields[keys[i].field];
-
-        if (value->text &&
-            json_object_set_new(object, keys[i].key, field_json(keys[i].field, value)) < 0) {
-            json_decref(object);
-            return NULL;
-        }
+    if (object && (event_json_add(object, event, keys, ARRAY_SIZE(keys)) < 0 ||
+                   (record_is_syslog(event) && event_json_add_syslog(object, event) < 0))) {
+        json_decref(object);
+        return NULL;
     }
     return object;
 }

@@ -14,7 +14,18 @@ struct output {
     FILE *pager;      /* NULL: none */
 };
 
-enum color { COLOR_NONE, COLOR_HEAD, COLOR_DIM, COLOR_GOOD, COLOR_BAD };
+enum color {
+    COLOR_NONE,
+    COLOR_HEAD,
+    COLOR_DIM,
+    COLOR_GOOD,
+    COLOR_BAD,
+    /* Severities, as in journalctl(1). */
+    COLOR_ERROR,
+    COLOR_WARNING,
+    COLOR_NOTICE,
+    COLOR_DEBUG,
+};
 
 /*
  * Initializes RET for standard output. PAGED starts a pager where journalctl(1) would use one, and

@@ -45,12 +45,25 @@ static bool record_read(const struct event *event, struct syslog_fields *ret)
     return ret->format != SYSLOG_PLAIN && ret->facility >= 0 && ret->severity >= 0;
 }
 
-bool record_needs_rebuild(const struct event *event)
+bool record_is_syslog(const struct event *event)
 {
     struct syslog_fields f;
 
-    return event->kind == KIND_DATA && !event->fields[EVENT_DATA_BYTES].text &&
-           record_read(event, &f);
+    return event->kind == KIND_DATA && record_read(event, &f);
+}
+
+bool record_is_selected(const struct event *event, const struct options *options)
+{
+    if (options->identifier && !value_is(&event->fields[EVENT_IDENTIFIER], options->identifier))
+        return false;
+    if (options->hostname && !value_is(&event->fields[EVENT_HOSTNAME], options->hostname))
+        return false;
+    return event->kind == KIND_DATA && record_severity(event) <= options->priority;
+}
+
+bool record_needs_rebuild(const struct event *event)
+{
+    return !event->fields[EVENT_DATA_BYTES].text && record_is_syslog(event);
 }
 
 static struct syslog_text record_text(const struct event *event, enum event_field field)

@@ -2,6 +2,7 @@
 /* show: a summary of a session, and its events. */
 #include "common/escape.h"
 #include "netd-client/output.h"
+#include "netd-client/record.h"
 #include "netd-client/session.h"
 
 #include <string.h>
@@ -82,13 +83,16 @@ static int show_head(const struct output *output, struct reader *reader)
     return r;
 }
 
-static int show_events(const struct output *output, struct reader *reader, bool json)
+static int show_events(const struct output *output, struct reader *reader,
+                       const struct options *options)
 {
     struct event event;
     int r = reader_seek_head(reader);
 
     while (r >= 0 && (r = reader_next(reader, &event)) > 0) {
-        if (json)
+        if (options->selects && !record_is_selected(&event, options))
+            continue;
+        if (options->json)
             r = output_json(event_json(&event));
         else
             output_event(output, &event, false);
@@ -114,7 +118,7 @@ int show_run(const struct options *options, char **arguments, int count)
     if (!options->json)
         r = show_head(&output, reader);
     if (r >= 0)
-        r = show_events(&output, reader, options->json);
+        r = show_events(&output, reader, options);
     output_close(&output);
     return r < 0 ? session_fail_journal(r) : EXIT_SUCCESS;
 }

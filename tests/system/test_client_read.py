@@ -81,6 +81,103 @@ def on_terminal(box, *arguments, columns=80, env=None, program=("netd-client",))
     return shown.decode().replace("\r\n", "\n")
 
 
+# --- syslog records ---
+
+
+def syslog_session(journal, session, records):
+    """RECORDS are the fields of each besides MESSAGE, and the record that they give."""
+    journal.connect(session)
+    for fields, data in records:
+        journal.data(session, b"", "octet", MESSAGE="text", **fields)
+        assert data.endswith(b"text")
+    sent = b"".join(b"%d %s" % (len(data), data) for _, data in records)
+    journal.disconnect(session, len(records), len(sent))
+    return sent
+
+
+def rfc3164(severity, program, **more):
+    return {"NETD_FORMAT": "rfc3164", "PRIORITY": severity, "SYSLOG_FACILITY": 4,
+            "SYSLOG_IDENTIFIER": program} | more
+
+
+def two_syslog_sessions():
+    journal = Journal(step=SECOND)
+    sent = syslog_session(journal, A, [
+        (rfc3164(3, "sshd", SYSLOG_PID=12, NETD_HOSTNAME="web1",
+                 SYSLOG_TIMESTAMP="Nov 25 09:20:10 "),
+         b"<35>Nov 25 09:20:10 web1 sshd[12]: text"),
+        (rfc3164(3, "sshd", NETD_SEVERITY=0), b"<32>sshd: text"),
+        (rfc3164(4, "sshd"), b"<36>sshd: text"),
+        (rfc3164(5, "su"), b"<37>su: text"),
+        (rfc3164(6, "su"), b"<38>su: text"),
+        (rfc3164(7, "a\x1bb", NETD_DATA=b"<39>a\x1bb: text"), b"<39>a\x1bb: text"),
+        ({"NETD_FORMAT": "rfc3164", "PRIORITY": 6, "SYSLOG_IDENTIFIER": "x"}, b"<6>x: text"),
+        ({"NETD_FORMAT": "plain", "PRIORITY": 6, "SYSLOG_FACILITY": 1}, b"text"),
+        ({"NETD_FORMAT": "rfc5424", "PRIORITY": 5, "SYSLOG_FACILITY": 20, "NETD_HOSTNAME": "web2",
+          "SYSLOG_IDENTIFIER": "app", "SYSLOG_MSGID": "ID47",
+          "SYSLOG_STRUCTURED_DATA": '[x@1 a="b"]'},
+         b'<165>1 - web2 app - ID47 [x@1 a="b"] text'),
+    ])
+    syslog_session(journal, B, [(rfc3164(6, "su", NETD_HOSTNAME="web1"), b"<38>web1 su: text")])
+    journal.session(C, [b"one"])
+    return journal, sent
+
+
+def test_syslog_records_are_shown_like_in_journalctl(box, directory):
+    journal, sent = two_syslog_sessions()
+    journal.write(box, f"{directory}/a.journal")
+    command = "show", "-D", directory, A
+    texts = [line.split("data octet", 1)[1].strip() for line in lines(client(box, *command))
+             if "data octet" in line]
+    assert texts == ["web1 sshd[12]: text", "sshd: text", "sshd: text", "su: text", "su: text",
+                     "a\\x1bb: text", "x: text", "text", "web2 app: text"]
+    colours = [line.split(" ")[-1] for line in
+               on_terminal(box, *command, "--no-pager").splitlines() if "data octet" in line]
+    assert colours == [f"\x1b[{n}mtext\x1b[0m" if n else "text" for n in
+                       ("0;1;31", "0;1;31", "0;1;33", "0;1;39", "", "0;90", "", "", "0;1;39")]
+    assert client(box, "cat", "-D", directory, A, text=False).stdout == sent
+
+
+def test_syslog_records_in_json(box, directory):
+    journal, _ = two_syslog_sessions()
+    journal.write(box, f"{directory}/a.journal")
+    events = [json.loads(line) for line in lines(client(box, "show", "--json", "-D", directory, A))]
+    data = [e for e in events if e["event"] == "data"]
+    base = {"session", "event", "peer", "time", "message", "terminator"}
+    assert {k: v for k, v in data[0].items() if k not in base} == {
+        "format": "rfc3164", "severity": 3, "facility": 4, "identifier": "sshd", "pid": "12",
+        "hostname": "web1", "timestamp": "Nov 25 09:20:10 ",
+        "record": "<35>Nov 25 09:20:10 web1 sshd[12]: text"}
+    assert [e["severity"] for e in data if "severity" in e] == [3, 0, 4, 5, 6, 7, 6, 5]
+    assert "record" not in data[5] and bytes(data[5]["data"]) == b"<39>a\x1bb: text"
+    assert data[6]["facility"] == 0
+    assert set(data[7]) - base == {"format"}
+    assert (data[8]["msgid"], data[8]["structured_data"]) == ("ID47", '[x@1 a="b"]')
+    assert not {"format", "severity", "identifier"} & set(events[0])
+
+
+@pytest.mark.parametrize("options, sessions, records", [
+    (["--identifier", "sshd"], [A], 3), (["--identifier", "su"], [A, B], 2),
+    (["--identifier", "none"], [], 0), (["--hostname", "web2"], [A], 1),
+    (["--priority", "err"], [A], 2), (["--priority=0"], [A], 1),
+    (["--priority", "debug"], [A, B, C], 9), (["--priority", "notice"], [A], 5),
+    (["--identifier=su", "--priority=info", "--hostname=web1"], [B], 0),
+])
+def test_records_are_selected(box, directory, options, sessions, records):
+    """A severity is the one that was sent."""
+    two_syslog_sessions()[0].write(box, f"{directory}/a.journal")
+    found = client(box, "sessions", "-q", "-D", directory, *options)
+    assert found.stdout.split() == sessions and found.returncode == (0 if sessions else 1)
+    shown = [json.loads(line) for line in
+             lines(client(box, "show", "--json", "-D", directory, A, *options))]
+    assert len(shown) == records and all(e["event"] == "data" for e in shown)
+    followed = lines(client(box, "follow", "--json", "-D", directory, A, "-n100", *options))
+    assert [json.loads(line) for line in followed] == shown
+    if records > 1:
+        last = lines(client(box, "follow", "--json", "-D", directory, A, "-n1", *options))
+        assert [json.loads(line) for line in last] == shown[-1:]
+
+
 # --- sessions ---
 
 
@@ -669,6 +766,7 @@ def json_keys(value):
 
 def test_the_manual_lists_the_keys_of_json(box, directory):
     failed_session().write(box, f"{directory}/a.journal")
+    two_syslog_sessions()[0].write(box, f"{directory}/b.journal")
     keys = json_keys([objects(client(box, *command, "--json", "-D", directory))
                       for command in (["sessions"], ["show", A], ["follow", A], ["verify"])])
     section = (SOURCE / "man/netd-client.1").read_text(encoding="utf-8")
@@ -1346,6 +1444,13 @@ def test_no_permission(box, directory):
     (["sessions", "-n", "x"], "--lines: 'x' is not a number"),
     (["sessions", "--listener", ""], "--listener is empty"),
     (["sessions", "--reason="], "--reason is empty"),
+    (["sessions", "--identifier="], "--identifier is empty"),
+    (["show", "a", "--hostname", ""], "--hostname is empty"),
+    (["cat", "a", "--identifier", "x"], "cat: unexpected option '--identifier'"),
+] + [
+    (["follow", "--priority", bad], f"--priority: invalid level '{bad}'; expected one of emerg, "
+     "alert, crit, err, warning, notice, info, debug, or 0 to 7") for bad in ("", "8", "-1", "ERR")
+] + [
     (["sessions", "--open", "--reason", "eof"], "--open and --reason are mutually exclusive"),
     (["show", "a", "--peer", "192.0.2.1"], "show: unexpected option '--peer'"),
     (["verify", "-r"], "verify: unexpected option '--reverse'"),
