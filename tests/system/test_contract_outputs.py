@@ -11,10 +11,11 @@ import termios
 
 import pytest
 
+import corpus
 import journal
 from box import wait_for
 from traffic import (ADDRESSES, AWKWARD, EVERY_EVENT, MESSAGE_IDS, ByHand, awkward, check_record,
-                     complaint, records, seeded)
+                     complaint, file_inside, message, records, seeded)
 
 NASTY = b"one\ntwo\r\n\x1b[31mred\n\xff\xfe\n" + b"".join(AWKWARD) + b"\nMESSAGE=x\n\nhalf"
 
@@ -98,6 +99,28 @@ def test_export_is_understood_by_systemd_journal_remote(box):
     assert len(events) == len(records(NASTY)) + 2
     assert journal.joined(events) == NASTY
     assert events[-1].text("NETD_REASON") == "eof"
+
+
+def test_exported_syslog_records_come_back(box):
+    """Through systemd-journal-remote, with netd-client. As text, records stand as they came."""
+    messages = [m.data for m in corpus.read()]
+    data = b"".join(b"%d %s" % (len(m), m) for m in messages) + b"<13>in: a line\n"
+    directory = "/root/netd-remote"
+    with file_inside(box, "/root/netd-syslog.conf", 'format = "syslog";'):
+        events = run_with(box, "export", data, "-c", "/root/netd-syslog.conf")
+        text = run_with(box, "text", data, "-c", "/root/netd-syslog.conf")
+    session = journal.parse(events)[0].text("NETD_SESSION_ID")
+    try:
+        box.sh(f"mkdir {directory}")
+        box.path(f"{directory}/events").write_bytes(events)
+        box.run("/usr/lib/systemd/systemd-journal-remote", f"--output={directory}/a.journal",
+                f"{directory}/events")
+        assert box.run("netd-client", "cat", "-D", directory, session, text=False).stdout == data
+        box.run("netd-client", "verify", "-q", "-D", directory, session)
+    finally:
+        box.sh(f"rm -r {directory}")
+    shown = [line.split(b" ", 3)[3] for line in text.splitlines()[1:-1]]
+    assert shown == [message(m) for m in [*messages, b"<13>in: a line"]]
 
 
 def test_output_of_the_configuration_and_of_the_option(netd):

@@ -148,3 +148,38 @@ def test_any_stream_comes_back(netd, framing):
     verify(netd, session, data)
     formats = {e.text("NETD_FORMAT") for e in netd.events(session, "data")}
     assert formats == {"plain", "rfc3164", "rfc5424"}
+
+
+def test_a_session_keeps_its_format(netd):
+    """Over a reload with another one, and a crash."""
+    netd.start(config=SYSLOG)
+    with netd.connect() as client:
+        session = session_of(netd, client)
+        client.sendall(b"<13>one: x\n")
+        wait_for(lambda: len(netd.events(session, "data")) == 1, "a record")
+        netd.configure_file('format = "plain";')
+        netd.reload()
+        netd.box.run("kill", "-KILL", worker(netd))
+        client.sendall(b"<13>two: y\n")
+        finish(netd, client)
+    events = netd.events(session, "data")
+    assert [e.text("SYSLOG_IDENTIFIER") for e in events] == ["one", "two"]
+    (event,) = netd.events(netd.send(b"<13>three: z\n").session, "data")
+    assert event["MESSAGE"] == b"<13>three: z" and "NETD_FORMAT" not in event
+
+
+def test_pieces_of_a_long_record(netd):
+    """Only the first is parsed, and says how long the frame is."""
+    netd.start(config=f'{SYSLOG} max_record = 64; identifier = "%l-";')
+    record = b"<11>app[1]: " + b"x" * 100 + b"<11>app[1]: and more text of it"
+    data = b"%d %s" % (len(record), record)
+    session = netd.send(data).session
+    first, *others = netd.events(session, "data")
+    assert [first.text(name) for name in ("NETD_FORMAT", "PRIORITY", "SYSLOG_IDENTIFIER",
+                                          "NETD_FRAME_LENGTH", "NETD_TERMINATOR")] == \
+        ["rfc3164", "3", "app", str(len(record)), "continued"]
+    assert len(others) == 2
+    for event in others:
+        assert [event.text(name) for name in ("NETD_FORMAT", "PRIORITY", "SYSLOG_IDENTIFIER",
+                                              "NETD_FRAME_LENGTH")] == ["plain", "6", "-", None]
+    verify(netd, session, data)
