@@ -62,19 +62,13 @@ static struct table_header *worker_header(const struct worker *w)
 
 /* --- Event sources --- */
 
-/* Both return false where epoll_ctl(2) failed, which is out of memory: the source stays as it was.
- * Calls for other kinds of source cannot fail. */
-static bool worker_set_source(sd_event_source *source, bool on)
-{
-    return !source || sd_event_source_set_enabled(source, on ? SD_EVENT_ON : SD_EVENT_OFF) >= 0;
-}
-
-/* Disabling and enabling a source removes it from sd-event's epoll and adds it again; for a source
- * that is an epoll itself the kernel then walks everything in it, to detect loops. Changing its
- * events costs nothing. */
+/* Watches the descriptor of SOURCE, or not. Returns false where epoll_ctl(2) failed: then all stays
+ * as it was. Disabling and enabling a source instead removes it from sd-event's epoll and adds it
+ * again; for a source that is an epoll itself the kernel then walks everything in it, to detect
+ * loops, and one that could not be removed can never be added again. */
 static bool worker_watch_source(sd_event_source *source, bool on)
 {
-    return sd_event_source_set_io_events(source, on ? EPOLLIN : 0) >= 0;
+    return !source || sd_event_source_set_io_events(source, on ? EPOLLIN : 0) >= 0;
 }
 
 static void worker_arm_timer(sd_event_source *source, uint64_t usec)
@@ -152,9 +146,11 @@ static void worker_update(struct worker *w)
         (void)sd_event_exit(w->event, EXIT_SUCCESS);
     worker_arm_due(w);
     watched = worker_watch_source(w->client_source, room);
-    (void)worker_set_source(w->run_source, room && scheduler_has_work(sched));
+    /* Not a descriptor: this cannot fail. */
+    (void)sd_event_source_set_enabled(
+        w->run_source, room && scheduler_has_work(sched) ? SD_EVENT_ON : SD_EVENT_OFF);
     for (size_t i = 0; i < w->n_listeners; i++)
-        watched &= worker_set_source(w->listener_sources[i], room && !w->accepting_paused);
+        watched &= worker_watch_source(w->listener_sources[i], room && !w->accepting_paused);
     if (!room || !watched)
         worker_arm_timer(w->retry_source, room ? WATCH_PAUSE_USEC : sink_retry_usec(&sched->sink));
 }
