@@ -165,12 +165,12 @@ class Foreground:
 class Client(threading.Thread):
     """Sends numbered records, with pauses within records, until `over` is set."""
 
-    def __init__(self, netd, number, pause=0.03, framing="line", **options):
+    def __init__(self, netd, number, pause=0.03, framing="line", connect=None, **options):
         super().__init__(daemon=True)
         self.netd, self.pause, self.framing = netd, pause, framing
         self.random = random.Random(number)
         self.label = b"client %d record " % number
-        self.socket = netd.connect(timeout=180, **options)
+        self.socket = (connect or netd.connect)(timeout=180, **options)
         self.sent = self.answer = b""
         self.error = None
         self.over = threading.Event()
@@ -203,7 +203,7 @@ class Client(threading.Thread):
             pieces.append(b"999 " * (self.framing == "octet") + self.label +
                           b"the last, without an end")
             self.socket.sendall(pieces[-1])
-            self.socket.shutdown(1)
+            socket.socket.shutdown(self.socket, 1)  # an SSLSocket's own would end reading, too
             while piece := self.socket.recv(4096):
                 self.answer += piece
         except OSError as error:
