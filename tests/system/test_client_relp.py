@@ -160,15 +160,23 @@ def test_much_input_in_constant_memory(box):
 
 
 def test_both_directions_full(box):
-    """The server reads no further record until its answer, of 4 KB, is written."""
+    """The server reads no further record until its answer, of 4 KB, is written; buffers of TCP have
+    room for a few."""
     def talk(peer):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         relp = Relp(peer).opened(IDS[0])
         for txnr, _ in relp.records():
             relp.answer(txnr, b"200 " + b"x" * 4000)
 
-    with server(box, talk):
-        result = send(box, input=("y" * 1000 + "\n") * 20000, timeout=300)
+    limits = ["/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/ipv4/tcp_wmem"]
+    before = [box.run("cat", limit).stdout for limit in limits]
+    box.sh(f"for limit in {' '.join(limits)}; do echo 4096 16384 16384 >$limit; done")
+    try:
+        with server(box, talk):
+            result = send(box, "-T", 30, input=("y" * 1000 + "\n") * 1000, timeout=300)
+    finally:
+        for limit, text in zip(limits, before):
+            box.sh(f"echo {text.strip()} >{limit}")
     assert (result.returncode, result.stderr) == (0, "")
 
 
