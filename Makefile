@@ -57,9 +57,9 @@ BUILD ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 PKGS         = libsystemd libconfig jansson openssl
 PKG_CFLAGS   = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
 NETD_LIBS    = $(eval NETD_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd libconfig))$(NETD_LIBS)
-CLIENT_LIBS  = $(eval CLIENT_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd jansson))$(CLIENT_LIBS)
+CLIENT_LIBS  = $(eval CLIENT_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd jansson openssl))$(CLIENT_LIBS)
 TLS_LIBS     = $(eval TLS_LIBS := $(shell $(PKG_CONFIG) --libs openssl))$(TLS_LIBS)
-# Only the tests of netd-tls load OpenSSL.
+# Only the tests of what uses it load OpenSSL.
 UNIT_LIBS    = $(eval UNIT_LIBS := -Wl,--as-needed $(shell $(PKG_CONFIG) --libs cmocka $(PKGS)))$(UNIT_LIBS)
 
 OUR_CPPFLAGS = -Isrc -D_GNU_SOURCE -DSYSCONFDIR='"$(SYSCONFDIR)"' \

@@ -31,7 +31,8 @@ _netd_client() {
             ((i++))
             ;;
         -H | -p | -T | -S | -U | -n | --host | --port | --timeout | --peer | --since | --until | \
-            --lines | --listener | --reason | --framing | --identifier | --hostname | --priority)
+            --lines | --listener | --reason | --framing | --cert | --key | --identifier | \
+            --hostname | --priority)
             [[ ${COMP_WORDS[i + 1]-} == = ]] && ((i++))
             ((i++))
             ;;
@@ -56,6 +57,11 @@ _netd_client() {
     -D | --directory)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        return
+        ;;
+    --cert | --key)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
     --framing)
@@ -93,7 +99,7 @@ _netd_client() {
     esac
 
     case $command in
-    send) options="$general --framing --relp --reconnect" ;;
+    send) options="$general --framing --relp --reconnect --tls --cert --key" ;;
     sessions)
         options="$general $where --json --utc --no-pager --open --peer --listener --reason --reverse"
         options+=" --since --until --lines $select"

@@ -94,6 +94,8 @@ _netd_client() {
             '(--relp --reconnect)--framing=[how each message is sent]:framing:(line nul octet)' \
             '(--framing)--relp[send records over RELP]' \
             '(--framing)--reconnect[with --relp, connect again]' \
+            '--tls=-[send over TLS]::file of certificates to trust:_files' \
+            '--cert=[own certificate]:file:_files' '--key=[its private key]:file:_files' \
             '*:message:'
         ;;
     sessions)

@@ -19,6 +19,8 @@ struct options {
     bool quiet, verbose;
     enum send_framing framing;
     bool relp, reconnect;
+    bool tls;
+    const char *ca, *cert, *key; /* files; NULL: not given */
 
     const char *directory, *name_space; /* journal to read; NULL: the default */
     bool json, utc, no_pager;

@@ -89,6 +89,8 @@ static int target_find(struct target *target, const struct options *options)
         r = target_host(target, "SERVER_HOST", host);
     if (r >= 0)
         return r;
+    if (host_is_unix(target->host) && options->tls)
+        return client_fail(EXIT_USAGE, "--tls: '%s' is a unix socket", target->host);
     if (host_is_unix(target->host))
         return options->port
                    ? client_fail(EXIT_USAGE, "--port: '%s' is a unix socket, which has no port",
@@ -220,7 +222,7 @@ static int connect_host(const struct target *target, uint64_t timeout, bool quie
     return -1;
 }
 
-int connect_to_netd(const struct options *options, bool quiet, int *ret)
+int connect_to_netd(const struct options *options, bool quiet, const char **ret_host, int *ret)
 {
     char failure[FAILURES_MAX];
     struct target target;
@@ -229,6 +231,7 @@ int connect_to_netd(const struct options *options, bool quiet, int *ret)
     r = target_find(&target, options);
     if (r >= 0)
         return r;
+    *ret_host = target.host;
     if (!host_is_unix(target.host))
         return connect_host(&target, options->timeout, quiet, ret);
     fd = connect_unix(target.host, options->timeout);

@@ -2,6 +2,7 @@
 #include "netd-client/connection.h"
 
 #include "netd-client/connect.h"
+#include "netd-client/tls.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -10,23 +11,32 @@
 
 int connection_open(struct connection *ret, const struct options *options, bool quiet)
 {
-    int fd, r = connect_to_netd(options, quiet, &fd);
+    struct connection c = {.fd = -1};
+    const char *host;
+    int r = connect_to_netd(options, quiet, &host, &c.fd);
 
+    if (r < 0 && options->tls)
+        r = tls_open(&c.tls, options, quiet, host, c.fd);
     if (r < 0)
-        *ret = (struct connection){.fd = fd};
+        *ret = c;
+    else
+        connection_close(&c);
     return r;
 }
 
 void connection_close(struct connection *c)
 {
+    tls_free(c->tls);
     close_fd(&c->fd);
-    c->fd = -1;
+    *c = (struct connection){.fd = -1};
 }
 
 ssize_t connection_read(struct connection *c, char *buffer, size_t size)
 {
     ssize_t n;
 
+    if (c->tls)
+        return tls_read(c->tls, buffer, size);
     do
         n = recv(c->fd, buffer, size, 0);
     while (n < 0 && errno == EINTR);
@@ -37,6 +47,8 @@ ssize_t connection_write(struct connection *c, const char *buffer, size_t size)
 {
     ssize_t n;
 
+    if (c->tls)
+        return tls_write(c->tls, buffer, size);
     do
         n = send(c->fd, buffer, size, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
@@ -45,17 +57,18 @@ ssize_t connection_write(struct connection *c, const char *buffer, size_t size)
 
 int connection_finish(struct connection *c)
 {
+    if (c->tls)
+        return tls_finish(c->tls);
     return shutdown(c->fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
 short connection_events(const struct connection *c, bool writing)
 {
-    (void)c;
+    writing = writing || (c->tls && tls_wants_to_write(c->tls));
     return (short)(POLLIN | (writing ? POLLOUT : 0));
 }
 
 const char *connection_error(const struct connection *c, int error)
 {
-    (void)c;
-    return strerror(-error);
+    return c->tls && error == -EPROTO ? tls_error(c->tls) : strerror(-error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The connection to netd. All functions return at once: -EAGAIN means to wait until the descriptor
- * is ready for connection_events().
+ * The connection to netd, plain or with TLS. All functions return at once: -EAGAIN means to wait
+ * until the descriptor is ready for connection_events().
  */
 #pragma once
 
@@ -10,7 +10,8 @@
 #include <sys/types.h>
 
 struct connection {
-    int fd; /* -1: closed */
+    int fd;          /* -1: closed */
+    struct tls *tls; /* NULL: plain */
 };
 
 /*
@@ -20,7 +21,7 @@ struct connection {
  */
 int connection_open(struct connection *ret, const struct options *options, bool quiet);
 
-/* Closes C, which may be closed already. */
+/* Closes C, which may be closed already. With TLS, close_notify is sent before, if it was not. */
 void connection_close(struct connection *c);
 
 /* Like recv(2): the number of bytes, 0 at the end of what the peer sends, or a negative errno. */

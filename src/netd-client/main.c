@@ -16,7 +16,7 @@ static const struct command commands[] = {
         .name = "send",
         .arguments = "[MESSAGE...]",
         .help = "send messages, or standard input",
-        .options = "fec",
+        .options = "fectCk",
         .arguments_max = -1,
         .run = send_run,
     },

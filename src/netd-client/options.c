@@ -34,6 +34,9 @@ static const struct option long_options[] = {
     {"framing", required_argument, NULL, 'f'},
     {"relp", no_argument, NULL, 'e'},
     {"reconnect", no_argument, NULL, 'c'},
+    {"tls", optional_argument, NULL, 't'},
+    {"cert", required_argument, NULL, 'C'},
+    {"key", required_argument, NULL, 'k'},
     {"directory", required_argument, NULL, 'D'},
     {"namespace", required_argument, NULL, 'N'},
     {"json", no_argument, NULL, 'j'},
@@ -87,7 +90,10 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "Options of send:\n"
           "      --framing FRAMING  line, nul or octet: how each MESSAGE is sent\n"
           "      --relp             send records over RELP, each with an acknowledgement\n"
-          "      --reconnect        with --relp: connect again if the connection is lost\n\n"
+          "      --reconnect        with --relp: connect again if the connection is lost\n"
+          "      --tls[=CA]         send over TLS; CA: file of the certificates to trust\n"
+          "      --cert FILE        with --tls: own certificate\n"
+          "      --key FILE         its key; without it, the key in the --cert file\n\n"
           "Options of all commands but send, where they apply:\n"
           "  -D, --directory DIR    read the journal files in DIR\n"
           "      --namespace NS     read the journal namespace NS\n"
@@ -275,6 +281,13 @@ static int options_take(struct options *options, int letter)
     case 'c':
         options->reconnect = true;
         break;
+    case 't':
+        options->tls = true;
+        return optarg ? options_text(letter, optarg, &options->ca) : -1;
+    case 'C':
+        return options_text(letter, optarg, &options->cert);
+    case 'k':
+        return options_text(letter, optarg, &options->key);
     case 'f':
         return options_framing(options, optarg);
     case 'D':
@@ -396,6 +409,10 @@ static int options_check(const struct options *options, const struct command *co
         return client_fail(EXIT_USAGE, "--relp and --framing are mutually exclusive");
     if (options->reconnect && !options->relp)
         return client_fail(EXIT_USAGE, "--reconnect requires --relp");
+    if ((options->cert || options->key) && !options->tls)
+        return client_fail(EXIT_USAGE, "--%s requires --tls", options->cert ? "cert" : "key");
+    if (options->key && !options->cert)
+        return client_fail(EXIT_USAGE, "--key requires --cert");
     if (options->open && options->reason)
         return client_fail(EXIT_USAGE, "--open and --reason are mutually exclusive");
     if (options->directory && options->name_space)
