@@ -13,6 +13,9 @@
 #include <string.h>
 #include <systemd/sd-journal.h>
 
+/* While events are followed, the journal is read at least so often. */
+#define POLL_MSEC 1000
+
 struct reader {
     sd_journal *journal;
     char *text; /* values of the current event, NUL-terminated */
@@ -413,14 +416,15 @@ int reader_seek_last(struct reader *reader, uint64_t count)
     return (uint64_t)r <= count ? sd_journal_seek_head(reader->journal) : 0;
 }
 
-/* Timeout for poll(2): on network file systems libsystemd polls for changes. */
+/* Timeout for poll(2): on network file systems libsystemd polls for changes. journald may append an
+ * entry without a notification. */
 static int reader_timeout(struct reader *reader)
 {
     uint64_t until = UINT64_MAX, now = now_usec(CLOCK_MONOTONIC);
 
     if (sd_journal_get_timeout(reader->journal, &until) < 0 || until == UINT64_MAX)
-        return -1;
-    return until <= now ? 0 : (int)min_u64((until - now) / USEC_PER_MSEC + 1, INT32_MAX);
+        return POLL_MSEC;
+    return until <= now ? 0 : (int)min_u64((until - now) / USEC_PER_MSEC + 1, POLL_MSEC);
 }
 
 int reader_wait(struct reader *reader, int output)

@@ -9,6 +9,7 @@ import os
 import pty
 import random
 import re
+import select
 import signal
 import struct
 import termios
@@ -1178,6 +1179,23 @@ def test_follow_across_rotation(netd):
             assert events[1]["message"] == f"line {n}"
             netd.box.run("journalctl", "--rotate")
         assert process.poll() is None
+
+
+def test_follow_without_notifications(netd):
+    """inotify(7) may say nothing of an entry that was appended."""
+    netd.start()
+    session = sent(netd, b"before\n")
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=inotify_add_watch:retval=1",
+               "netd-client", "follow", "--json", "-n", "1"]
+    with netd.box.popen(*command, stdin=-3, stdout=-1, bufsize=0) as process:
+        assert json.loads(process.stdout.readline())["session"] == session
+        for _ in range(3):  # the first may be there before it waits
+            session = netd.send(b"one\n").session
+            shown = b""
+            while shown.count(session.encode()) < 3:
+                assert select.select([process.stdout], [], [], 10)[0]
+                shown += os.read(process.stdout.fileno(), 65536)
+        process.kill()
 
 
 def test_follow_begins_with_the_last_events(netd):
