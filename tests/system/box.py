@@ -29,6 +29,23 @@ TOOL_PACKAGES = ("curl haproxy hitch iproute2 libnginx-mod-stream ncat netcat-op
                  "openssl procps python3-minimal rsyslog rsyslog-gnutls rsyslog-openssl "
                  "rsyslog-relp socat strace stunnel4 systemd-journal-remote")
 # Units of these packages: a test that needs the program runs it itself.
+# Programs that cannot be installed beside these, or need not be: extracted in EXTRACTED with the
+# libraries that they need. What a release does not have is left out.
+EXTRACTED_PACKAGES = "duktape libpython3-stdlib syslog-ng-core systemd-netlogd"
+EXTRACTED = "/opt/netd-test"
+EXTRACT = f"""
+mkdir -p {EXTRACTED}/packages
+cd {EXTRACTED}/packages
+found=$(for p in $PACKAGES; do apt-cache pkgnames "$p" | grep -x "$p" || :; done)
+apt-get -q -o Acquire::Retries=3 download $(apt-get -s --no-install-recommends install $found |
+    awk '/^Inst/ {{ print $2 }}')
+for p in *.deb; do dpkg -x "$p" {EXTRACTED}; done
+rm *.deb
+cp -a {EXTRACTED}/lib/. {EXTRACTED}/usr/lib 2>/dev/null || :
+ln -sfn {EXTRACTED}/usr/lib/syslog-ng /usr/lib/syslog-ng
+ln -sfn {EXTRACTED}/usr/share/syslog-ng /usr/share/syslog-ng
+echo "$PACKAGES" >{EXTRACTED}/extracted
+"""
 MASKED = "haproxy.service hitch.service nginx.service rsyslog.service stunnel4.service"
 
 # Independent of the host's systemd.
@@ -107,6 +124,17 @@ class Files:
         self.log = self.directory / "create.log"
 
     def create(self):
+        self._create()
+        self._extract()
+
+    def _extract(self):
+        """Also into a box that runs: these are only files."""
+        done = self.box / EXTRACTED.lstrip("/") / "extracted"
+        if not done.exists() or done.read_text(encoding="ascii") != f"{EXTRACTED_PACKAGES}\n":
+            self._run("chroot", self.box, "env", f"PACKAGES={EXTRACTED_PACKAGES}", "sh", "-ec",
+                      EXTRACT)
+
+    def _create(self):
         done = self.directory / "created"
         packages = " ".join([*build_packages(), *TOOL_PACKAGES.split()])
         if done.exists() and set(packages.split()) <= set(done.read_text(encoding="ascii").split()):

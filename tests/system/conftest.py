@@ -315,8 +315,8 @@ def netd(box, request):
 
 @pytest.fixture
 def peer(box):
-    """Runs a program of somebody else's as a service until the test ends. peer(COMMAND, ..., port=P)
-    waits until it listens, or has ended with an error."""
+    """Runs a program of somebody else's as a service until the test ends. peer(COMMAND, ...,
+    port=P) waits until it listens, or has ended with an error."""
     units = []
 
     def listens(unit, port):

@@ -3,13 +3,13 @@
 
 import contextlib
 import re
-import socket
 import ssl
 
 import pytest
 
 import documented
 from box import wait_for
+from senders import feed, named, rsyslog
 from traffic import lines, port_of
 
 RECIPE = "TLS WITH HAPROXY"
@@ -33,12 +33,12 @@ def write(box, path, text):
     box.path(path).write_text(text, encoding="ascii")
 
 
-def haproxy(netd, peer, changed=lambda text: text):
-    """The recipe in force; its configuration of haproxy CHANGED."""
+def haproxy(netd, peer, changed=lambda text: text, config=""):
+    """The recipe in force; its configuration of haproxy CHANGED, with CONFIG before netd's."""
     files = documented.files(RECIPE)
     path = f"{DIRECTORY}/haproxy.cfg"
     write(netd.box, path, changed(files[path]))
-    netd.start(config=files["/etc/netd/netd.conf"])
+    netd.start(config=config + files["/etc/netd/netd.conf"])
     peer("haproxy", "-db", "-f", path, port=PORT)
 
 
@@ -129,9 +129,21 @@ def test_the_client_of_the_recipe(netd, peer, certificates):
     assert event.record == b"hello", written
 
 
+def test_rsyslog_over_the_recipe(netd, peer, certificates):
+    files = documented.files(RECIPE)
+    haproxy(netd, peer, config='format = "syslog";\n')
+    text = files["/etc/rsyslog.d/netd-tls.conf"].replace("/etc/rsyslog.d/", f"{DIRECTORY}/")
+    with named(netd.box):
+        rsyslog(netd, peer, text)
+        feed(netd.box)
+        (event,) = wait_for(lambda: netd.events(event="data"), "the message")
+    assert event.text("MESSAGE") == "disk 91 % full"
+
+
 def test_readme_has_the_recipe():
-    for text in documented.files(RECIPE).values():
-        assert documented.in_readme(text)
+    files = documented.files(RECIPE)
+    for path in f"{DIRECTORY}/haproxy.cfg", "/etc/netd/netd.conf":
+        assert documented.in_readme(files[path])
 
 
 def test_clients_that_never_read_lose_nothing(netd, peer, certificates):
