@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 """netd-tls with a stand-in for netd: see src/netd-tls/interface.h.
 
-Runs where the program and its peers are installed, so test_tls_program.py runs it in a container:
+    tls_program.py PROGRAM [--root DIRECTORY --pid PID] SCENARIO...
 
-    tls_program.py PROGRAM SCENARIO...
-
-A scenario is a function below whose name begins with scenario_. It prints nothing if all is well.
+DIRECTORY is the root of a container and PID a process in it: the program and its peers are those of
+the container. This process is to be in its network namespace, and has Python's whole library, which
+the container has not. A scenario is a function below whose name begins with scenario_. It prints nothing if all is well.
 """
 
+import argparse
 import collections
 import contextlib
 import hashlib
@@ -32,6 +33,19 @@ COUNTERS_SIZE = LISTENERS_MAX * (RESULTS * 8 + 8 + 8)
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 TLV_TLS, TLV_VERSION, TLV_COMMON_NAME, TLV_CIPHER = 0x20, 0x21, 0x22, 0x23
 TLV_LISTENER, TLV_SUBJECT, TLV_NAME, TLV_FINGERPRINT, TLV_REFUSED = range(0xe0, 0xe5)
+
+# The container's root, and what runs a command in it.
+ROOT, PREFIX = "", []
+
+
+def inside(path):
+    """PATH as the container knows it."""
+    return str(path).removeprefix(ROOT)
+
+
+def within(command):
+    return [*PREFIX, *map(inside, command)]
+
 
 # --- Certificates ---
 
@@ -90,7 +104,7 @@ def settings(listeners, connections=10000, handshakes=1000, handshake_ms=10000, 
         return len(data) - len(piece), len(piece)
 
     def text(value):
-        return add(os.fsencode(value) + b"\0") if value else (0, 0)
+        return add(inside(value).encode() + b"\0") if value else (0, 0)
 
     for i, listener in enumerate(listeners):
         names, fingerprints = listener.get("names", []), listener.get("fingerprints", [])
@@ -155,16 +169,15 @@ class Session:
         try:
             data = self.connection.recv(count)
         except ConnectionResetError:
-            self.end = "reset"
-            return False
+            data, self.end = b"", "reset"
         self.data += data
         if self.header is None:
             found = parse_header(self.data)
             if found:
                 self.header = found[0]
                 del self.data[:found[1]]
-        if not data:
-            self.end = "refused" if TLV_REFUSED in self.header.tlvs else "eof"
+        if not data:  # of a refusal, nobody reads the greeting
+            self.end = "refused" if TLV_REFUSED in self.header.tlvs else self.end or "eof"
         return bool(data)
 
     def run(self, receipt):
@@ -186,6 +199,7 @@ class Netd:
         self.listener.listen(1024)
         self.address = self.listener.getsockname()
         self.sessions = queue.Queue()
+        self.open = []  # all, in the order in which they began
         self.receipt = receipt
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -199,7 +213,9 @@ class Netd:
 
     def _serve(self, connection):
         session = Session(connection)
-        session.run(self.receipt)
+        self.open.append(session)
+        with contextlib.suppress(ConnectionError):
+            session.run(self.receipt)
         self.sessions.put(session)
 
     def next(self, timeout=20):
@@ -211,7 +227,7 @@ class Netd:
 class Program:
     """netd-tls as a child, with its listeners bound to free ports of 127.0.0.1."""
 
-    def __init__(self, program, listeners, netd=None, arguments=(), counters=None, **limits):
+    def __init__(self, program, listeners, netd=None, arguments=(), user=(), **limits):
         self.sockets, self.ports, described = [], [], []
         for i, listener in enumerate(listeners):
             made = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -221,11 +237,11 @@ class Program:
                                   internal=netd.address if netd else b""))
         self.control, theirs = socket.socketpair()
         self.control.settimeout(20)
-        self.counters = os.dup(counters) if counters else memfd(bytes(COUNTERS_SIZE))
+        self.counters = memfd(bytes(COUNTERS_SIZE))
         given = [memfd(settings(described, **limits)), theirs.fileno(), self.counters,
                  *(s.fileno() for s in self.sockets)]
         self.process = subprocess.Popen(
-            [program, *arguments], preexec_fn=lambda: self._place(given), close_fds=False,
+            within([*user, program, *arguments]), preexec_fn=lambda: self._place(given), close_fds=False,
             stderr=subprocess.PIPE)
         theirs.close()
         os.close(given[0])
@@ -276,7 +292,7 @@ class Bench:
 
     def __init__(self, program):
         self.program = program
-        self.directory = pathlib.Path(tempfile.mkdtemp())
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=f"{ROOT}/var/tmp"))
         self.certificates = Certificates(self.directory)
 
     def listener(self, **more):
@@ -287,19 +303,18 @@ class Bench:
     def running(self, *listeners, netd=None, **limits):
         netd = netd or Netd()
         program = Program(self.program, listeners or [self.listener()], netd, **limits)
+        assert program.answer == "ready\n", program.answer
         try:
-            assert program.answer == "ready\n", program.answer
             yield program, netd
-        finally:
-            if program.process.poll() is None:
-                program.process.terminate() if sys.exc_info()[0] else None
+        except BaseException:
+            program.process.kill()
+            raise
         program.close()
 
-    def check(self, **more):
-        """Returns exit status and answer of --check."""
-        program = Program(self.program, [self.listener() | more], arguments=["--check"])
-        program.process.wait(20)
-        program.process.stderr.close()
+    def check(self, user=(), **more):
+        """Returns exit status and answer of --check; USER is a command that changes the user."""
+        program = Program(self.program, [self.listener() | more], arguments=["--check"], user=user)
+        program.process.communicate(timeout=20)
         return program.process.returncode, program.answer
 
     def context(self, name=None, **options):
@@ -383,14 +398,182 @@ def scenario_python(bench):
         assert session.header.tls[TLV_CIPHER].startswith(b"TLS_")
 
 
-def main(program, names):
-    bench = Bench(program)
+def scenario_peers(bench):
+    """Clients of all kinds, with certificates: everything arrives, and the end is a good one."""
+    path = bench.certificates.path
+    ca, certificate, key = path("ca"), path("client"), path("client-key")
+    listener = bench.listener(client_ca=ca, names=["*.example.com"])
+    with bench.running(listener) as (program, netd):
+        port = program.ports[0]
+        commands = [
+            ["openssl", "s_client", "-quiet", "-no_ign_eof", "-verify_return_error", "-CAfile", ca,
+             "-cert", certificate, "-key", key, "-connect", f"127.0.0.1:{port}"],
+            ["openssl", "s_client", "-quiet", "-no_ign_eof", "-tls1_2", "-CAfile", ca, "-cert",
+             certificate, "-key", key, "-connect", f"127.0.0.1:{port}"],
+            ["ncat", "--ssl", "--ssl-verify", "--ssl-trustfile", ca, "--ssl-cert", certificate,
+             "--ssl-key", key, "localhost", str(port)],
+        ]
+        for command in commands:
+            lines = b"".join(b"%s %d\n" % (command[0].encode(), i) for i in range(2000))
+            done = subprocess.run(within(command), input=lines, capture_output=True, timeout=30,
+                                  check=False)
+            session = netd.next()
+            assert bytes(session.data) == lines, (command, done, len(session.data))
+            # When its input ends, ncat may close without close_notify.
+            ends = ("eof", "reset") if command[0] == "ncat" else ("eof",)
+            assert session.end in ends, (command, done)
+            assert session.header.tlvs[TLV_SUBJECT] == b"CN=client,O=Example"
+            assert session.header.tlvs[TLV_NAME] == b"logs.example.com"
+            assert session.header.tlvs[TLV_FINGERPRINT].decode() == \
+                bench.certificates.fingerprint("client").hex()
+        with_stranger = [*commands[0]]
+        with_stranger[with_stranger.index(certificate)] = path("stranger")
+        with_stranger[with_stranger.index(key)] = path("stranger-key")
+        subprocess.run(within(with_stranger), input=b"secret\n", capture_output=True, timeout=30,
+                       check=False)
+        session = netd.next()
+        assert session.end == "refused" and not session.data, vars(session)
+
+
+RSYSLOG = """global(workDirectory="{directory}" DefaultNetstreamDriverCAFile="{ca}"
+       DefaultNetstreamDriverCertFile="{certificate}" DefaultNetstreamDriverKeyFile="{key}")
+template(name="raw" type="string" string="%msg%\\n")
+module(load="imfile")
+input(type="imfile" File="{directory}/input" Tag="test" ruleset="out")
+ruleset(name="out") {{
+    action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" StreamDriver="{driver}"
+           StreamDriverMode="1" StreamDriverAuthMode="x509/certvalid" template="raw")
+}}
+"""
+
+
+def scenario_rsyslog(bench):
+    """omfwd with GnuTLS and with OpenSSL sends close_notify when it stops."""
+    path = bench.certificates.path
+    listener = bench.listener(client_ca=path("ca"))
+    lines = b"".join(b"line %d\n" % i for i in range(5000))
+    with bench.running(listener) as (program, netd):
+        for driver in ("gtls", "ossl"):
+            directory = bench.directory / driver
+            directory.mkdir()
+            netd.open.clear()
+            (directory / "input").write_bytes(lines)
+            (directory / "conf").write_text(RSYSLOG.format(
+                directory=inside(directory), ca=inside(path("ca")),
+                certificate=inside(path("client")), key=inside(path("client-key")),
+                port=program.ports[0], driver=driver))
+            with subprocess.Popen(within(["rsyslogd", "-n", "-f", directory / "conf", "-i",
+                                          directory / "pid"])) as rsyslog:
+                deadline = time.monotonic() + 30
+                while not netd.open or len(netd.open[-1].data) < len(lines):
+                    assert time.monotonic() < deadline, (driver, netd.open)
+                    time.sleep(0.05)
+                rsyslog.terminate()
+            session = netd.next()
+            assert bytes(session.data) == lines and session.end == "eof", (driver, session.end)
+
+
+def scenario_sandbox(bench):
+    """What netd-tls has given up, and that nobody else of the user reads its memory."""
+    with bench.running() as (program, _):
+        directory = pathlib.Path(f"/proc/{program.process.pid}")
+        status = dict(re.findall(r"^(\w+):\s+(.*)$", (directory / "status").read_text(), re.M))
+        assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1", status
+        assert os.stat(directory / "maps").st_uid == 0  # not dumpable
+        names = sorted(os.readlink(fd).split(":")[0] for fd in (directory / "fd").iterdir())
+        kinds = [name for name in names if not name.startswith(("/", "pipe"))]
+        assert kinds == ["anon_inode", "socket", "socket"], names
+
+
+def scenario_death(bench):
+    """netd-tls is killed: netd has all that it had read, and a reset."""
+    netd = Netd()
+    program = Program(bench.program, [bench.listener()], netd)
+    client = bench.connect(program.ports[0])
+    client.send(b"kept\n")
+    deadline = time.monotonic() + 20
+    while not netd.open or bytes(netd.open[-1].data) != b"kept\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    program.process.kill()
+    session = netd.next()
+    assert (bytes(session.data), session.end) == (b"kept\n", "reset")
+    program.process.wait()
+    program.process.stderr.close()
+
+
+def scenario_half_open(bench):
+    """A thousand handshakes that nobody goes on with keep no good client out."""
+    with bench.running(handshakes=200, refusals=0) as (program, netd):
+        flood = [socket.create_connection(("127.0.0.1", program.ports[0])) for _ in range(1000)]
+        client = bench.connect(program.ports[0])
+        client.send(b"in\n")
+        assert client.finish() == b"bytes=3\n"
+        assert netd.next().end == "eof"
+        for s in flood:
+            s.close()
+        assert program.counted()["evicted"] >= 800, program.counted()
+
+
+def scenario_drain(bench):
+    """As at a reload: a second netd-tls on the same sockets, and the first goes on until its last
+    session has ended."""
+    with bench.running() as (program, netd):
+        client = bench.connect(program.ports[0])
+        program.command(b"d")
+        client.send(b"still\n")
+        waiting = socket.create_connection(("127.0.0.1", program.ports[0]))  # for the next one
+        assert client.finish() == b"bytes=6\n"
+        assert netd.next().end == "eof"
+        waiting.close()
+        assert program.process.wait(20) == 0
+
+
+def scenario_files(bench):
+    """Each way in which a file can be wrong has a line and status 78."""
+    path, directory = bench.certificates.path, bench.directory
+    assert bench.check() == (0, "ready\n")
+    assert bench.check(client_ca=path("ca")) == (0, "ready\n")
+    (directory / "empty").touch()
+    bench.certificates.leaf("old", "DNS:old", "serverAuth", days=0)
+    openssl("ec", "-in", path("server-key"), "-aes128", "-passout", "pass:x", "-out",
+            directory / "locked")
+    cases = [
+        ({"certificate": "/none"}, "error 0 /none: No such file or directory\n"),
+        ({"key": path("client-key")}, f"not the key of the certificate {inside(path('server'))}"),
+        ({"key": directory / "locked"}, "the key is encrypted"),
+        ({"client_ca": directory / "empty"}, "no certificate in PEM format"),
+        ({"certificate": path("old"), "key": path("old-key")}, "the certificate expired at 20"),
+        ({"key": path("server")}, "no key in PEM format"),
+    ]
+    time.sleep(1)  # until "old" has ended
+    for more, expected in cases:
+        status, answer = bench.check(**more)
+        assert status == 78 and expected in answer, (more, status, answer)
+        assert answer.startswith("error 0 /") and answer.count("\n") == 1, answer
+    os.chmod(directory, 0o755)
+    os.chmod(path("server-key"), 0o600)
+    status, answer = bench.check(user=["setpriv", "--reuid", "65534", "--clear-groups"])
+    assert status == 78, (status, answer)
+    assert answer == f"error 0 {inside(path('server-key'))}: Permission denied\n", answer
+
+
+def main():
+    global ROOT, PREFIX  # pylint: disable=global-statement
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--pid")
+    parser.add_argument("scenario", nargs="+")
+    arguments = parser.parse_args()
+    ROOT, PREFIX = arguments.root, ["nsenter", "-t", arguments.pid, "-m", "-r"] if arguments.pid else []
+    bench = Bench(arguments.program)
     try:
-        for name in names:
+        for name in arguments.scenario:
             globals()[f"scenario_{name}"](bench)
     finally:
         shutil.rmtree(bench.directory)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main()

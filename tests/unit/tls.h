@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -277,6 +278,7 @@ static inline int client_connect(const struct world *w)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     CHECK(connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0);
+    CHECK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) == 0);
     CHECK(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
     return fd;
 }
