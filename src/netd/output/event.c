@@ -195,6 +195,31 @@ static void text_number(struct text *text, const char *name, uint64_t value)
     text_field(text, name, digits);
 }
 
+/* "1 record", "2 records". */
+static void text_count(struct text *text, uint64_t n, const char *what)
+{
+    char digits[NUMBER_MAX + 1];
+
+    *put_number(digits, n) = '\0';
+    text_put(text, digits);
+    text_put(text, what);
+    if (n != 1)
+        text_put(text, "s");
+}
+
+/* Seconds with three decimals. */
+static void text_seconds(struct text *text, uint64_t usec)
+{
+    char digits[NUMBER_MAX + 1];
+
+    *put_number(digits, usec / USEC_PER_SEC) = '\0';
+    text_put(text, digits);
+    *put_number(digits, 1000 + usec % USEC_PER_SEC / USEC_PER_MSEC) = '\0';
+    digits[0] = '.';
+    text_put(text, digits);
+    text_put(text, " s");
+}
+
 /* At most MOST bytes of VALUE, whatever they are. */
 static void text_escaped(struct text *text, const char *name, const struct event_text *value,
                          size_t most)
@@ -453,10 +478,13 @@ int event_disconnect(struct entry *ret, struct arena *arena, const struct event_
     text_put(&text, " disconnected: ");
     text_put(&text, totals->reason);
     text_put(&text, error);
-    text_add(&text, ", %" PRIu64 " record%s, %" PRIu64 " byte%s in %" PRIu64 ".%03u s\n",
-             totals->records, totals->records == 1 ? "" : "s", totals->bytes,
-             totals->bytes == 1 ? "" : "s", totals->duration_usec / USEC_PER_SEC,
-             (unsigned)(totals->duration_usec % USEC_PER_SEC / USEC_PER_MSEC));
+    text_put(&text, ", ");
+    text_count(&text, totals->records, " record");
+    text_put(&text, ", ");
+    text_count(&text, totals->bytes, " byte");
+    text_put(&text, " in ");
+    text_seconds(&text, totals->duration_usec);
+    text_put(&text, "\n");
     event_finish(ret, arena, &text, source);
     return 0;
 }
