@@ -233,7 +233,7 @@ soak:
 # PARTS="unit report": see tests/coverage.py.
 coverage:
 	$(Q)mkdir -p build && tests/packages.sh build/packages.log dpkg-dev gcovr git libcmocka-dev \
-	    mmdebstrap python3-pytest systemd-container systemd-journal-remote
+	    mmdebstrap python3-prometheus-client python3-pytest systemd-container systemd-journal-remote
 	$(Q)/usr/bin/python3 -B tests/coverage.py $(PARTS)
 
 $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
@@ -241,16 +241,18 @@ $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 	$(Q)$(LINK) -o $@ $^
 
 # The files in systemd/ and man/ name the default paths; the installed ones name the chosen paths.
-SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/default|$(SYSCONFDIR)/default|g' \
+SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/usr/local/bin|$(BINDIR)|g' \
+    -e 's|/etc/default|$(SYSCONFDIR)/default|g' \
     -e 's|/etc/netd|$(SYSCONFDIR)/netd|g' -e 's|/usr/local/share/doc/netd|$(EXAMPLEDIR)|g'
 # An existing configuration file belongs to the administrator.
 KEEP = sh -c 'test -e "$$2" || $(INSTALL) -D -m 644 "$$1" "$$2"' -
 UNCHANGED = sh -c '! cmp -s "$$1" "$$2" || rm -f "$$2"' -
 # systemd/netd@.service is a link to netd.service; what differs for an instance is in the drop-in.
-UNITS    := netd.service netd.socket netd@.service netd@.socket
+UNITS    := netd.service netd.socket netd@.service netd@.socket netd-metrics.socket \
+            netd-metrics@.service
 INSTANCE := netd@.service.d/instance.conf
 # netd.conf is also the reference of all keys: an upgrade does not replace the installed one.
-EXAMPLES := $(wildcard systemd/*.conf) etc/netd.conf
+EXAMPLES := $(wildcard systemd/*.conf) etc/netd.conf etc/prometheus-rules.yml
 CATALOG  := $(wildcard systemd/netd.catalog)
 MAN      := $(wildcard man/*.[1578])
 # Only on a running system, as root: not for a package, in a chroot, or for an ordinary user.
@@ -292,7 +294,7 @@ install: writable all
 
 uninstall: writable
 	@$(LIVE) ! test -e $(UNITDIR)/netd.service || { systemctl -q disable $(UNITS); \
-	    systemctl -q stop netd.socket netd.service 'netd@*'; }
+	    systemctl -q stop netd.socket netd.service 'netd@*' 'netd-metrics*'; }
 	rm -f $(DESTDIR)$(SBINDIR)/netd $(DESTDIR)$(LIBEXECDIR)/netd-tls \
 	    $(DESTDIR)$(BINDIR)/netd-client
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS) $(INSTANCE))

@@ -14,7 +14,7 @@ LOGS=build/check
 RELEASES=(bookworm trixie)
 # Besides what the build needs.
 PACKAGES=(clang clang-format clang-tidy cppcheck dpkg-dev git libclang-rt-dev libcmocka-dev mandoc
-    mmdebstrap python3-pytest shellcheck systemd-container tzdata valgrind)
+    mmdebstrap python3-prometheus-client python3-pytest shellcheck systemd-container tzdata valgrind)
 
 # With --long, every row of the fault matrix runs in full; every place and every failing call is
 # tried instead of a sample, and calls fail permanently, too; fuzzers run longer; and the system

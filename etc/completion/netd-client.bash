@@ -16,7 +16,7 @@ _netd_client_listeners() {
 
 _netd_client() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands='send sessions show cat follow verify'
+    local commands='send sessions show cat follow verify status metrics'
     local general='--host --port --timeout --quiet --verbose --help --version'
     local where='--directory --namespace' select='--identifier --hostname --priority'
     local command='' options words i word
@@ -108,6 +108,8 @@ _netd_client() {
     cat) options="$general $where" ;;
     follow) options="$general $where --json --utc --lines --peer --listener $select" ;;
     verify) options="$general $where --json --no-pager --listener" ;;
+    status) options="$general --json --utc --no-pager" ;;
+    metrics) options="$general --http" ;;
     *) options="$general $where --json --utc --no-pager" ;;
     esac
     if [[ $current == -* ]]; then
@@ -116,6 +118,11 @@ _netd_client() {
         case $command in
         '') words=$commands ;;
         show | cat | follow | verify) words=$(_netd_client_sessions "${journal[@]}") ;;
+        status | metrics)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return
+            ;;
         *) return ;;
         esac
     fi

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # fish completion for netd-client(1), which fish loads from its folders of completions
 
-set -l commands send sessions show cat follow verify
+set -l commands send sessions show cat follow verify status metrics
 set -l reading sessions show cat follow verify
 
 function __netd_client_journal --description 'Options that name the journal to read'
@@ -60,12 +60,14 @@ complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a show -
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a cat -d 'Write what the client sent, byte for byte'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a follow -d 'Show events as they are logged'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a verify -d 'Check that nothing is missing'
+complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a status -d 'Show what netd does now'
+complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a metrics -d 'Print netd\'s metrics for Prometheus'
 
 complete -c netd-client -n "__fish_seen_subcommand_from $reading" -s D -l directory -x -a '(__fish_complete_directories)' -d 'Journal files to read'
 complete -c netd-client -n "__fish_seen_subcommand_from $reading" -l namespace -x -d 'Journal namespace to read'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow verify' -l json -d 'One JSON object per line'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow' -l utc -d 'Times in UTC'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions show verify' -l no-pager -d 'Do not use a pager'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow verify status' -l json -d 'One JSON object per line'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow status' -l utc -d 'Times in UTC'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions show verify status' -l no-pager -d 'Do not use a pager'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l framing -x -a 'line nul octet' -d 'How each message is sent'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l relp -d 'Send records over RELP'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l reconnect -d 'With --relp: connect again'
@@ -84,3 +86,5 @@ complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s S -l since 
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s U -l until -x -a '(__netd_client_times)' -d 'Only those that began at or before a time'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions follow' -s n -l lines -x -d 'Only the last ones'
 complete -c netd-client -n '__fish_seen_subcommand_from show cat follow verify' -a '(__netd_client_sessions)' -d session
+complete -c netd-client -n '__fish_seen_subcommand_from metrics' -l http -d 'Answer an HTTP request on standard input'
+complete -c netd-client -n '__fish_seen_subcommand_from status metrics' -F

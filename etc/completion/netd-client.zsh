@@ -84,7 +84,9 @@ _netd_client() {
             show\:"show one session'\''s events"
             cat\:"write what the client sent, byte for byte"
             follow\:"show events as they are logged"
-            verify\:"check that nothing is missing"))' \
+            verify\:"check that nothing is missing"
+            status\:"show what netd does now"
+            metrics\:"print netd'\''s metrics for Prometheus"))' \
         '*::argument:->arguments'
 
     [[ $state == arguments ]] || return
@@ -115,6 +117,8 @@ _netd_client() {
             '1:session:_netd_client_sessions'
         ;;
     verify) _arguments $general $where $json $pager $listener '*:session:_netd_client_sessions' ;;
+    status) _arguments $general $json $utc $pager '1:file:_files' ;;
+    metrics) _arguments $general '--http[answer an HTTP request on standard input]' '1:file:_files' ;;
     esac
 }
 

@@ -15,6 +15,10 @@
 #endif
 #define DEFAULT_CONF SYSCONFDIR "/netd/netd.conf"
 
+/* The metrics: a file in the runtime directory of netd.service, written by netd. */
+#define METRICS_FILE "metrics.prom"
+#define METRICS_PATH "/run/netd/" METRICS_FILE
+
 /* MESSAGE_ID of each event. Each has an entry in systemd/netd.catalog. */
 #define ID_CONNECT    "cf8a2f824a45483794fc0d893bd9b33c"
 #define ID_DATA       "780dde514a934f698d9360e2b7999b2c"

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* What ends each message of send. */
 enum send_framing { SEND_LINE, SEND_NUL, SEND_OCTET };
@@ -24,6 +25,7 @@ struct options {
 
     const char *directory, *name_space; /* journal to read; NULL: the default */
     bool json, utc, no_pager;
+    bool http;
 
     bool open, reverse;
     char peer[ENDPOINT_ADDRESS_MAX];   /* as in NETD_PEER_ADDRESS; "": any */
@@ -52,6 +54,11 @@ int show_run(const struct options *options, char **arguments, int count);
 int cat_run(const struct options *options, char **arguments, int count);
 int follow_run(const struct options *options, char **arguments, int count);
 int verify_run(const struct options *options, char **arguments, int count);
+int status_run(const struct options *options, char **arguments, int count);
+int metrics_run(const struct options *options, char **arguments, int count);
+
+/* Opens the metrics file PATH. Returns NULL with an exit status in *RET, reported. */
+FILE *metrics_open(const char *path, int *ret);
 
 /* Prints "netd-client: ..." as one line on standard error, escaped for a terminal. Returns STATUS.
  */

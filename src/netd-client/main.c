@@ -61,6 +61,22 @@ static const struct command commands[] = {
         .arguments_max = -1,
         .run = verify_run,
     },
+    {
+        .name = "status",
+        .arguments = "[FILE]",
+        .help = "show what netd does now",
+        .options = "juP",
+        .arguments_max = 1,
+        .run = status_run,
+    },
+    {
+        .name = "metrics",
+        .arguments = "[FILE]",
+        .help = "print netd's metrics for Prometheus",
+        .options = "w",
+        .arguments_max = 1,
+        .run = metrics_run,
+    },
 };
 
 /*

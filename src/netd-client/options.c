@@ -53,6 +53,7 @@ static const struct option long_options[] = {
     {"since", required_argument, NULL, 'S'},
     {"until", required_argument, NULL, 'U'},
     {"lines", required_argument, NULL, 'n'},
+    {"http", no_argument, NULL, 'w'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -113,6 +114,8 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "      --identifier NAME  only records of this program, or sessions with one\n"
           "      --hostname NAME    only those from this host\n"
           "      --priority LEVEL   only those with at least this severity (emerg to debug)\n\n"
+          "Options of metrics:\n"
+          "      --http             answer an HTTP request on standard input\n\n"
           "See netd-client(1).\n",
           stream);
 }
@@ -328,6 +331,9 @@ static int options_take(struct options *options, int letter)
         return options_time(letter, optarg, &options->until);
     case 'n':
         return options_number(letter, optarg, LINES_LIMIT, &options->lines);
+    case 'w':
+        options->http = true;
+        break;
     case 'V':
         puts("netd-client " NETD_VERSION);
         return EXIT_SUCCESS;

@@ -113,7 +113,7 @@ static void try_data(struct input in, uint32_t settings, struct arena *arena,
     source->format = format & SYSLOG ? FORMAT_SYSLOG : FORMAT_PLAIN;
     source->trust_severity = format & TRUST;
     MUST(event_data_prefix(&prefix, arena, source) == 0);
-    MUST(event_data(&entry, arena, &prefix, &record, resent) == 0);
+    MUST(event_data(&entry, arena, &prefix, &record, resent) >= 0);
     bytes = joined(&entry);
     if (source->output == OUTPUT_TEXT)
         check_text(bytes, entry.size);

@@ -40,8 +40,11 @@ EXPECTED = {
     "./usr/lib/systemd/system/netd@.service": "644",
     "./usr/lib/systemd/system/netd@.service.d/instance.conf": "644",
     "./usr/lib/systemd/system/netd@.socket": "644",
+    "./usr/lib/systemd/system/netd-metrics.socket": "644",
+    "./usr/lib/systemd/system/netd-metrics@.service": "644",
     "./usr/lib/systemd/catalog/netd.catalog": "644",
     "./usr/share/doc/netd/netd.conf": "644",
+    "./usr/share/doc/netd/prometheus-rules.yml": "644",
     "./usr/share/doc/netd/socket-only.conf": "644",
     "./usr/share/man/man8/netd.8": "644",
     "./usr/share/man/man5/netd.conf.5": "644",
@@ -129,8 +132,9 @@ def test_systemd_hears_of_it_only_without_destdir(box, directory):
     make(box, "uninstall", *words, env=path)
     calls = box.sh(f"cat {directory}/calls").replace(f"{directory}/bin/", "").splitlines()
     assert calls == ["systemctl daemon-reload", "journalctl --update-catalog",
-                     "systemctl -q disable netd.service netd.socket netd@.service netd@.socket",
-                     "systemctl -q stop netd.socket netd.service netd@*",
+                     "systemctl -q disable netd.service netd.socket netd@.service netd@.socket "
+                     "netd-metrics.socket netd-metrics@.service",
+                     "systemctl -q stop netd.socket netd.service netd@* netd-metrics*",
                      "systemctl daemon-reload", "journalctl --update-catalog"]
 
 

@@ -670,9 +670,11 @@ static char *put_syslog(char *at, const struct syslog *s, const struct event_pre
     return stpcpy(at, "\nMESSAGE=");
 }
 
-/* The fields of RECORD, MESSAGE's value last; 1 if they do not give back its bytes. */
+/* The fields of RECORD, MESSAGE's value last; 1 if they do not give back its bytes. Sets *UNPARSED
+ * to 1 if it is not syslog. */
 static int event_add_syslog(struct entry *ret, struct arena *arena,
-                            const struct event_prefix *prefix, const struct record *record)
+                            const struct event_prefix *prefix, const struct record *record,
+                            int *unparsed)
 {
     struct syslog s;
     bool escaped = false;
@@ -691,6 +693,7 @@ static int event_add_syslog(struct entry *ret, struct arena *arena,
     end = put_syslog(at, &s, prefix, &escaped);
     arena->used -= size - (size_t)(end - at);
     entry_add(ret, at, (size_t)(end - at));
+    *unparsed = !record->continues && s.fields.format == SYSLOG_PLAIN;
     r = event_add_message(ret, arena, s.fields.message.data, s.fields.message.length);
     return r < 0 ? r : r > 0 || escaped || !s.exact;
 }
@@ -747,11 +750,11 @@ int event_data(struct entry *ret, struct arena *arena, const struct event_prefix
 {
     size_t used = arena->used;
     struct entry entry = {0};
-    int r;
+    int r, unparsed = 0;
 
     entry_add(&entry, prefix->text.iov_base, prefix->text.iov_len);
     if (prefix->format == FORMAT_SYSLOG)
-        r = event_add_syslog(&entry, arena, prefix, record);
+        r = event_add_syslog(&entry, arena, prefix, record, &unparsed);
     else
         r = event_add_message(&entry, arena, record->data, record->length);
     if (r >= 0)
@@ -761,5 +764,5 @@ int event_data(struct entry *ret, struct arena *arena, const struct event_prefix
         return r;
     }
     *ret = entry;
-    return 0;
+    return unparsed;
 }

@@ -18,6 +18,7 @@
 #include "netd/protocol/format.h"
 #include "netd/protocol/framing.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -109,7 +110,8 @@ int event_data_prefix(struct event_prefix *ret, struct arena *arena,
  * One record. The bytes of MESSAGE are not copied where they can stand there as they are: *RET
  * points to them. In format "syslog" the record is parsed (protocol/syslog.h), but not a piece that
  * continues another one; in the output "text" it is a line as it came. RESENT is for NETD_RESENT:
- * the offset of the record's first byte in what the client sent, or NOT_RESENT. Errors as above.
+ * the offset of the record's first byte in what the client sent, or NOT_RESENT. Returns 0; 1 where
+ * the record was parsed and is not of its format; or an error as above.
  */
 int event_data(struct entry *ret, struct arena *arena, const struct event_prefix *prefix,
                const struct record *record, uint64_t resent);

@@ -395,10 +395,15 @@ static bool session_log_record(struct session *s, const struct session_context *
     };
     uint64_t resent = item.resent ? s->batch_bytes : NOT_RESENT;
     struct entry entry;
+    int r;
 
     item.records = s->batch_records + !item.continued;
-    if (!sink_has_room(c->sink) || event_data(&entry, &c->sink->arena, prefix, record, resent) < 0)
+    if (!sink_has_room(c->sink))
         return false;
+    r = event_data(&entry, &c->sink->arena, prefix, record, resent);
+    if (r < 0)
+        return false;
+    item.unparsed = r > 0;
     sink_push(c->sink, &entry, &item);
     s->framed = item.end;
     s->scanned = 0;

@@ -6,6 +6,7 @@
 #include "common/util.h"
 #include "netd/log.h"
 #include "netd/supervisor/handover.h"
+#include "netd/supervisor/metrics.h"
 #include "netd/supervisor/notify.h"
 #include "netd/supervisor/process.h"
 #include "netd/supervisor/reload.h"
@@ -38,6 +39,13 @@ enum reload {
     RELOAD_ENDING,   /* the worker ends all sessions: the new program has another table layout */
 };
 
+/* What the status and the metrics are made of: they are another when this is. */
+struct supervisor_seen {
+    uint64_t activity, worker_starts;
+    uint32_t open;
+    int32_t blocked_errno;
+};
+
 struct supervisor {
     struct handover given; /* received from the previous program, passed to the next */
     enum output output;
@@ -52,8 +60,11 @@ struct supervisor {
     uint64_t stop_deadline;
     uint64_t tick_usec, idle_usec; /* TICK_USEC and IDLE_USEC, or less */
     uint64_t last_tick;
-    bool idle;               /* the status does not change */
-    char status[STATUS_MAX]; /* last sent */
+    bool idle; /* neither the status nor the metrics change */
+    struct supervisor_seen seen;
+    bool metrics_changed;  /* since they were written */
+    uint64_t metrics_usec; /* when that was */
+    int metrics_error;     /* 0, or the negative errno with which it failed */
 };
 
 /* --- Notifications: sd_notify(3) --- */
@@ -77,10 +88,10 @@ static void supervisor_format_status(const struct supervisor *s, char ret[static
  * now is sent again at the next tick. */
 static void supervisor_notify(struct supervisor *s)
 {
-    char text[STATUS_MAX + 32];
+    char text[STATUS_MAX + 32], status[STATUS_MAX];
 
-    supervisor_format_status(s, s->status);
-    snprintf(text, sizeof(text), "WATCHDOG=1\nSTATUS=%s", s->status);
+    supervisor_format_status(s, status);
+    snprintf(text, sizeof(text), "WATCHDOG=1\nSTATUS=%s", status);
     (void)notify_send(&s->notify, text);
 }
 
@@ -95,6 +106,22 @@ static void supervisor_answer(struct supervisor *s, bool done)
 {
     reload_answer(s->given.requester, done);
     s->given.requester = 0;
+}
+
+/* Writes the metrics, not while a worker adopts the sessions that they count. */
+static void supervisor_write_metrics(struct supervisor *s)
+{
+    const char *directory = metrics_directory();
+    int r;
+
+    if (!directory || (s->worker.pid > 0 && !s->given.table.header->ready))
+        return;
+    r = metrics_write(directory, s->given.table.header);
+    if (r < 0 && r != s->metrics_error)
+        log_warning("cannot write %s/" METRICS_FILE ": %s", directory, strerror(-r));
+    s->metrics_error = r;
+    s->metrics_changed = false;
+    s->metrics_usec = now_usec(CLOCK_MONOTONIC);
 }
 
 static const char *supervisor_output_name(enum output output)
@@ -128,28 +155,49 @@ static void supervisor_say_ready(struct supervisor *s)
         log_info("listening on %s%s%s%s", address, name[0] ? " as " : "", name,
                  l->passed ? " (passed by systemd)" : "");
     }
+    supervisor_write_metrics(s);
     supervisor_announce(s, "READY=1");
     supervisor_answer(s, true);
 }
 
-/* Decides whether to sleep for idle_usec; the worker then signals the first change of the status.
- */
+/* True if there is something new to notify or to write since the last call. */
+static bool supervisor_sees_change(struct supervisor *s)
+{
+    const struct table_header *h = s->given.table.header;
+    const struct supervisor_seen now = {
+        .activity = counter_read(&h->activity),
+        .worker_starts = h->worker_starts,
+        .open = h->open,
+        .blocked_errno = h->blocked_errno,
+    };
+    bool changed = memcmp(&now, &s->seen, sizeof(now)) != 0;
+
+    s->seen = now;
+    return changed;
+}
+
+static bool supervisor_has_audience(void)
+{
+    return notify_is_wanted() || metrics_directory();
+}
+
+/* Decides whether to sleep for idle_usec; the worker then signals the first change. */
 static void supervisor_set_idle(struct supervisor *s)
 {
-    bool wanted = notify_is_wanted();
-    char status[STATUS_MAX];
+    bool wanted = supervisor_has_audience();
 
     s->idle =
         s->worker.pid > 0 && s->worker.silent_ticks == 0 && !s->notify.state[0] && !s->stopping;
     __atomic_store_n(&s->given.table.header->supervisor_idle, s->idle && wanted, __ATOMIC_RELEASE);
-    supervisor_format_status(s, status);
-    if (wanted && strcmp(status, s->status) != 0)
-        s->idle = false;
+    if (supervisor_sees_change(s)) {
+        s->metrics_changed = true;
+        s->idle = s->idle && !wanted;
+    }
 }
 
 static void supervisor_tick(struct supervisor *s, uint64_t now)
 {
-    if (notify_is_wanted() && !s->given.table.header->supervisor_idle)
+    if (supervisor_has_audience() && !s->given.table.header->supervisor_idle)
         s->idle = false;
     if (now - s->last_tick < s->tick_usec)
         return;
@@ -157,6 +205,8 @@ static void supervisor_tick(struct supervisor *s, uint64_t now)
     process_watch(&s->worker, &s->given.table);
     supervisor_set_idle(s);
     supervisor_notify(s);
+    if (s->metrics_changed || now - s->metrics_usec + s->tick_usec > METRICS_INTERVAL_USEC)
+        supervisor_write_metrics(s);
 }
 
 /* --- Reload --- */
