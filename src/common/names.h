@@ -51,6 +51,7 @@
 #define FIELD_DURATION_USEC "NETD_DURATION_USEC"
 #define FIELD_DATA          "NETD_DATA"
 #define FIELD_FRAME_LENGTH  "NETD_FRAME_LENGTH"
+#define FIELD_FRAMING       "NETD_FRAMING"
 #define FIELD_TERMINATOR    "NETD_TERMINATOR"
 #define FIELD_RESENT        "NETD_RESENT"
 #define FIELD_FORMAT        "NETD_FORMAT"
@@ -73,6 +74,10 @@
 #define TERMINATOR_CONTINUED "continued"
 #define TERMINATOR_NUL       "nul"
 #define TERMINATOR_OCTET     "octet"
+#define TERMINATOR_RELP      "relp"
+
+/* Value of NETD_FRAMING. */
+#define FRAMING_NAME_RELP "relp"
 
 /* Highest NETD_FRAME_LENGTH: nine digits. */
 #define FRAME_LENGTH_HIGH 999999999

@@ -23,7 +23,9 @@ static struct value assembly_head(struct assembly *a, const struct event *event)
     const struct value *said = &event->fields[EVENT_FRAME_LENGTH];
     uint64_t length = 0;
 
-    if (said->text)
+    if (value_is(&event->fields[EVENT_FRAMING], FRAMING_NAME_RELP))
+        length = 0; /* only records are counted */
+    else if (said->text)
         (void)parse_u64(said->text, FRAME_LENGTH_HIGH, &length);
     else if (!event->fields[EVENT_RESENT].text && !a->continues &&
              value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_OCTET))

@@ -405,6 +405,7 @@ json_t *event_json(const struct event *event)
         {"resent", EVENT_RESENT},
         {"terminator", EVENT_TERMINATOR},
         {"frame_length", EVENT_FRAME_LENGTH},
+        {"framing", EVENT_FRAMING},
         {"reason", EVENT_REASON},
         {"errno", EVENT_ERRNO},
         {"records", EVENT_RECORDS},

@@ -33,6 +33,7 @@ enum event_field {
     EVENT_TERMINATOR,
     EVENT_RESENT,
     EVENT_FRAME_LENGTH,
+    EVENT_FRAMING,
     EVENT_MESSAGE,
     EVENT_DATA_BYTES,
     /* Fields of a syslog record. */

@@ -47,6 +47,15 @@ static int stream_write(stream_sink sink, void *userdata, const struct value *by
     return sink && bytes->length > 0 ? sink(userdata, bytes->text, bytes->length) : 0;
 }
 
+/* What stands behind the record that EVENT ends: an LF for one of a RELP session, whose bytes are
+ * counted without what was around them. */
+static struct value stream_separator(const struct event *event)
+{
+    bool relp = value_is(&event->fields[EVENT_TERMINATOR], TERMINATOR_RELP);
+
+    return (struct value){.text = "\n", .length = relp};
+}
+
 static int stream_data(struct reader *reader, const char *id, stream_sink sink, void *userdata,
                        struct assembly *assembly)
 {
@@ -58,9 +67,14 @@ static int stream_data(struct reader *reader, const char *id, stream_sink sink, 
     if (r < 0)
         return r;
     while ((r = reader_next(reader, &event)) > 0) {
+        uint64_t records = assembly->records;
+        struct value separator = stream_separator(&event);
+
         assembly_add(assembly, &event, parts);
         for (size_t i = 0; r >= 0 && i < EVENT_PARTS; i++)
             r = stream_write(sink, userdata, &parts[i]);
+        if (r >= 0 && assembly->records > records)
+            r = stream_write(sink, userdata, &separator);
         if (r < 0)
             return r;
     }

@@ -8,13 +8,13 @@ FIELDS = (
     "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "ERRNO", "_PID", "_SYSTEMD_UNIT",
     "NETD_EVENT", "NETD_SESSION_ID", "NETD_PEER", "NETD_PEER_ADDRESS", "NETD_PEER_PORT",
     "NETD_LOCAL", "NETD_REASON", "NETD_RECORDS", "NETD_BYTES", "NETD_DURATION_USEC", "NETD_DATA",
-    "NETD_TERMINATOR", "NETD_RESENT", "NETD_FRAME_LENGTH", "NETD_LISTENER", "NETD_PEER_PID",
+    "NETD_TERMINATOR", "NETD_RESENT", "NETD_FRAME_LENGTH", "NETD_FRAMING", "NETD_LISTENER", "NETD_PEER_PID",
     "NETD_PEER_UID", "NETD_PEER_GID", "NETD_FORMAT", "NETD_SEVERITY", "NETD_HOSTNAME",
     "SYSLOG_FACILITY", "SYSLOG_PID", "SYSLOG_TIMESTAMP", "SYSLOG_MSGID", "SYSLOG_STRUCTURED_DATA",
 )
 
 TERMINATORS = {None: b"\n", b"crlf": b"\r\n", b"none": b"", b"continued": b"", b"nul": b"\0",
-               b"octet": b""}
+               b"octet": b"", b"relp": b""}
 
 
 class Entry(dict):
@@ -112,7 +112,7 @@ def joined(events):
         terminator = event.get("NETD_TERMINATOR")
         piece = event.record + TERMINATORS[terminator]
         # A counted frame's head; what may be a repeat always says it.
-        if "NETD_FRAME_LENGTH" in event:
+        if "NETD_FRAME_LENGTH" in event and "NETD_FRAMING" not in event:
             piece = event["NETD_FRAME_LENGTH"] + b" " + piece
         elif terminator == b"octet" and begins and "NETD_RESENT" not in event:
             piece = b"%d %s" % (len(event.record), piece)

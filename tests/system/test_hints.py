@@ -55,7 +55,7 @@ def handler(netd):
     (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\ntext\n",
      "a PROXY header; use a listener with proxy = true"),
     (b"1 open 24 relp_version=0\ncommands=\n",
-     "RELP, which is not supported yet; have the client send plain TCP"),
+     'RELP; set framing = "relp"'),
     (b"<13>one\0<13>two\0", 'syslog messages that end with NUL; set framing = "nul"'),
     (b"7 <13>one7 <13>two",
      'syslog with octet counting; set format = "syslog" or framing = "octet"'),

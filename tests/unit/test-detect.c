@@ -110,7 +110,7 @@ static void each_has_its_advice(void **state)
     } rows[] = {
         {DETECTED_TLS, "TLS proxy", UINT_MAX},
         {DETECTED_PROXY, "a listener with proxy = true", UINT_MAX},
-        {DETECTED_RELP, "plain TCP", UINT_MAX},
+        {DETECTED_RELP, "set framing = \"relp\"", ~(1U << FRAMING_RELP)},
         {DETECTED_OCTET, "set format = \"syslog\" or framing = \"octet\"", 1U << FRAMING_LINE},
         {DETECTED_NUL, "set framing = \"nul\"", 1U << FRAMING_LINE | 1U << FRAMING_OCTET},
     };

@@ -1497,11 +1497,13 @@ static bool is_scheduled(const struct session *s)
 {
     struct epoll_event event = {.events = EPOLLIN};
 
-    if (table_list_has(s, LIST_RUN) || table_list_has(s, LIST_ENDING))
+    if (table_list_has(s, LIST_RUN) || table_list_has(s, LIST_ANSWER))
         return true;
     if (s->throttled)
         return deadlines_get(&rig.scheduler->deadlines, table_number(&rig.table, s)) != NO_DEADLINE;
-    return epoll_ctl(rig.scheduler->epoll, EPOLL_CTL_ADD, s->fd, &event) < 0 && errno == EEXIST;
+    return epoll_ctl(s->watched == WATCH_URGENT ? rig.scheduler->urgent : rig.scheduler->epoll,
+                     EPOLL_CTL_ADD, s->fd, &event) < 0 &&
+           errno == EEXIST;
 }
 
 static void all_are_scheduled(void)

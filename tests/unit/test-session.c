@@ -1331,7 +1331,8 @@ static void any_bytes_come_back(void **state)
         size_t length = random_below(random_below(4) ? 4000 : sizeof(data)), sent = 0;
         char heard[RECEIPT_MAX + 1], line[RECEIPT_MAX];
 
-        settings.framing = random_below(2) ? FRAMING_LINE : (enum framing)random_below(FRAMINGS);
+        settings.framing =
+            random_below(2) ? FRAMING_LINE : (enum framing)random_below(FRAMING_RELP);
         settings.max_record =
             (uint32_t)(MAX_RECORD_LOW + random_below(random_below(2) ? 20 : 5000));
         if (settings.framing >= FRAMING_NUL) {

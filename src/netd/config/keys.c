@@ -8,11 +8,8 @@
 #include <syslog.h>
 
 static const struct key_choice key_framings[] = {
-    {"line", FRAMING_LINE},
-    {"raw", FRAMING_RAW},
-    {"nul", FRAMING_NUL},
-    {"octet", FRAMING_OCTET},
-    {NULL, 0},
+    {"line", FRAMING_LINE},   {"raw", FRAMING_RAW},   {"nul", FRAMING_NUL},
+    {"octet", FRAMING_OCTET}, {"relp", FRAMING_RELP}, {NULL, 0},
 };
 static const struct key_choice key_formats[] = {
     {"plain", FORMAT_PLAIN}, {"syslog", FORMAT_SYSLOG}, {NULL, 0}};

@@ -552,6 +552,8 @@ static const char *event_terminator_field(enum terminator terminator)
         return "\n" FIELD_TERMINATOR "=" TERMINATOR_NUL "\n";
     case TERM_OCTET:
         return "\n" FIELD_TERMINATOR "=" TERMINATOR_OCTET "\n";
+    case TERM_RELP:
+        return "\n" FIELD_TERMINATOR "=" TERMINATOR_RELP "\n";
     case TERM_LF:
         break;
     }
@@ -727,6 +729,8 @@ static int event_add_tail(struct entry *ret, struct arena *arena, enum output ou
         text_number(&text, FIELD_RESENT, resent);
     if (framed && output != OUTPUT_TEXT)
         text_number(&text, FIELD_FRAME_LENGTH, record->frame_length);
+    if (framed && record->relp && output != OUTPUT_TEXT)
+        text_field(&text, FIELD_FRAMING, FRAMING_NAME_RELP);
     if (binary) {
         event_add_binary(ret, arena, &text, record);
         r = text_begin(&text, arena);

@@ -108,12 +108,14 @@ const char *detect_advice(enum detected detected, enum framing framing)
     static const char *const texts[] = {
         [DETECTED_TLS] = "TLS, which is not supported yet; put a TLS proxy in front of netd",
         [DETECTED_PROXY] = "a PROXY header; use a listener with proxy = true",
-        [DETECTED_RELP] = "RELP, which is not supported yet; have the client send plain TCP",
+        [DETECTED_RELP] = "RELP; set framing = \"relp\"",
         [DETECTED_OCTET] =
             "syslog with octet counting; set format = \"syslog\" or framing = \"octet\"",
         [DETECTED_NUL] = "syslog messages that end with NUL; set framing = \"nul\"",
     };
 
+    if (detected == DETECTED_RELP && framing == FRAMING_RELP)
+        return NULL;
     if (detected == DETECTED_OCTET && framing != FRAMING_LINE)
         return NULL;
     if (detected == DETECTED_NUL && framing != FRAMING_LINE && framing != FRAMING_OCTET)

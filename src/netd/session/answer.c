@@ -3,41 +3,79 @@
 
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/protocol/relp.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes of one call. */
-#define ANSWER_TEXT_MAX 4096
+/* Bytes of one call: the responses to all records of a batch. */
+#define ANSWER_TEXT_MAX 8192
 
 /* True when the client can still read an answer. */
 static bool answer_is_possible(const struct session *s)
 {
-    return s->reason != REASON_RESET && s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR &&
-           s->reason != REASON_PROTOCOL;
+    return s->pending_reason == REASON_NONE && s->reason != REASON_RESET &&
+           s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR &&
+           (s->reason != REASON_PROTOCOL || s->opened);
 }
 
-/* True when the client gets a line at the end, the receipt or the refusal. */
+static bool answer_is_relp(const struct session *s)
+{
+    return framing_ops(s->framing)->acknowledges;
+}
+
+/* Responses to the open command and to records that the journal has taken. One that the stream's
+ * end cut short gets none. */
+static uint64_t answer_responses(const struct session *s)
+{
+    bool cut_short = s->frame_left > 0 && !s->continued;
+
+    return s->state == SESSION_OPEN && s->opened ? 1 + s->records - cut_short : 0;
+}
+
+/* True when the client gets a message at the end: the receipt, the refusal, the response to a close
+ * command, or RELP's word that the server ends the session. */
 static bool answer_has_last(const struct session *s, const struct session_context *c)
 {
-    return answer_is_possible(s) && (s->state == SESSION_REFUSED || c->settings->receipt);
+    if (!answer_is_possible(s))
+        return false;
+    if (answer_is_relp(s))
+        return s->closed || (s->reason != REASON_EOF && s->reason != REASON_PROTOCOL);
+    return s->state == SESSION_REFUSED || c->settings->receipt;
 }
 
 /* How many messages the client is to have been told by now, since the session began. */
 static uint64_t answer_count(const struct session *s, const struct session_context *c)
 {
-    return s->end_taken && answer_has_last(s, c);
+    uint64_t count = 0;
+
+    if (answer_is_relp(s) && answer_is_possible(s))
+        count = answer_responses(s);
+    return count + (s->end_taken && answer_has_last(s, c));
 }
 
-/* Writes the only message. Returns its length. */
-static size_t answer_message(const struct session *s, char ret[static ANSWER_MAX])
+/* Writes message NUMBER of a RELP session. Returns its length. */
+static size_t answer_relp(const struct session *s, uint64_t number, char ret[static ANSWER_MAX])
+{
+    if (number < answer_responses(s))
+        return relp_put_response(ret, number);
+    if (s->closed)
+        return relp_put_closed(ret, number);
+    memcpy(ret, RELP_SERVERCLOSE, sizeof(RELP_SERVERCLOSE) - 1);
+    return sizeof(RELP_SERVERCLOSE) - 1;
+}
+
+/* Writes message NUMBER. Returns its length. */
+static size_t answer_message(const struct session *s, uint64_t number, char ret[static ANSWER_MAX])
 {
     const char *reason = session_reason_name(s->reason);
     char id[SESSION_ID_HEX + 1];
     int n;
 
+    if (answer_is_relp(s))
+        return answer_relp(s, number, ret);
     if (s->state == SESSION_REFUSED) {
         n = snprintf(ret, ANSWER_MAX, REFUSAL_FORMAT, reason);
         return (size_t)n;
@@ -47,16 +85,17 @@ static size_t answer_message(const struct session *s, char ret[static ANSWER_MAX
     return (size_t)n;
 }
 
-/* Writes what is due, as much of it as has room, and says in *T what it is. */
-static void answer_text(const struct session *s, const struct session_context *c,
-                        struct transfer *t, char ret[static ANSWER_TEXT_MAX])
+/* Writes what the client was not told of COUNT messages, as much of it as has room, and says in *T
+ * what it is. */
+static void answer_text(const struct session *s, uint64_t count, struct transfer *t,
+                        char ret[static ANSWER_TEXT_MAX])
 {
-    uint64_t count = answer_count(s, c), i;
+    uint64_t i;
     size_t length = 0, skip = answer_bytes(s->told);
     char message[ANSWER_MAX];
 
     for (i = answer_messages(s->told); i < count; i++) {
-        size_t n = answer_message(s, message);
+        size_t n = answer_message(s, i, message);
 
         if (n < skip || n - skip > ANSWER_TEXT_MAX - length)
             break;
@@ -86,7 +125,7 @@ void answer_apply(struct session *s, const struct transfer *transfer)
         return;
     }
     sent += answer_bytes(transfer->told);
-    for (; (n = answer_message(s, text)) <= sent; sent -= n)
+    for (; (n = answer_message(s, message, text)) <= sent; sent -= n)
         message++;
     __atomic_store_n(&s->told, answer_make(message, sent), __ATOMIC_RELEASE);
 }
@@ -96,20 +135,29 @@ bool answer_is_due(const struct session *s, const struct session_context *c)
     return answer_messages(s->told) < answer_count(s, c);
 }
 
+uint64_t answer_acknowledged(const struct session *s)
+{
+    uint64_t told = answer_messages(s->told);
+
+    if (!answer_is_relp(s) || told == 0)
+        return 0;
+    return min_u64(told, answer_responses(s)) - 1;
+}
+
 int answer_send(struct session *s, const struct session_context *c, struct transfer *transfer)
 {
+    /* MSG_MORE has the end of the stream, which follows at once, sent in the same segment. */
+    uint64_t count = answer_count(s, c);
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (s->end_taken ? MSG_MORE : 0);
     char text[ANSWER_TEXT_MAX];
     struct iovec piece = {.iov_base = text};
     int r = 0;
 
-    while (answer_is_due(s, c) && (r == 0 || r == -EINTR)) {
-        answer_text(s, c, transfer, text);
+    while (answer_messages(s->told) < count && (r == 0 || r == -EINTR)) {
+        answer_text(s, count, transfer, text);
         piece.iov_len = transfer->length;
         transfer_begin(transfer, c->number, &piece);
-        /* MSG_MORE has the end of the stream, which follows at once, sent in the same segment. */
-        r = sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) < 0
-                ? -errno
-                : 0;
+        r = sendmmsg(s->fd, &transfer->message, 1, flags) < 0 ? -errno : 0;
         answer_apply(s, transfer);
         transfer_finish(transfer);
     }
@@ -120,10 +168,19 @@ bool answer_finish(const struct session *s, const struct session_context *c)
 {
     if (!answer_is_possible(s))
         session_reset_at_close(s);
-    return answer_has_last(s, c) && s->reason != REASON_EOF && shutdown(s->fd, SHUT_WR) == 0;
+    /* After the end of the stream nothing comes, but something may behind a close command; before
+     * it, a RELP client may still have responses to read. */
+    if (s->reason == REASON_EOF && !s->closed)
+        return false;
+    return answer_is_possible(s) && (answer_is_relp(s) || answer_has_last(s, c)) &&
+           shutdown(s->fd, SHUT_WR) == 0;
 }
 
 bool answer_is_valid(const struct session *s)
 {
-    return s->told <= answer_make(s->end_taken, 0);
+    uint64_t most = s->end_taken;
+
+    if (answer_is_relp(s))
+        most += answer_responses(s);
+    return s->told <= answer_make(most, 0) && answer_bytes(s->told) < ANSWER_MAX;
 }

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a client is told: the receipt, or why it was refused. It follows from two cursors in the
- * session: what the journal took, and session.told, what the client was told. The text between them
- * is made anew each time, and the kernel writes into struct transfer how much of it was sent. So a
- * worker that continues for one that died says the rest, and nothing twice.
+ * What a client is told: the receipt, why it was refused, or RELP's responses. It follows from two
+ * cursors in the session: what the journal took, and session.told, what the client was told. The
+ * text between them is made anew each time, and the kernel writes into struct transfer how much of
+ * it was sent. So a worker that continues for one that died says the rest, and nothing twice.
  */
 #pragma once
 
+#include "common/names.h"
+#include "netd/protocol/relp.h"
 #include "netd/session/session.h"
 
 #include <stdbool.h>
 
 /* Maximum length of a message, bytes. */
 #define ANSWER_MAX RECEIPT_MAX
+_Static_assert(RELP_RESPONSE_MAX <= ANSWER_MAX, "a response has no room");
 
 /* session.told: how many messages were sent completely, and how many bytes of the next one. */
 #define ANSWER_BYTES_BITS 8
@@ -35,6 +38,9 @@ static inline size_t answer_bytes(uint64_t told)
 
 /* True when the client has not been told everything that it is to be told by now. */
 bool answer_is_due(const struct session *s, const struct session_context *c);
+
+/* How many records of a RELP session its client was told are logged. */
+uint64_t answer_acknowledged(const struct session *s);
 
 /*
  * Sends what is due. TRANSFER is where the kernel writes the result. Returns 0 when nothing is due

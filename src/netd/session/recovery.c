@@ -42,6 +42,13 @@
  *   send the receipt           answer.message.msg_len, by the    sends the rest: told is made from
  *                              kernel, while answer.session      answer's and msg_len
  *                              names the session
+ *   answer RELP's open, or     the same; the text of a record   sends the rest: a record that the
+ *   records that the journal   follows from its number           journal took is answered once, one
+ *   took                                                         that it did not take is not
+ *   find RELP's open           opened; the bytes stay until the  finds it again
+ *                              first record is taken
+ *   find RELP's close          reason, after closed; the bytes   finds it again
+ *                              are never taken
  *   close a connection         state, after close(2)             sees by SO_COOKIE that the number
  *                                                                is another's; frees the slot
  *   free a slot                state, before anything else       clears what is left in it

@@ -3,6 +3,7 @@
 
 #include "common/names.h"
 #include "common/util.h"
+#include "netd/protocol/relp.h"
 #include "netd/session/rate.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@
 #define DRAIN_READS 4
 #define DRAIN_BYTES 16384
 
-_Static_assert(WINDOW_SIZE >= (size_t)2 * (FRAME_HEAD_MAX + MAX_RECORD_HIGH) + READ_MAX,
+_Static_assert(WINDOW_SIZE >= (size_t)2 * (RELP_PREFIX_MAX + MAX_RECORD_HIGH + 1) + READ_MAX,
                "a region is too small");
 _Static_assert(HEADER_AREA_SIZE >= PROXY_HEADER_MAX, "a header does not fit");
 _Static_assert(sizeof(struct session) <= 320, "a session costs more memory than promised");
@@ -52,6 +53,7 @@ void session_adopt(struct session *s)
     s->watched = false;
     s->flushed = false;
     s->throttled = false;
+    s->deaf = false;
 }
 
 uint32_t session_pending(const struct session *s)
@@ -154,10 +156,12 @@ static int session_take_bytes(struct session *s, const struct session_context *c
     return r < 0 ? r : (int)transfer->message.msg_len;
 }
 
-/* Remembers that the connection failed with ERROR. recvmmsg(2), unlike recv(2), reports an error of
- * the socket, once, before the bytes that arrived first: those are read up to their end. */
-static void session_note_error(struct session *s, int error)
+/* recvmmsg(2), unlike recv(2), reports an error of the socket, once, before the bytes that arrived
+ * first: those are read up to their end. */
+void session_note_error(struct session *s, int error)
 {
+    if (s->pending_reason != REASON_NONE || s->reason != REASON_NONE)
+        return;
     s->error = error;
     __atomic_store_n(&s->pending_reason, (uint8_t)session_reason_of(error), __ATOMIC_RELEASE);
 }
@@ -361,7 +365,8 @@ static bool session_log_end(struct session *s, const struct session_context *c,
         .reason = session_reason_name(s->reason),
         .error = s->error,
         .records = s->batch_records,
-        .bytes = s->batch_bytes + (s->poisoned ? session_pending(s) : 0),
+        .bytes = s->batch_bytes +
+                 (s->poisoned && !framing_ops(s->framing)->acknowledges ? session_pending(s) : 0),
         .duration_usec = s->end_usec - s->begin_usec,
     };
     struct entry entry;
@@ -384,6 +389,7 @@ static bool session_log_end(struct session *s, const struct session_context *c,
 static bool session_log_record(struct session *s, const struct session_context *c,
                                const struct event_prefix *prefix, const struct record *record)
 {
+    size_t counted = record->relp ? record->length : record->consumed;
     struct item item = {
         .session = c->number,
         .kind = ITEM_DATA,
@@ -391,7 +397,7 @@ static bool session_log_record(struct session *s, const struct session_context *
         .resent = s->framed < s->resent_end,
         .end = s->framed + (uint32_t)record->consumed,
         .frame_left = record->frame_left,
-        .bytes = s->batch_bytes + record->consumed,
+        .bytes = s->batch_bytes + counted,
     };
     uint64_t resent = item.resent ? s->batch_bytes : NOT_RESENT;
     struct entry entry;
@@ -426,7 +432,17 @@ static struct framing_input session_framing_input(const struct session *s,
         .at_end = s->reason != REASON_NONE,
         .mid_record = s->batch_continued,
         .frame_left = s->batch_frame_left,
+        .records = s->batch_records,
     };
+}
+
+/* S ends by what its client sent: in order if it CLOSED the session. */
+static void session_end_protocol(struct session *s, bool closed)
+{
+    if (s->reason != REASON_NONE)
+        return;
+    s->closed = closed;
+    session_end(s, closed ? REASON_EOF : REASON_PROTOCOL, 0);
 }
 
 static enum session_progress session_log_records(struct session *s, const struct session_context *c,
@@ -437,8 +453,9 @@ static enum session_progress session_log_records(struct session *s, const struct
     enum session_progress progress = SESSION_WAITS;
     struct event_prefix prefix;
     struct record record;
+    int r;
 
-    for (unsigned n = 0; framing->next(&in, &record) > 0; n++) {
+    for (unsigned n = 0; (r = framing->next(&in, &record)) == FRAMING_RECORD; n++) {
         record.continues = in.mid_record;
         progress = n == TURN_RECORDS ? SESSION_RUNS : SESSION_BLOCKED;
         if (n == TURN_RECORDS ||
@@ -452,6 +469,8 @@ static enum session_progress session_log_records(struct session *s, const struct
         in.frame_left = s->batch_frame_left;
     }
     s->scanned = (uint32_t)in.scanned;
+    if (r < 0 || r == FRAMING_CLOSED)
+        session_end_protocol(s, r == FRAMING_CLOSED);
     return progress;
 }
 
@@ -477,6 +496,26 @@ enum session_progress session_log(struct session *s, const struct session_contex
     return SESSION_WAITS;
 }
 
+bool session_awaits_open(const struct session *s)
+{
+    return framing_ops(s->framing)->acknowledges && !s->opened && s->reason == REASON_NONE &&
+           (s->state == SESSION_HEADER || (s->state == SESSION_OPEN && session_is_framed(s)));
+}
+
+void session_find_open(struct session *s, const struct session_context *c)
+{
+    size_t size;
+    int r;
+
+    if (s->state != SESSION_OPEN || s->opened || s->poisoned)
+        return;
+    r = relp_parse_open(c->region + window_start(s->window), session_pending(s), &size);
+    if (r > 0)
+        s->opened = true;
+    else if (r == 0)
+        s->scanned = session_pending(s);
+}
+
 bool session_has_partial(const struct session *s)
 {
     return !s->flushed && window_end(s->window) > s->framed && session_is_framed(s);
@@ -491,7 +530,7 @@ enum session_progress session_flush_partial(struct session *s, const struct sess
     struct record record;
     char id[SESSION_ID_HEX + 1];
 
-    if (!framing->flush || framing->flush(&in, &record) == 0) {
+    if (!framing->flush || framing->flush(&in, &record) != FRAMING_RECORD) {
         s->flushed = true;
         return SESSION_WAITS;
     }

@@ -74,7 +74,7 @@ struct session_link {
 enum session_list {
     LIST_RUN,    /* has something to do: the queue for a turn */
     LIST_TRIM,   /* may have pages that it does not need, silent for longest first; may be free */
-    LIST_ENDING, /* its end is in the batch, in the batch's order */
+    LIST_ANSWER, /* its client is told something when the batch is taken */
     LIST_LINGER, /* its client may still have to read the answer, oldest answer first */
     LISTS,
 };
@@ -103,6 +103,8 @@ struct session {
     uint8_t connect_taken;
     uint8_t continued; /* its last record has more pieces to come */
     uint8_t end_taken; /* disconnect or refused */
+    uint8_t opened;    /* RELP: the open command is in the window, or was */
+    uint8_t closed;    /* RELP: ended by a close command */
 
     uint8_t reason;         /* enum session_reason, once not REASON_NONE it stays */
     uint8_t crashes;        /* in a row, of workers that were processing this session's bytes */
@@ -126,7 +128,8 @@ struct session {
     uint32_t stop_bytes;                 /* bytes that may still be read while netd stops */
     uint8_t batch_connect, batch_end, batch_continued; /* is in the batch, or taken */
     uint8_t listed;                                    /* a bit for each list it is in */
-    uint8_t watched;                                   /* the worker's epoll has its connection */
+    uint8_t watched;   /* enum watch: which of the worker's epolls has its connection */
+    uint8_t deaf;      /* has no room for its answers: not read meanwhile */
     uint8_t flushed;   /* nothing more of its unfinished record can be logged before a new byte */
     uint8_t throttled; /* max_rate is reached: neither read nor watched until rate_due() */
     uint32_t address;  /* number of its address's count, see address-count.h */
@@ -232,6 +235,17 @@ enum session_progress session_log(struct session *s, const struct session_contex
 
 /* True when session_flush_partial() may have something to do. */
 bool session_has_partial(const struct session *s);
+
+/* True for a RELP session whose open command is not complete yet: netd answers that one also while
+ * the journal takes nothing. */
+bool session_awaits_open(const struct session *s);
+
+/* Looks for that command. */
+void session_find_open(struct session *s, const struct session_context *c);
+
+/* Remembers that the connection failed with ERROR, a positive errno: nothing is sent any more, and
+ * the session ends when the bytes that came before are read. */
+void session_note_error(struct session *s, int error);
 
 /* Puts the unfinished record in the batch as a continued piece: all of it but for bytes that may
  * belong to its end. Every whole record is in the batch before. */

@@ -8,6 +8,8 @@
 #include "netd/worker/refusals.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -77,6 +79,16 @@ static bool admission_assign_id(struct session *s, int fd)
     return n == (ssize_t)sizeof(s->id) && s->cookie != 0;
 }
 
+/* S, a RELP session, may have no turn before the journal takes something. Its responses are many
+ * and short: none waits for the client to acknowledge another (Nagle's algorithm). */
+static void admission_expect_open(struct scheduler *sched, struct session *s)
+{
+    const int on = 1;
+
+    (void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)scheduler_watch(sched, s);
+}
+
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
 static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
                             const struct endpoint *peer)
@@ -120,6 +132,8 @@ static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
     if (sched->stopping)
         scheduler_begin_drain(s);
     table_list_append(sched->table, LIST_RUN, s);
+    if (session_awaits_open(s))
+        admission_expect_open(sched, s);
     if (table_list_has(s, LIST_TRIM))
         table_list_append(sched->table, LIST_TRIM, s); /* by its own time */
 }
@@ -131,13 +145,24 @@ static void admission_accepting(struct scheduler *sched, uint32_t listener)
     __atomic_store_n(&sched->table->header->accept.listener, listener, __ATOMIC_RELEASE);
 }
 
+bool admission_is_open(const struct scheduler *sched, uint32_t listener)
+{
+    const struct table *t = sched->table;
+    const struct listener_settings *settings = &t->header->listeners[listener].settings;
+
+    return !scheduler_is_blocked(sched) ||
+           (framing_ops(settings->framing)->acknowledges && table_has_room(t) &&
+            t->header->open < t->header->settings.sessions_max &&
+            t->listener_open[listener] < settings->sessions_max);
+}
+
 int admission_accept(struct scheduler *sched, uint32_t listener, unsigned most)
 {
     struct table_header *h = sched->table->header;
     int fd = 0;
 
     admission_accepting(sched, listener);
-    for (unsigned i = 0; i < most && !scheduler_is_blocked(sched); i++) {
+    for (unsigned i = 0; i < most && admission_is_open(sched, listener); i++) {
         struct endpoint peer = {0};
 
         if (!admission_has_room(sched) && scheduler_has_work(sched))
@@ -178,6 +203,8 @@ static void admission_adopt_session(struct scheduler *sched, struct session *s)
         scheduler_finish(sched, s);
         return;
     }
+    if (s->state == SESSION_OPEN && framing_ops(s->framing)->acknowledges)
+        scheduler_continue_answers(sched, s);
     if (session_pending(s) > 0 || !s->connect_taken || s->reason != REASON_NONE)
         table_list_append(sched->table, LIST_RUN, s);
     else

@@ -12,6 +12,10 @@
  * (see unclaimed_collect()). Once, after scheduler_init(). */
 void admission_adopt(struct scheduler *sched, int unclaimed);
 
+/* True if connections of LISTENER may be accepted: unless the journal takes nothing, or where RELP
+ * clients connect, as long as none of them would be refused. */
+bool admission_is_open(const struct scheduler *sched, uint32_t listener);
+
 /*
  * Accepts up to MOST connections of listener number LISTENER, which wait for a turn then. Returns
  * 0, or a negative errno when the loop should leave the listener alone for a while: -EMFILE where

@@ -51,6 +51,7 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
     *sched = (struct scheduler){
         .table = table,
         .epoll = -1,
+        .urgent = -1,
         .descriptors_max = scheduler_descriptors_max(table),
         .refusals_due = UINT64_MAX,
     };
@@ -63,12 +64,14 @@ int scheduler_init(struct scheduler *sched, struct table *table, enum output out
     table->header->blocked_errno = 0;
     counters_set_waiting(table, false);
     sched->epoll = epoll_create1(EPOLL_CLOEXEC);
-    return sched->epoll < 0 ? -errno : 0;
+    sched->urgent = sched->epoll < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
+    return sched->urgent < 0 ? -errno : 0;
 }
 
 void scheduler_deinit(struct scheduler *sched)
 {
     close_fd(&sched->epoll);
+    close_fd(&sched->urgent);
     sink_deinit(&sched->sink);
     deadlines_deinit(&sched->deadlines);
 }
@@ -96,27 +99,39 @@ static struct session_context scheduler_context(struct scheduler *sched, const s
     };
 }
 
-static int scheduler_set_events(struct scheduler *sched, struct session *s, uint32_t events)
+static int scheduler_epoll(const struct scheduler *sched, enum watch watch)
 {
-    struct epoll_event event = {.events = events, .data.u32 = table_number(sched->table, s)};
-
-    if (epoll_ctl(sched->epoll, s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, s->fd, &event) < 0)
-        return -errno;
-    s->watched = true;
-    return 0;
-}
-
-int scheduler_watch(struct scheduler *sched, struct session *s)
-{
-    return s->watched ? 0 : scheduler_set_events(sched, s, EPOLLIN | EPOLLRDHUP);
+    return watch == WATCH_URGENT ? sched->urgent : sched->epoll;
 }
 
 /* Takes S out of epoll(7), which reports a connection with unread bytes again and again, and a
  * reset whatever events are asked for. */
 static void scheduler_unwatch(struct scheduler *sched, struct session *s)
 {
-    if (s->watched && epoll_ctl(sched->epoll, EPOLL_CTL_DEL, s->fd, NULL) == 0)
-        s->watched = false;
+    if (s->watched &&
+        epoll_ctl(scheduler_epoll(sched, s->watched), EPOLL_CTL_DEL, s->fd, NULL) == 0)
+        s->watched = WATCH_NONE;
+}
+
+static int scheduler_set_events(struct scheduler *sched, struct session *s, enum watch watch,
+                                uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.u32 = table_number(sched->table, s)};
+
+    if (s->watched != watch)
+        scheduler_unwatch(sched, s);
+    if (epoll_ctl(scheduler_epoll(sched, watch), s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, s->fd,
+                  &event) < 0)
+        return -errno;
+    s->watched = (uint8_t)watch;
+    return 0;
+}
+
+int scheduler_watch(struct scheduler *sched, struct session *s)
+{
+    enum watch watch = session_awaits_open(s) ? WATCH_URGENT : WATCH_READ;
+
+    return s->watched ? 0 : scheduler_set_events(sched, s, watch, EPOLLIN | EPOLLRDHUP);
 }
 
 /* --- The end of a session --- */
@@ -145,8 +160,39 @@ static bool scheduler_may_close(const struct scheduler *sched, struct session *s
  */
 static void scheduler_watch_lingering(struct scheduler *sched, struct session *s)
 {
-    (void)scheduler_set_events(sched, s,
+    (void)scheduler_set_events(sched, s, WATCH_READ,
                                EPOLLIN | EPOLLRDHUP | (sched->stopping ? EPOLLOUT | EPOLLET : 0));
+}
+
+/* As answer_send(), and counts. */
+static int scheduler_send_answers(struct scheduler *sched, struct session *s,
+                                  const struct session_context *context)
+{
+    uint64_t before = answer_acknowledged(s), after;
+    int r = answer_send(s, context, &sched->table->header->answer);
+
+    after = answer_acknowledged(s);
+    if (after > before)
+        counter_add(&counters_get(sched->table, s)->relp_acknowledged, after - before);
+    return r;
+}
+
+/* Sends S what is due. Without room for it, S is not read before there is some. */
+static void scheduler_answer(struct scheduler *sched, struct session *s)
+{
+    struct session_context context = scheduler_context(sched, s);
+    int r = scheduler_send_answers(sched, s, &context);
+
+    if (r == -EAGAIN)
+        r = scheduler_set_events(sched, s, WATCH_URGENT, EPOLLOUT);
+    else if (s->deaf)
+        scheduler_unwatch(sched, s);
+    s->deaf = answer_is_due(s, &context) && r == 0;
+    if (r == 0)
+        return;
+    session_note_error(s, -r);
+    if (!s->batch_end) /* it is read to its end */
+        table_list_append(sched->table, LIST_RUN, s);
 }
 
 /* Sends the last answers of S. Then it lingers if the client may still have to read them, or has no
@@ -154,10 +200,10 @@ static void scheduler_watch_lingering(struct scheduler *sched, struct session *s
 static void scheduler_say_last(struct scheduler *sched, struct session *s)
 {
     struct session_context context = scheduler_context(sched, s);
-    int r = answer_send(s, &context, &sched->table->header->answer);
+    int r = scheduler_send_answers(sched, s, &context);
 
     if (r == -EAGAIN) {
-        (void)scheduler_set_events(sched, s, EPOLLOUT);
+        (void)scheduler_set_events(sched, s, WATCH_URGENT, EPOLLOUT);
     } else if (answer_finish(s, &context) && !scheduler_may_close(sched, s)) {
         scheduler_watch_lingering(sched, s);
     } else {
@@ -211,13 +257,31 @@ void scheduler_finish(struct scheduler *sched, struct session *s)
     scheduler_say_last(sched, s);
 }
 
-static void scheduler_finish_ended(struct scheduler *sched)
+/* True if S is told something when the batch is taken. */
+static bool scheduler_will_answer(const struct session *s)
 {
-    struct session *s;
+    return s->batch_end ||
+           (framing_ops(s->framing)->acknowledges && s->batch_records != s->records);
+}
 
-    while ((s = table_list_first(sched->table, LIST_ENDING)) && s->end_taken) {
-        table_list_remove(sched->table, LIST_ENDING, s);
-        scheduler_finish(sched, s);
+/* Tells clients what the journal took since the last call. */
+static void scheduler_answer_taken(struct scheduler *sched)
+{
+    uint32_t next = sched->table->lists[LIST_ANSWER].first;
+
+    while (next != NO_SESSION) {
+        struct session *s = &sched->table->sessions[next];
+
+        next = s->links[LIST_ANSWER].next;
+        if (s->end_taken) {
+            table_list_remove(sched->table, LIST_ANSWER, s);
+            scheduler_finish(sched, s);
+        } else if (framing_ops(s->framing)->acknowledges) {
+            if (!s->deaf)
+                scheduler_answer(sched, s);
+            if (!scheduler_will_answer(s))
+                table_list_remove(sched->table, LIST_ANSWER, s);
+        }
     }
 }
 
@@ -264,7 +328,7 @@ static bool scheduler_flush(struct scheduler *sched)
     table_commit(sched->table);
     if (r == 0)
         sink_reset(&sched->sink);
-    scheduler_finish_ended(sched);
+    scheduler_answer_taken(sched);
     return scheduler_set_result(sched, r);
 }
 
@@ -337,7 +401,7 @@ static bool scheduler_wait(struct scheduler *sched, struct session *s, uint32_t 
 {
     int r;
 
-    if (s->throttled)
+    if (s->throttled || (s->deaf && sched->stopping))
         scheduler_unwatch(sched, s);
     if (s->throttled || s->watched || s->reason != REASON_NONE)
         return false;
@@ -401,6 +465,30 @@ static void scheduler_discard(struct scheduler *sched, struct session *s)
     scheduler_close(sched, s);
 }
 
+/* Answers the open command of S, a RELP session, which does not wait for the journal. */
+static void scheduler_greet(struct scheduler *sched, struct session *s,
+                            const struct session_context *context)
+{
+    if (s->opened)
+        return;
+    session_find_open(s, context);
+    if (s->opened)
+        scheduler_answer(sched, s);
+}
+
+/* S waits for the journal from now on. */
+static void scheduler_end_urgency(struct scheduler *sched, struct session *s)
+{
+    if (s->watched == WATCH_URGENT && !s->deaf && !session_awaits_open(s))
+        scheduler_unwatch(sched, s);
+}
+
+/* True if S may be read: a client that does not read its answers is not read either. */
+static bool scheduler_may_receive(const struct scheduler *sched, const struct session *s)
+{
+    return s->state == SESSION_OPEN && session_is_framed(s) && (!s->deaf || sched->stopping);
+}
+
 /* Receives, logs, and decides what S waits for. */
 static void scheduler_turn(struct scheduler *sched, struct session *s)
 {
@@ -409,15 +497,18 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
     uint32_t received = 0;
 
     scheduler_work_on(sched, context.number);
-    if (s->state == SESSION_OPEN && session_is_framed(s))
+    if (scheduler_may_receive(sched, s))
         received = scheduler_receive(sched, s, &context);
     else if (s->state == SESSION_HEADER)
         received = scheduler_read_header(sched, s, &context);
+    if (framing_ops(s->framing)->acknowledges)
+        scheduler_greet(sched, s, &context);
     while ((progress = session_log(s, &context)) == SESSION_BLOCKED)
         if (!scheduler_flush(sched))
             break;
     scheduler_work_on(sched, NO_SESSION);
     s->crashes = 0;
+    scheduler_end_urgency(sched, s);
     if (session_is_health_check(s) && s->reason != REASON_NONE) {
         scheduler_discard(sched, s);
         return;
@@ -435,8 +526,8 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
     } else if (progress == SESSION_RUNS || !table_list_has(s, LIST_RUN)) {
         table_list_append(sched->table, LIST_RUN, s);
     }
-    if (s->batch_end && !table_list_has(s, LIST_ENDING))
-        table_list_append(sched->table, LIST_ENDING, s);
+    if (scheduler_will_answer(s) && !table_list_has(s, LIST_ANSWER))
+        table_list_append(sched->table, LIST_ANSWER, s);
 }
 
 /* --- Memory --- */
@@ -550,6 +641,33 @@ void scheduler_find_ready(struct scheduler *sched)
     }
 }
 
+void scheduler_serve_urgent(struct scheduler *sched)
+{
+    struct epoll_event events[ROUND_CLIENTS];
+    int n = epoll_wait(sched->urgent, events, ROUND_CLIENTS, 0);
+
+    for (int i = 0; i < n; i++) {
+        struct session *s = &sched->table->sessions[events[i].data.u32];
+
+        if (table_list_has(s, LIST_LINGER)) {
+            scheduler_continue_lingering(sched, s);
+        } else if (s->state != SESSION_FREE && !s->batch_end) {
+            if (s->deaf)
+                scheduler_answer(sched, s);
+            if (!s->deaf)
+                scheduler_turn(sched, s);
+        }
+    }
+}
+
+void scheduler_continue_answers(struct scheduler *sched, struct session *s)
+{
+    struct session_context context = scheduler_context(sched, s);
+
+    session_find_open(s, &context);
+    scheduler_answer(sched, s);
+}
+
 void scheduler_run(struct scheduler *sched)
 {
     size_t n = min_size(sched->table->lists[LIST_RUN].count, ROUND_CLIENTS);
@@ -605,7 +723,8 @@ static uint64_t scheduler_flush_due(const struct scheduler *sched, const struct 
 {
     uint32_t timeout = scheduler_settings(sched, s)->flush_timeout;
 
-    if (timeout == 0 || !scheduler_may_be_silent(s) || !session_has_partial(s))
+    if (timeout == 0 || framing_ops(s->framing)->acknowledges || !scheduler_may_be_silent(s) ||
+        !session_has_partial(s))
         return NO_DEADLINE;
     return s->active_usec + timeout * USEC_PER_SEC;
 }

@@ -15,17 +15,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Which epoll has a session's connection. */
+enum watch { WATCH_NONE, WATCH_READ, WATCH_URGENT };
+
 struct scheduler {
     struct table *table;
     struct sink sink;
     struct deadlines deadlines; /* of timeouts; see scheduler_arm() */
     uint64_t trimmed_usec;      /* when memory was trimmed last */
     bool trim_again;            /* the batch's text may need less memory by the next time */
-    int epoll;                  /* of all connections */
-    uint32_t sessions;          /* of any state but free */
-    uint32_t descriptors_max;   /* that clients may take */
-    int failed;                 /* positive errno: the output has failed for good */
-    bool stopping;              /* no new sessions; the others end once what had arrived is read */
+    int epoll;                  /* of connections that are read */
+    int urgent;               /* of those served also while the journal takes nothing: see below */
+    uint32_t sessions;        /* of any state but free */
+    uint32_t descriptors_max; /* that clients may take */
+    int failed;               /* positive errno: the output has failed for good */
+    bool stopping;            /* no new sessions; the others end once what had arrived is read */
     struct hints hints;
     uint64_t refusals_due; /* when refusals_report() has something to do, or UINT64_MAX */
 };
@@ -41,6 +45,16 @@ bool scheduler_resume(struct scheduler *sched);
 
 /* True while the journal has no room: then no client is read, and no connection accepted. */
 bool scheduler_is_blocked(const struct scheduler *sched);
+
+/*
+ * Serves sessions that do not wait for the journal: RELP clients that have not opened their session
+ * yet, because they give up when their open command gets no response, and those that have room for
+ * answers again. Call it when scheduler.urgent is readable.
+ */
+void scheduler_serve_urgent(struct scheduler *sched);
+
+/* Sends S what is due, if it goes on: for a RELP session of an earlier worker. */
+void scheduler_continue_answers(struct scheduler *sched, struct session *s);
 
 /* True when sessions wait for a turn: scheduler_run() is due. */
 bool scheduler_has_work(const struct scheduler *sched);
@@ -59,7 +73,7 @@ void scheduler_run(struct scheduler *sched);
 /* Tries to send the batch again. */
 void scheduler_retry(struct scheduler *sched);
 
-/* Has the scheduler's epoll watch the connection of S. Returns 0 or a negative errno. */
+/* Has epoll(7) watch the connection of S. Returns 0 or a negative errno. */
 int scheduler_watch(struct scheduler *sched, struct session *s);
 
 /* Closes the connection of S and frees its slot. */

@@ -149,8 +149,9 @@ static void worker_update(struct worker *w)
     /* Not a descriptor: this cannot fail. */
     (void)sd_event_source_set_enabled(
         w->run_source, room && scheduler_has_work(sched) ? SD_EVENT_ON : SD_EVENT_OFF);
-    for (size_t i = 0; i < w->n_listeners; i++)
-        watched &= worker_watch_source(w->listener_sources[i], room && !w->accepting_paused);
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        watched &= worker_watch_source(w->listener_sources[i],
+                                       admission_is_open(sched, i) && !w->accepting_paused);
     if (!room || !watched)
         worker_arm_timer(w->retry_source, room ? WATCH_PAUSE_USEC : sink_retry_usec(&sched->sink));
 }
@@ -163,6 +164,19 @@ static int worker_on_clients(sd_event_source *source, int fd, uint32_t revents, 
     (void)fd;
     (void)revents;
     scheduler_find_ready(&w->scheduler);
+    scheduler_run(&w->scheduler);
+    worker_update(w);
+    return 0;
+}
+
+static int worker_on_urgent(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+    struct worker *w = userdata;
+
+    (void)source;
+    (void)fd;
+    (void)revents;
+    scheduler_serve_urgent(&w->scheduler);
     scheduler_run(&w->scheduler);
     worker_update(w);
     return 0;
@@ -428,6 +442,8 @@ static int worker_add_sources(struct worker *w)
         r = sd_event_add_io(w->event, &w->client_source, w->scheduler.epoll, EPOLLIN,
                             worker_on_clients, w);
     if (r >= 0)
+        r = sd_event_add_io(w->event, NULL, w->scheduler.urgent, EPOLLIN, worker_on_urgent, w);
+    if (r >= 0)
         r = sd_event_add_defer(w->event, &w->run_source, worker_on_run, w);
     return r;
 }
@@ -463,6 +479,7 @@ int worker_run(struct table *table, enum output output, const char *journal_path
 {
     struct worker w = {
         .scheduler.epoll = -1,
+        .scheduler.urgent = -1,
         .due = UINT64_MAX,
         .unclaimed = unclaimed,
         .retire_due = UINT64_MAX,
