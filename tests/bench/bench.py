@@ -204,17 +204,19 @@ def run_row(box, row, lines, size, options=()):
     }
 
 
-def run_rows(boxes, args):
+def run_rows(boxes, args, everything=None, size=None):
     """Every row in every round on every release, interleaved."""
-    everything = rows.make(args.lines, args.size)
+    if not everything:
+        everything = rows.make(args.lines, args.size)
     if args.against:
         everything = rows.make_against(args.against, AGAINST_INSIDE, SOURCE_INSIDE)
+    size = size or args.size
     chosen = [row for row in everything if not args.row or row.name in args.row]
     results = {release: collections.defaultdict(list) for release in boxes}
     for number in range(args.rounds):
         for release, box in boxes.items():
             for row in random.sample(chosen, len(chosen)):
-                figures = run_row(box, row, args.lines, args.size)
+                figures = run_row(box, row, args.lines, size)
                 results[release][row.name].append(figures)
                 print(f"{number + 1}/{args.rounds} {release:9} {row.name:10} "
                       f"{figures['records_per_second']:9.0f} records/s "
@@ -226,6 +228,14 @@ def run_rows(boxes, args):
         "results": results,
     }
 
+
+def run_listeners(boxes, args):
+    """Of 120 bytes: what is in front of a counted frame needs room."""
+    return run_rows(boxes, args, rows.make_listeners(), 120)
+
+
+def run_syslog(boxes, args):
+    return run_rows(boxes, args, rows.make_syslog(), 160)
 
 
 def describe(boxes):
@@ -248,7 +258,8 @@ def describe(boxes):
 
 def main():
     import parts  # pylint: disable=import-outside-toplevel; it needs this file's functions
-    known = {"rows": run_rows, "sessions": parts.run_sessions, "latency": parts.run_latency,
+    known = {"rows": run_rows, "listeners": run_listeners, "syslog": run_syslog,
+             "sessions": parts.run_sessions, "latency": parts.run_latency,
              "start": parts.run_start, "tuning": parts.run_tuning}
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--release", action="append", choices=RELEASES)

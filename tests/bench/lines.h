@@ -60,24 +60,38 @@ static inline char *make_lines(size_t count, size_t size, char end)
     return lines;
 }
 
-/* Counted syslog messages instead, by turns of RFC 3164 and RFC 5424: SIZE bytes each (104 to 999),
- * the length and the blank in front included. */
+/* Counted frames instead (RFC 6587), which begin as HEADS say by turns: SIZE bytes each (104 to
+ * 999), the length and the blank in front included. */
+static inline char *make_frames(size_t count, size_t size, const char *const *heads, size_t n_heads)
+{
+    char *frames = malloc(count * size + 1);
+
+    if (!frames)
+        die("malloc");
+    for (size_t i = 0; i < count; i++) {
+        char *frame = frames + i * size;
+        size_t n = (size_t)snprintf(frame, size, heads[i % n_heads], size - 4, i);
+
+        fill_text(frame + n, size - n);
+        frame[size - 1] = '.'; /* a blank would not be part of a syslog MESSAGE */
+    }
+    return frames;
+}
+
+static inline char *make_octet(size_t count, size_t size)
+{
+    static const char *const head = "%zu %010zu ";
+
+    return make_frames(count, size, &head, 1);
+}
+
+/* Syslog messages, by turns of RFC 3164 and RFC 5424. */
 static inline char *make_syslog(size_t count, size_t size)
 {
     static const char *const heads[] = {
         "%zu <38>Nov 25 09:20:10 web1 sshd[4711]: %010zu ",
         "%zu <165>1 2026-11-25T09:20:10.123456+01:00 web1 app 4711 ID47 - %010zu ",
     };
-    char *messages = malloc(count * size + 1);
 
-    if (!messages)
-        die("malloc");
-    for (size_t i = 0; i < count; i++) {
-        char *message = messages + i * size;
-        size_t n = (size_t)snprintf(message, size, heads[i % 2], size - 4, i);
-
-        fill_text(message + n, size - n);
-        message[size - 1] = '.'; /* a blank would not be part of MESSAGE */
-    }
-    return messages;
+    return make_frames(count, size, heads, 2);
 }

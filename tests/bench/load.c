@@ -8,6 +8,9 @@
  *   load -1 [-c CONNECTIONS] [-n LINES] [-s SIZE] PORT
  *       Each line has a connection of its own, CONNECTIONS of them at a time.
  *
+ * -l COUNT: the connections go to COUNT ports in turn, PORT the first. -u PATH: to a unix socket
+ * instead. -o, -y: counted frames instead of lines, -y: of syslog messages.
+ *
  * Prints "connected", "sent SECONDS", and, when the server has closed every connection, "closed
  * SECONDS RECEIPTS". -w: waits for a line on standard input before the first line is sent, and for
  * another before the connections are ended.
@@ -23,6 +26,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* Source addresses, in turn: from one alone the kernel searches for a free port the longer the more
@@ -41,7 +45,10 @@ struct client {
 struct load {
     size_t connections, lines, size;
     unsigned long rate;
+    size_t ports;
     unsigned short port;
+    const char *path; /* of a unix socket, or NULL */
+    char *(*make)(size_t count, size_t size);
     char end;
     bool wait, single;
     char *text;
@@ -59,12 +66,43 @@ static void wait_for_word(const struct load *l, const char *said)
         exit(EXIT_FAILURE);
 }
 
+static void connect_patiently(int fd, const void *to, socklen_t length)
+{
+    /* A server that has just been started may not listen yet. EAGAIN: a unix socket's queue is
+     * full.
+     */
+    for (unsigned tries = 0; connect(fd, to, length) < 0; tries++) {
+        if ((errno != EINTR && errno != EAGAIN && errno != ENOENT && errno != ECONNREFUSED) ||
+            tries == 1000)
+            die("connect");
+        usleep(10000);
+    }
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        die("fcntl");
+}
+
+static int load_connect_unix(const struct load *l)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    if (fd < 0)
+        die("socket");
+    strncpy(to.sun_path, l->path, sizeof(to.sun_path) - 1);
+    connect_patiently(fd, &to, sizeof(to));
+    return fd;
+}
+
 /* Connection number I. */
 static int load_connect(const struct load *l, size_t i)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(l->port)}, from = to;
-    int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    in_port_t port = htons((uint16_t)(l->port + i % l->ports));
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = port}, from = to;
+    int fd, on = 1;
 
+    if (l->path)
+        return load_connect_unix(l);
+    fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0)
         die("socket");
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -73,14 +111,7 @@ static int load_connect(const struct load *l, size_t i)
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
     if (bind(fd, (struct sockaddr *)&from, sizeof(from)) < 0)
         die("bind");
-    /* A server that has just been started may not listen yet. */
-    for (unsigned tries = 0; connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0; tries++) {
-        if (errno != EINTR && (errno != ECONNREFUSED || tries == 1000))
-            die("connect");
-        usleep(10000);
-    }
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-        die("fcntl");
+    connect_patiently(fd, &to, sizeof(to));
     return fd;
 }
 
@@ -254,11 +285,11 @@ static void load_one_by_one(struct load *l)
 
 int main(int argc, char **argv)
 {
-    struct load l = {.connections = 1, .lines = 100000, .size = 100, .end = '\n'};
+    struct load l = {.connections = 1, .lines = 100000, .size = 100, .ports = 1, .end = '\n'};
     struct rlimit files;
     int option;
 
-    while ((option = getopt(argc, argv, "1c:n:s:rR:w")) >= 0) {
+    while ((option = getopt(argc, argv, "1c:l:n:os:rR:u:wy")) >= 0) {
         switch (option) {
         case '1':
             l.single = true;
@@ -266,8 +297,14 @@ int main(int argc, char **argv)
         case 'c':
             l.connections = number(optarg, 1);
             break;
+        case 'l':
+            l.ports = number(optarg, 1);
+            break;
         case 'n':
             l.lines = number(optarg, 0);
+            break;
+        case 'o':
+            l.make = make_octet;
             break;
         case 's':
             l.size = number(optarg, 32);
@@ -279,8 +316,14 @@ int main(int argc, char **argv)
             l.rate = number(optarg, 1);
             l.connections = 1;
             break;
+        case 'u':
+            l.path = optarg;
+            break;
         case 'w':
             l.wait = true;
+            break;
+        case 'y':
+            l.make = make_syslog;
             break;
         default:
             return EXIT_FAILURE;
@@ -294,7 +337,9 @@ int main(int argc, char **argv)
     files.rlim_cur = files.rlim_max = l.connections + 100;
     if (setrlimit(RLIMIT_NOFILE, &files) < 0)
         die("setrlimit");
-    l.text = make_lines(l.lines, l.size, l.end);
+    if (l.make && (l.size < 104 || l.size > 999))
+        return EXIT_FAILURE;
+    l.text = l.make ? l.make(l.lines, l.size) : make_lines(l.lines, l.size, l.end);
     l.clients = calloc(l.connections, sizeof(*l.clients));
     l.epoll = epoll_create1(0);
     if (!l.clients || l.epoll < 0)

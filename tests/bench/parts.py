@@ -14,7 +14,7 @@ from bench import JOURNALD_CONF, Load, run_row, start_row, stop_row, write_files
 
 IDLE_SESSIONS = 100000
 ACTIVE_SESSIONS = (1, 10, 100, 1000, 10000)
-SHORT_SESSIONS = {"ceiling": 20000, "netd": 20000, "accept": 1000}
+SHORT_SESSIONS = {"ceiling": 20000, "netd": 20000, "netd-rules": 20000, "accept": 1000}
 SHORT_TOGETHER = 50
 PROBES = {"idle": 500, "80 % load": 1000}
 PROBE_INTERVAL = 7300  # µs: in step with nothing
@@ -31,7 +31,8 @@ TUNING = {
 
 
 def by_name(args, **what):
-    return {row.name: row for row in rows.make(**{"lines": args.lines, "size": args.size, **what})}
+    made = [*rows.make(**{"lines": args.lines, "size": args.size, **what}), rows.make_rules()]
+    return {row.name: row for row in made}
 
 
 # Sessions

@@ -24,10 +24,10 @@ def columns(widths, *cells):
                    for i, (c, w) in enumerate(zip(cells, widths))).rstrip()
 
 
-def table_of_rows(data):
+def table_of_rows(data, part="rows"):
     widths = (44, 10, 20, 7, 11, 13, 11, 13, 9, 6)
     lines = []
-    for release, results in data["rows"]["results"].items():
+    for release, results in data[part]["results"].items():
         about = data["machine"]["releases"][release]
         lines += [f"{NAMES[release]}, systemd {about['systemd']}, rsyslog {about['rsyslog']}, "
                   f"Node.js {about['node']}", "",
@@ -35,7 +35,7 @@ def table_of_rows(data):
                           "journald µs", "memory MB", "shared once", "netd is", "lost") + "  says"]
         netd = statistics.median(r["records_per_second"] for r in results.get("netd", [])) \
             if results.get("netd") else None
-        for row in data["rows"]["rows"]:
+        for row in data[part]["rows"]:
             runs = results[row["name"]]
             rate, least, most = spread(runs, "records_per_second")
             lines.append(columns(
@@ -110,13 +110,17 @@ def table_of_tuning(data):
     return lines
 
 
-TABLES = {"rows": table_of_rows, "sessions": table_of_sessions, "latency": table_of_latency,
-          "start": table_of_start, "tuning": table_of_tuning}
+TABLES = {"rows": table_of_rows,
+          "listeners": lambda data: table_of_rows(data, "listeners"),
+          "syslog": lambda data: table_of_rows(data, "syslog"),
+          "sessions": table_of_sessions, "latency": table_of_latency, "start": table_of_start,
+          "tuning": table_of_tuning}
 
 
 def text(data):
     machine = data["machine"]
-    head = [f"{data['lines']:,} lines of {data['size']} bytes; medians of the rounds.",
+    head = [f"{data['lines']:,} lines of {data['size']} bytes (of the listeners 120, syslog 160); "
+            "medians of the rounds.",
             f"{machine['processors']} processors ({machine['processor']}), Linux "
             f"{machine['kernel']}.", ""]
     lines = [line for part, table in TABLES.items() if part in data for line in table(data)]

@@ -35,6 +35,34 @@ ruleset(name="journal" queue.type="FixedArray" queue.size="10000" queue.dequeueB
 input(type="imptcp" port="%d" ruleset="journal" supportOctetCountedFraming="off")
 """
 
+# Syslog. omjournal's own fields are the raw message, a priority made of facility and severity, and
+# the tag as it came; the template stores what netd stores.
+RSYSLOG_SYSLOG_CONF = """
+global(workDirectory="/var/spool/rsyslog" maxMessageSize="64k")
+module(load="imtcp")
+module(load="omjournal")
+template(name="entry" type="list") {
+    property(name="msg" outname="MESSAGE")
+    property(name="syslogseverity" outname="PRIORITY")
+    property(name="syslogfacility" outname="SYSLOG_FACILITY")
+    property(name="programname" outname="SYSLOG_IDENTIFIER")
+    property(name="procid" outname="SYSLOG_PID")
+    property(name="timestamp" outname="SYSLOG_TIMESTAMP")
+    property(name="msgid" outname="SYSLOG_MSGID")
+    property(name="hostname" outname="NETD_HOSTNAME")
+    property(name="protocol-version" outname="NETD_FORMAT")
+    property(name="fromhost-ip" outname="PEER")
+}
+ruleset(name="journal" queue.type="FixedArray" queue.size="10000" queue.dequeueBatchSize="1000"
+        queue.workerThreads="1") {
+    action(type="omjournal"%s)
+}
+input(type="imtcp" port="%d" ruleset="journal")
+"""
+
+# Addresses that nobody here has, and the one that everybody has.
+RULES = ", ".join(['"127.0.0.0/8"', *(f'"10.{i // 250}.{i % 250}.0/24"' for i in range(9999))])
+
 # What one writes first.
 NODE = """
 const net = require('net'), readline = require('readline');
@@ -133,6 +161,53 @@ def make(lines, size, ceiling="batch"):
                 "/usr/bin/node /run/bench/server.js", files={"/run/bench/server.js": NODE % PORT}),
         _writer("sendv", "sd_journal_sendv() in a loop", "sendv", lines, size),
     ]
+
+
+def _listeners(count):
+    each = (f'{{ name = "l{i}"; port = {PORT + i}; }}' for i in range(count))
+    files = {"/etc/netd/netd.conf": f"listeners = ({', '.join(each)});\n"}
+    row = _netd(f"netd-l{count}", f"netd, {count} listeners, 100 connections",
+                load=("-c", 100, "-l", count))
+    return dataclasses.replace(row, files=files)
+
+
+def _rsyslog_syslog(name, title, template):
+    return _server(name, title, "address, syslog fields",
+                   "/usr/sbin/rsyslogd -n -iNONE -f /run/bench/rsyslog.conf", load=("-y",),
+                   files={"/run/bench/rsyslog.conf": RSYSLOG_SYSLOG_CONF % (template, PORT)})
+
+
+def make_listeners():
+    """Listeners of all kinds, beside one of lines."""
+    unix = _netd("netd-unix", "netd, unix socket", load=("-u", "/run/netd/bench"))
+    unix.files["/etc/netd/netd.conf"] = (
+        'listeners = ({ name = "local"; path = "/run/netd/bench"; });\n')
+    return [
+        _netd("netd", "netd, one connection"),
+        unix,
+        _netd("netd-octet", "netd, counted frames", 'framing = "octet";\n', load=("-o",)),
+        _listeners(1),
+        _listeners(64),
+    ]
+
+
+def make_syslog():
+    """Syslog of both formats in counted frames, beside rsyslog."""
+    return [
+        _netd("netd", "netd, the same bytes as plain frames", 'framing = "octet";\n', load=("-y",)),
+        _netd("netd-syslog", "netd, syslog", 'format = "syslog";\n', load=("-y",)),
+        _rsyslog_syslog("rsyslog", "rsyslog, imtcp and omjournal", ""),
+        _rsyslog_syslog("rsyslog-fields", "rsyslog, with the fields of netd",
+                        ' template="entry"'),
+    ]
+
+
+def make_rules():
+    """Short sessions with 10,000 access rules."""
+    row = _netd("netd-rules", "netd, 10,000 access rules")
+    row.files["/etc/netd/netd.conf"] = (
+        f'listeners = ({{ name = "rules"; port = {PORT}; allow = ({RULES}); }});\n')
+    return row
 
 
 def make_against(revision, old, new):
