@@ -11,6 +11,7 @@ import pytest
 import standin
 from box import wait_for
 from standin import client, failed, reset
+from traffic import ended, worker
 
 PORT = 4195
 IDS = [f"{n:032x}" for n in range(1, 100)]
@@ -490,6 +491,48 @@ def test_a_server_that_takes_nothing(box):
 
 
 # --- Servers that exist ---
+
+
+def test_netd(netd):
+    """Over a reload and a worker that is killed the session goes on; over a restart, the records."""
+    netd.start(config=f'port = {PORT};\nframing = "relp";\n')
+    with netd.box.popen("netd-client", "-p", PORT, "send", "--relp", "--reconnect", stdin=-1,
+                        stdout=-1, stderr=-1, text=True) as process, contextlib.ExitStack() as end:
+        end.callback(process.kill)
+
+        def lines(first, count=3000):
+            process.stdin.writelines(f"record {n}\n" for n in range(first, first + count))
+            process.stdin.flush()
+
+        lines(0)
+        sessions = [process.stdout.readline().strip()]
+        netd.reload()
+        lines(3000)
+        netd.box.run("kill", "-KILL", str(worker(netd)))
+        lines(6000)
+        wait_for(lambda: acknowledged(netd) == 9000, "the acknowledgements in the metrics")
+        netd.stop()
+        netd.start(config=f'port = {PORT};\nframing = "relp";\n')
+        lines(9000)
+        out, err = process.communicate(timeout=60)
+    sessions += out.split()
+    assert (process.returncode, len(sessions)) == (0, 2), err
+    said = err.splitlines()  # between these: attempts to connect before netd has started
+    assert said[0] == (
+        "netd-client: connection lost: the server closed the session; connecting again")
+    assert said[-1] == "netd-client: connected again; sending 0 unacknowledged records again"
+    wait_for(lambda: acknowledged(netd) == 3000, "the acknowledgements of the new process")
+    for session, first, count in zip(sessions, (0, 9000), (9000, 3000)):
+        end = ended(netd, session)
+        assert (end.text("NETD_REASON"), end.number("NETD_RECORDS")) == (
+            "eof" if first else "shutdown", count)
+        assert [e.record for e in netd.events(session, "data")] == [
+            b"record %d" % n for n in range(first, first + count)]
+
+
+def acknowledged(netd):
+    text = netd.box.run("cat", "/run/netd/metrics.prom").stdout
+    return sum(int(n) for n in re.findall(r"^netd_relp_acknowledged_total\S* (\d+)$", text, re.M))
 
 
 IMRELP = f"""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """RELP: a record is acknowledged when the journal has it, in order, and never before or twice."""
 
+import re
 import signal
 import socket
 import struct
@@ -13,7 +14,7 @@ from traffic import ended, session_of
 
 RELP = 'framing = "relp";'
 OPEN = b"1 open 30 relp_version=0\ncommands=syslog\n"
-OPENED = b"1 rsp 56 200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog\n"
+OPENED = b"1 rsp 102 200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog\nnetd_session="
 
 
 def frame(number, data):
@@ -28,12 +29,23 @@ def responses(n, first=2):
     return b"".join(b"%d rsp 6 200 OK\n" % i for i in range(first, first + n))
 
 
+def hear_bytes(client, count):
+    heard = b""
+    while len(heard) < count and (piece := client.recv(count - len(heard))):
+        heard += piece
+    return heard
+
+
 def hear(client, expected):
     """Reads exactly EXPECTED."""
-    heard = bytearray()
-    while len(heard) < len(expected) and (piece := client.recv(len(expected) - len(heard))):
-        heard += piece
-    assert bytes(heard) == expected
+    assert hear_bytes(client, len(expected)) == expected
+
+
+def opened(client):
+    """Reads the response to OPEN, and returns the session ID that it offers."""
+    hear(client, OPENED)
+    found = re.fullmatch(rb"([0-9a-f]{32})\n", hear_bytes(client, 33))
+    return found[1].decode()
 
 
 def rest(client):
@@ -73,9 +85,10 @@ def test_records_are_acknowledged_in_order(netd, step):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for i in range(0, len(data), step):
             client.sendall(data[i:i + step])
-        hear(client, OPENED + responses(len(RECORDS)) + b"%d rsp 0\n" % (len(RECORDS) + 2))
+        session = opened(client)
+        hear(client, responses(len(RECORDS)) + b"%d rsp 0\n" % (len(RECORDS) + 2))
         assert rest(client) == b""
-        session = session_of(netd, client)
+        assert session == session_of(netd, client)
     check(netd, session, RECORDS)
     assert {e.text("NETD_TERMINATOR") for e in data_of(netd, session)} == {"relp"}
 
@@ -85,8 +98,8 @@ def test_a_window_of_10000(netd):
     records = [b"record %d" % i for i in range(10000)]
     with netd.connect() as client:
         client.sendall(OPEN + frames(records) + b"10002 close 0\n")
-        hear(client, OPENED + responses(10000) + b"10002 rsp 0\n")
-        session = session_of(netd, client)
+        session = opened(client)
+        hear(client, responses(10000) + b"10002 rsp 0\n")
     check(netd, session, records)
 
 
@@ -95,10 +108,10 @@ def test_pieces(netd):
     netd.start(config=RELP + "max_record = 64;")
     with netd.connect() as client:
         client.sendall(OPEN + frame(2, b"l" * 150) + b"3 syslog 9 cut")
-        hear(client, OPENED + responses(1))
+        session = opened(client)
+        hear(client, responses(1))
         client.shutdown(1)
         assert rest(client) == b""
-        session = session_of(netd, client)
     end = ended(netd, session)
     assert [(e.record, e.text("NETD_TERMINATOR"), e.text("NETD_FRAME_LENGTH"))
             for e in data_of(netd, session)] == [
@@ -116,7 +129,9 @@ def test_what_is_no_relp_ends_the_session(netd, garbage):
     with netd.connect() as client:
         client.sendall(garbage)
         whole = garbage.startswith(OPEN)
-        assert rest(client) == (OPENED + responses(1) if whole else b"")
+        if whole:
+            opened(client)
+        assert rest(client) == (responses(1) if whole else b"")
         session = session_of(netd, client)
     check(netd, session, [b"one"] if whole else [], "protocol")
 
@@ -128,8 +143,7 @@ def test_whole_frames_of_a_client_that_has_gone_are_logged(netd, reset):
     records = [b"record %d" % i for i in range(5000)]
     client = netd.connect()
     client.sendall(OPEN)
-    hear(client, OPENED)
-    session = session_of(netd, client)
+    session = opened(client)
     client.sendall(frames(records))
     if reset:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -144,8 +158,8 @@ def test_a_stop_says_so(netd):
     netd.start(config=RELP)
     with netd.connect() as client:
         client.sendall(OPEN + frames([b"one", b"two"]))
-        hear(client, OPENED + responses(2))
-        session = session_of(netd, client)
+        session = opened(client)
+        hear(client, responses(2))
         netd.stop()
         assert rest(client) == b"0 serverclose 0\n"
     check(netd, session, [b"one", b"two"], "shutdown")
@@ -157,7 +171,7 @@ def test_nothing_is_acknowledged_while_the_journal_takes_nothing(netd):
     records = [b"%d " % i + b"x" * 100 for i in range(3000)]
     with netd.connect() as early:
         early.sendall(OPEN)
-        hear(early, OPENED)
+        session = opened(early)
         netd.box.run("systemctl", "kill", "--kill-who=main", "-s", "STOP",
                      "systemd-journald.service")
         try:
@@ -176,7 +190,7 @@ def test_nothing_is_acknowledged_while_the_journal_takes_nothing(netd):
                 late.sendall(OPEN[:10])
                 time.sleep(0.2)
                 late.sendall(OPEN[10:] + frame(2, b"late"))
-                hear(late, OPENED)
+                opened(late)
                 late.settimeout(0.5)
                 with pytest.raises(TimeoutError):
                     late.recv(1)
@@ -189,7 +203,6 @@ def test_nothing_is_acknowledged_while_the_journal_takes_nothing(netd):
                          "systemd-journald.service")
         early.sendall(data[sent:])
         hear(early, responses(len(records)))
-        session = session_of(netd, early)
         early.sendall(b"%d close 0\n" % (len(records) + 2))
         hear(early, b"%d rsp 0\n" % (len(records) + 2))
     check(netd, session, records)
@@ -200,7 +213,7 @@ def test_reloads_and_kills_with_a_window_open(netd):
     records = [b"record %d" % i for i in range(4000)]
     with netd.connect() as client:
         client.sendall(OPEN)
-        hear(client, OPENED)
+        session = opened(client)
         for i in range(0, len(records), 500):
             client.sendall(frames(records[i:i + 500], i + 2))
             if i % 1000 == 0:
@@ -209,7 +222,6 @@ def test_reloads_and_kills_with_a_window_open(netd):
             else:
                 netd.reload()
         hear(client, responses(len(records)))
-        session = session_of(netd, client)
         client.sendall(b"4002 close 0\n")
         hear(client, b"4002 rsp 0\n")
     check(netd, session, records)

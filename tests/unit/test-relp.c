@@ -208,17 +208,17 @@ static void responses_are_text(void **state)
     char text[RELP_RESPONSE_MAX + 1];
 
     (void)state;
-    text[relp_put_response(text, 0)] = '\0';
-    assert_string_equal(text, "1 rsp 56 200 OK\nrelp_version=0\nrelp_software=netd\n"
-                              "commands=syslog\n");
-    assert_int_equal(strlen(strchr(text, '2')), 56 + 1);
-    text[relp_put_response(text, 1)] = '\0';
+    text[relp_put_opened(text, "0123456789abcdef0123456789abcdef")] = '\0';
+    assert_string_equal(text, "1 rsp 102 200 OK\nrelp_version=0\nrelp_software=netd\n"
+                              "commands=syslog\nnetd_session=0123456789abcdef0123456789abcdef\n");
+    assert_int_equal(strlen(strstr(text, "200")), 102 + 1);
+    text[relp_put_logged(text, 1)] = '\0';
     assert_string_equal(text, "2 rsp 6 200 OK\n");
-    text[relp_put_response(text, 999999999)] = '\0';
+    text[relp_put_logged(text, 999999999)] = '\0';
     assert_string_equal(text, "1 rsp 6 200 OK\n");
     text[relp_put_closed(text, 999999998)] = '\0';
     assert_string_equal(text, "999999999 rsp 0\n");
-    assert_true(relp_put_response(text, UINT64_MAX) <= RELP_RESPONSE_MAX);
+    assert_true(relp_put_logged(text, UINT64_MAX) <= RELP_RESPONSE_MAX);
 }
 
 int main(void)

@@ -19,8 +19,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Version, software and commands as librelp expects them; there is no LF behind the last. */
-#define RELP_OFFERS "200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog"
+/* Version, software and commands as librelp expects them, which ignores an offer that it does not
+ * know; there is no LF behind the last. */
+#define RELP_OFFERS "200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog\nnetd_session="
 
 /* --- Heads --- */
 
@@ -143,15 +144,19 @@ static size_t relp_put(char *ret, uint64_t number, const char *rest)
     return (size_t)(relp_put_text(put_number(ret, relp_txnr(number)), rest) - ret);
 }
 
-size_t relp_put_response(char ret[static RELP_RESPONSE_MAX], uint64_t number)
+size_t relp_put_opened(char ret[static RELP_RESPONSE_MAX], const char *session)
 {
-    char *p;
+    char *p = relp_put_text(put_number(ret, relp_txnr(0)), " rsp ");
 
-    if (number > 0)
-        return relp_put(ret, number, " rsp 6 200 OK\n");
-    p = relp_put_text(put_number(ret, relp_txnr(number)), " rsp ");
-    p = relp_put_text(put_number(p, sizeof(RELP_OFFERS) - 1), " " RELP_OFFERS "\n");
+    p = put_number(p, sizeof(RELP_OFFERS) - 1 + strlen(session));
+    p = relp_put_text(relp_put_text(p, " " RELP_OFFERS), session);
+    *p++ = '\n';
     return (size_t)(p - ret);
+}
+
+size_t relp_put_logged(char ret[static RELP_RESPONSE_MAX], uint64_t number)
+{
+    return relp_put(ret, number, " rsp 6 200 OK\n");
 }
 
 size_t relp_put_closed(char ret[static RELP_RESPONSE_MAX], uint64_t number)

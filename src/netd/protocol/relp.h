@@ -26,7 +26,7 @@
 #define RELP_PREFIX_MAX (RELP_HEAD_MAX + RELP_OFFERS_MAX + 1 + RELP_HEAD_MAX)
 
 /* Longest response, bytes, without NUL. */
-#define RELP_RESPONSE_MAX 96
+#define RELP_RESPONSE_MAX 128
 
 /* What a stop sends; nothing is a response to it. */
 #define RELP_SERVERCLOSE "0 serverclose 0\n"
@@ -51,7 +51,8 @@ uint32_t relp_txnr(uint64_t number);
  * is there, 0 when more bytes are needed, or -EPROTO when something else is. */
 int relp_parse_open(const uint8_t *data, size_t length, size_t *size);
 
-/* Write the response to the open command (NUMBER 0) or to a record's frame, and that to a close
- * command. They return its length. */
-size_t relp_put_response(char ret[static RELP_RESPONSE_MAX], uint64_t number);
+/* Write the response to the open command, which offers the session's ID SESSION, 32 hexadecimal
+ * digits; that to the frame of a record; and that to a close command. They return its length. */
+size_t relp_put_opened(char ret[static RELP_RESPONSE_MAX], const char *session);
+size_t relp_put_logged(char ret[static RELP_RESPONSE_MAX], uint64_t number);
 size_t relp_put_closed(char ret[static RELP_RESPONSE_MAX], uint64_t number);

@@ -59,8 +59,14 @@ static uint64_t answer_count(const struct session *s, const struct session_conte
 /* Writes message NUMBER of a RELP session. Returns its length. */
 static size_t answer_relp(const struct session *s, uint64_t number, char ret[static ANSWER_MAX])
 {
-    if (number < answer_responses(s))
-        return relp_put_response(ret, number);
+    char id[SESSION_ID_HEX + 1];
+
+    if (number < answer_responses(s)) {
+        if (number > 0)
+            return relp_put_logged(ret, number);
+        hex_id(s->id, id);
+        return relp_put_opened(ret, id);
+    }
     if (s->closed)
         return relp_put_closed(ret, number);
     memcpy(ret, RELP_SERVERCLOSE, sizeof(RELP_SERVERCLOSE) - 1);
