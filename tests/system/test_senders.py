@@ -11,12 +11,13 @@ import pytest
 
 import documented
 from box import EXTRACTED, wait_for
+from crowd import Processes
 from senders import (ADDRESS, INPUT, MESSAGE, NAME, box_has, feed, libraries, named, rsyslog,
                      syslog_ng)
-from traffic import file_inside, port_of
+from traffic import file_inside, journald_restart, journald_stopped, port_of
 
 SECTIONS = RECEIVER, SENDERS = "INSTEAD OF RSYSLOG", "SENDERS"
-PORTS = 514, 5514
+PORTS = 514, 2514, 5514
 
 # Fields of a message.
 FIELDS = {"MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID",
@@ -137,12 +138,14 @@ def test_logger(netd, relay):
     assert "disk 91 % full" in found
 
 
-def test_rsyslog(netd, peer, relay):
-    text = documented.files(SENDERS)["/etc/rsyslog.d/netd.conf"]
+@pytest.mark.parametrize("name", ["netd", "netd-relp"])
+def test_rsyslog(netd, peer, relay, name):
+    text = documented.files(SENDERS)[f"/etc/rsyslog.d/{name}.conf"]
     rsyslog(netd, peer, text)
     feed(netd.box)
     assert_documented(netd, text)
-    assert_exact(netd, relay)
+    if name == "netd":
+        assert_exact(netd, relay)
 
 
 def test_syslog_ng(netd, peer, relay):
@@ -237,7 +240,7 @@ def wait_for_numbers(netd, count):
         box.run("journalctl", "--sync")
         return box.run("journalctl", "-q", "-n1", *of_load, f"MESSAGE={count}").stdout
 
-    wait_for(last, f"message {count}", timeout=60)
+    wait_for(last, f"message {count}", timeout=300)
     written = box.run("journalctl", "-q", "-ocat", "--output-fields=MESSAGE", *of_load, timeout=300)
     found = collections.Counter(map(int, written.stdout.split()))
     assert set(found) == set(range(1, count + 1))
@@ -247,6 +250,34 @@ def wait_for_numbers(netd, count):
 def load(netd, count):
     """Has `seq COUNT` sent."""
     return netd.box.popen("sh", "-c", f"seq {count} | logger --socket {INPUT} -t load")
+
+
+def clients(box, port):
+    lines = box.run("ss", "-Htn", "state", "established", f"sport = :{port}").stdout.splitlines()
+    return {line.split()[3] for line in lines}
+
+
+def test_relp_loses_nothing(netd, peer, network, long):
+    """Over kills of the worker, reloads, restarts of journald, and when journald hangs for longer
+    than omrelp waits for an answer. Some messages are logged twice."""
+    count, kills = (1_000_000, 20) if long else (30_000, 2)
+    start(netd, documented_config("*"))
+    text = documented.files(SENDERS)["/etc/rsyslog.d/netd-relp.conf"]
+    rsyslog(netd, peer, text.replace('port="2514"', 'port="2514" timeout="1"'))
+    with load(netd, count) as feeder:
+        with journald_stopped(netd.box):
+            first = wait_for(lambda: clients(netd.box, 2514), "rsyslog to connect")
+            wait_for(lambda: clients(netd.box, 2514) - first, "rsyslog to connect again", 60)
+        processes = Processes(netd)
+        for number in range(kills):
+            processes.worker(other_than=processes.kill_worker())
+            if number % 2 == 0:
+                netd.reload()
+            if number % 4 == 0:
+                journald_restart(netd.box)
+    assert feeder.wait() == 0
+    repeats = wait_for_numbers(netd, count)
+    print(f"{repeats} of {count} messages were logged twice")
 
 
 def test_tcp_over_reloads(netd, peer, network):
