@@ -133,10 +133,7 @@ int relp_parse_open(const uint8_t *data, size_t length, size_t *size)
 
 static char *relp_put_text(char *p, const char *text)
 {
-    size_t length = strlen(text);
-
-    memcpy(p, text, length);
-    return p + length;
+    return stpcpy(p, text);
 }
 
 static size_t relp_put(char *ret, uint64_t number, const char *rest)

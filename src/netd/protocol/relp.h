@@ -25,7 +25,7 @@
 /* All that may stand in front of a record's data: an open command, and the head. */
 #define RELP_PREFIX_MAX (RELP_HEAD_MAX + RELP_OFFERS_MAX + 1 + RELP_HEAD_MAX)
 
-/* Longest response, bytes, without NUL. */
+/* Room for a response and a NUL, bytes. */
 #define RELP_RESPONSE_MAX 128
 
 /* What a stop sends; nothing is a response to it. */
