@@ -37,7 +37,7 @@ changes() {
 
 echo "  TEST   tests/layout.sh"
 table=netd/session/table.h session=netd/session/session.h
-changes other "two members swapped" $table 's/transfer receive, answer;/transfer answer, receive;/'
+changes other "two members swapped" $table 's/transfer receive, answer,/transfer answer, receive,/'
 changes other "a member renamed" $session 's/uint8_t poisoned;/uint8_t corrupt;/'
 changes other "a type of the same size" $session 's/int32_t fd;/uint32_t fd;/'
 changes other "enumerators swapped" $session 's/^    REASON_EOF,/    REASON_RESET, REASON_EOF,/'

@@ -117,7 +117,8 @@ int main(int argc, char **argv)
         {"reload", required_argument, NULL, 'r'}, {0},
     };
     struct config_input input = {.env_host = getenv("SERVER_HOST"),
-                                 .env_port = getenv("SERVER_PORT")};
+                                 .env_port = getenv("SERVER_PORT"),
+                                 .credentials = getenv("CREDENTIALS_DIRECTORY")};
     const char *supervisor = NULL;
     bool check = false, print = false;
     int c, r;

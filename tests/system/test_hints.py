@@ -51,7 +51,7 @@ def handler(netd):
 
 
 @pytest.mark.parametrize("data, what", [
-    (client_hello(), "TLS, which is not supported yet; put a TLS proxy in front of netd"),
+    (client_hello(), "TLS; use a listener with tls"),
     (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\ntext\n",
      "a PROXY header; use a listener with proxy = true"),
     (b"1 open 24 relp_version=0\ncommands=\n",

@@ -171,7 +171,22 @@ static void bad_listeners(void **state)
          ":1: listeners.format: invalid format 'syslogs'; expected one of plain, syslog"},
         {"listeners = ( { name = \"a\"; max_sessions = 0; } );",
          ":1: listeners.max_sessions: 0 is not between 1 and 1000000"},
-        {"listeners = ( { name = \"a\"; tls = { }; } );", ":1: listeners.tls: unknown key"},
+        {"listeners = ( { name = \"a\"; tls = { }; } );",
+         ":1: listeners.tls: needs a certificate and a key"},
+        {"listeners = ( { name = \"a\"; tls = { certificate = \"a\"; }; } );",
+         ":1: listeners.tls: needs a certificate and a key"},
+        {"listeners = ( { name = \"a\"; tls = { keys = \"a\"; }; } );",
+         ":1: listeners.tls.keys: unknown key"},
+        {"listeners = ( { name = \"a\"; tls = { certificate = \"a\"; key = \"b\"; client_names = "
+         "(\"x\"); }; } );",
+         ":1: listeners.tls: client_names needs client_ca"},
+        {"listeners = ( { name = \"a\"; tls = { min_version = \"1.1\"; }; } );",
+         ":1: listeners.tls.min_version: invalid min_version '1.1'; expected one of 1.2, 1.3"},
+        {"listeners = ( { name = \"a\"; tls = { client_fingerprints = (\"ab\"); }; } );",
+         ":1: listeners.tls.client_fingerprints: 'ab' is not a SHA-256 fingerprint"},
+        {"listeners = ( { name = \"a\"; proxy = true; tls = { certificate = \"a\"; key = \"b\"; }; "
+         "} );",
+         ":1: listeners.proxy: does not apply to a listener with tls"},
         {"allow = ( );", ":1: allow: unknown key"},
         {"name = \"a\";", ":1: name: unknown key"},
         {"path = \"/a\";", ":1: path: unknown key"},
@@ -296,7 +311,7 @@ static void sample_listeners_are_good(void **state)
     *to = '\0';
     if (load_text(&c, text) != 0)
         fail_msg("%s", error);
-    assert_int_equal(c.n_listeners, 5);
+    assert_int_equal(c.n_listeners, 6);
     assert_int_equal(c.n_rules, 4);
 }
 

@@ -108,7 +108,7 @@ static void each_has_its_advice(void **state)
         const char *advice;
         unsigned framings; /* a bit for each that it is for */
     } rows[] = {
-        {DETECTED_TLS, "TLS proxy", UINT_MAX},
+        {DETECTED_TLS, "a listener with tls", UINT_MAX},
         {DETECTED_PROXY, "a listener with proxy = true", UINT_MAX},
         {DETECTED_RELP, "set framing = \"relp\"", ~(1U << FRAMING_RELP)},
         {DETECTED_OCTET, "set format = \"syslog\" or framing = \"octet\"", 1U << FRAMING_LINE},

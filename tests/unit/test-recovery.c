@@ -381,9 +381,7 @@ static void damage(struct session *s, int i)
         s->end_taken = true;
         break;
     case 31:
-        s->state = SESSION_HEADER;
-        s->reason = REASON_SESSION_LIMIT;
-        s->end_usec = s->active_usec;
+        s->greeting = GREETING_SENT + 1;
         break;
     case 32:
         s->format = FORMATS;
@@ -446,7 +444,7 @@ static void possible_sessions_go_on(void **state)
         s->told = answer_make(r > REASON_RESET, 0);
         s->poisoned = r == REASON_ERROR;
     }
-    for (enum session_reason r = REASON_SESSION_LIMIT; r <= REASON_DENIED; r++) {
+    for (enum session_reason r = REASON_SESSION_LIMIT; r <= REASON_TLS; r++) {
         s = open_session(0, 0);
         s->state = SESSION_REFUSED;
         session_end(s, r, 0);

@@ -69,6 +69,7 @@ static int config_kind_type(enum key_kind kind)
 {
     switch (kind) {
     case KEY_GROUP:
+    case KEY_TLS:
         return CONFIG_TYPE_GROUP;
     case KEY_NUMBER:
     case KEY_PORT:
@@ -77,6 +78,8 @@ static int config_kind_type(enum key_kind kind)
         return CONFIG_TYPE_BOOL;
     case KEY_ALLOW:
     case KEY_DENY:
+    case KEY_NAMES:
+    case KEY_FINGERPRINTS:
     case KEY_LISTENERS:
         return CONFIG_TYPE_LIST;
     default:
@@ -90,7 +93,8 @@ static bool config_type_matches(int type, const struct config_key *key)
     int expected = config_kind_type(key->kind);
 
     return type == expected || (type == CONFIG_TYPE_INT64 && expected == CONFIG_TYPE_INT) ||
-           (type == CONFIG_TYPE_ARRAY && (key->kind == KEY_ALLOW || key->kind == KEY_DENY));
+           (type == CONFIG_TYPE_ARRAY && expected == CONFIG_TYPE_LIST &&
+            key->kind != KEY_LISTENERS);
 }
 
 /* Writes "FILE:LINE" for LINE of the text. */
@@ -108,37 +112,40 @@ static void config_locate(const struct config_reader *r, unsigned line, char ret
 struct config_group {
     const config_setting_t *setting;
     const char *prefix;               /* of its keys' names in messages */
+    const char *keys;                 /* of the same in the table, in a listener */
     struct listener_config *listener; /* where their values are stored */
     bool in_list;                     /* it is a listener of the list */
 };
 
 static int config_read_group(struct config_reader *r, const struct config_group *group);
 
-/* Appends the rule that is element INDEX of the list S. */
-static int config_read_rule(const struct config_reader *r, const struct config_target *target,
-                            const struct config_key *key, const config_setting_t *s, unsigned index)
+/* Appends the rule or text that is element INDEX of the list S. */
+static int config_read_element(const struct config_reader *r, const struct config_target *target,
+                               const struct config_key *key, const config_setting_t *s,
+                               unsigned index)
 {
     const config_setting_t *element = config_setting_get_elem(s, index);
     const char *text = config_setting_get_string(element);
     int type = config_setting_type(element);
     char file[WHERE_MAX], why[ACCESS_ERROR_MAX];
+    bool is_rule = key->kind == KEY_ALLOW || key->kind == KEY_DENY;
+    const char *name = strrchr(key->name, '.') ? strrchr(key->name, '.') + 1 : key->name;
 
     if (type == CONFIG_TYPE_STRING && !text)
         return -ENOMEM;
     if (type != CONFIG_TYPE_STRING)
         snprintf(why, sizeof(why), "expected a string, not %s", config_type_name(type));
-    else if (config_add_rule(target, key, text, why) == 0)
+    else if ((is_rule ? config_add_rule : config_add_text)(target, key, text, why) == 0)
         return 0;
-    config_locate(
-        r, preprocess_find_element(&r->text, config_setting_source_line(s), key->name, index),
-        file);
+    config_locate(r, preprocess_find_element(&r->text, config_setting_source_line(s), name, index),
+                  file);
     return config_fail(r->error, "%s: " LISTENERS_PREFIX "%s: %s", file, key->name, why);
 }
 
-/* Reads the addresses and networks of the list S. */
-static int config_read_rules(const struct config_reader *r, const struct config_target *target,
-                             const struct config_key *key, const config_setting_t *s,
-                             const char *where)
+/* Reads the rules or texts of the list S. */
+static int config_read_elements(const struct config_reader *r, const struct config_target *target,
+                                const struct config_key *key, const config_setting_t *s,
+                                const char *where)
 {
     unsigned length = (unsigned)config_setting_length(s);
     int result = 0;
@@ -146,7 +153,7 @@ static int config_read_rules(const struct config_reader *r, const struct config_
     if (length == 0)
         return config_fail(r->error, "%s: is empty", where);
     for (unsigned i = 0; result == 0 && i < length; i++)
-        result = config_read_rule(r, target, key, s, i);
+        result = config_read_element(r, target, key, s, i);
     return result;
 }
 
@@ -162,11 +169,17 @@ static int config_read_value(struct config_reader *r, const struct config_group 
                            config_type_name(config_kind_type(key->kind)), config_type_name(type));
     switch (config_kind_type(key->kind)) {
     case CONFIG_TYPE_GROUP:
+        if (key->kind == KEY_TLS)
+            config_set_origin(group->listener->origin.tls, where);
+        group->listener->settings.tls |= key->kind == KEY_TLS;
         return config_read_group(
-            r, &(struct config_group){s, SESSIONS_PREFIX, group->listener, false});
+            r, key->kind == KEY_TLS
+                   ? &(struct config_group){s, LISTENERS_PREFIX TLS_PREFIX, TLS_PREFIX,
+                                            group->listener, true}
+                   : &(struct config_group){s, SESSIONS_PREFIX, "", group->listener, false});
     case CONFIG_TYPE_LIST:
         if (key->kind != KEY_LISTENERS)
-            return config_read_rules(r, &target, key, s, where);
+            return config_read_elements(r, &target, key, s, where);
         return 0; /* read when the defaults are known */
     case CONFIG_TYPE_INT:
         return config_set_number(&target, key, where, config_setting_get_int64(s));
@@ -191,12 +204,12 @@ static int config_read_setting(struct config_reader *r, const struct config_grou
     if (!name) /* libconfig does not check its strdup() */
         return -ENOMEM;
     config_locate(r, config_setting_source_line(s), file);
-    snprintf(path, sizeof(path), "%s%s", group->prefix, name);
-    key = config_find_key(group->in_list ? name : path, group->in_list);
+    snprintf(path, sizeof(path), "%s%s", group->in_list ? group->keys : group->prefix, name);
+    key = config_find_key(path, group->in_list);
     if (!key)
         return config_fail(r->error, "%s: %s" SHOWN ": unknown key", file, group->prefix,
                            SHOW(name));
-    snprintf(where, sizeof(where), "%s: %s", file, path);
+    snprintf(where, sizeof(where), "%s: %s%s", file, group->prefix, name);
     return config_read_value(r, group, key, s, where);
 }
 
@@ -246,11 +259,22 @@ static int config_check_rules(struct config_reader *r, const config_setting_t *g
     return 0;
 }
 
+static int config_check_tls(const struct config_reader *r, const struct listener_config *l)
+{
+    const struct listener_tls *tls = &l->tls;
+
+    if (tls->certificate == 0 || tls->key == 0)
+        return config_fail(r->error, "%s: needs a certificate and a key", l->origin.tls);
+    if (tls->n_client_names > 0 && tls->client_ca == 0)
+        return config_fail(r->error, "%s: client_names needs client_ca", l->origin.tls);
+    return 0;
+}
+
 /* Checks the keys of the listener L, read from GROUP, together. */
 static int config_check_listener(struct config_reader *r, const config_setting_t *group,
                                  const struct listener_config *l)
 {
-    static const char *const not_unix[] = {"host", "port", "allow", "deny"};
+    static const char *const not_unix[] = {"host", "port", "allow", "deny", TLS_GROUP};
     bool has_mode = config_setting_get_member(group, "mode");
 
     for (const struct listener_config *other = r->config.listeners; other < l; other++)
@@ -264,6 +288,11 @@ static int config_check_listener(struct config_reader *r, const config_setting_t
     if (has_mode && l->address.path[0] != '/')
         return config_fail_at(r, group, LISTENERS_PREFIX, "mode",
                               "applies only to the file of a unix socket (path)");
+    if (l->settings.tls && l->settings.proxy)
+        return config_fail_at(r, group, LISTENERS_PREFIX, "proxy",
+                              "does not apply to a listener with " TLS_GROUP);
+    if (l->settings.tls && config_check_tls(r, l) < 0)
+        return -EINVAL;
     return config_check_rules(r, group, l);
 }
 
@@ -283,6 +312,7 @@ static int config_read_listener(struct config_reader *r, const config_setting_t 
     const struct config_group group = {
         .setting = s,
         .prefix = LISTENERS_PREFIX,
+        .keys = "",
         .listener = &r->config.listeners[r->config.n_listeners],
         .in_list = true,
     };
@@ -408,7 +438,7 @@ static int config_parse(struct config_reader *r, config_t *tree)
     if (config_read_string(tree, r->text.text) != CONFIG_TRUE)
         return config_fail_parse(r, tree);
     root = config_root_setting(tree);
-    result = config_read_group(r, &(struct config_group){root, "", &r->defaults, false});
+    result = config_read_group(r, &(struct config_group){root, "", "", &r->defaults, false});
     if (result < 0)
         return result;
     config_note_sessions_max(r, root);
@@ -480,6 +510,56 @@ static int config_load_options(struct config_reader *r, const struct config_inpu
         result = config_set_text(&target, config_find_key("output", false), "--output",
                                  input->option_output);
     return result < 0 ? -EBADMSG : 0;
+}
+
+/* --- Files --- */
+
+/* Writes the absolute path of the folder of FILE. */
+static void config_folder(const char *file, char ret[static PATH_MAX])
+{
+    const char *slash = strrchr(file, '/');
+    char folder[PATH_MAX];
+
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash + 1 - file) : 1,
+             slash ? file : ".");
+    if (!realpath(folder, ret))
+        strcpy(ret, folder);
+}
+
+/* Makes the relative path at *OFFSET one in the service's credentials, if it is there, else one
+ * beside the configuration. */
+static int config_find_file(struct config_reader *r, const struct config_input *input,
+                            uint32_t *offset)
+{
+    const char *name = config_text(&r->config, *offset);
+    char folder[PATH_MAX], path[2 * PATH_MAX] = "";
+
+    if (!name || name[0] == '/')
+        return 0;
+    if (input->credentials)
+        snprintf(path, sizeof(path), "%s/%s", input->credentials, name);
+    if (!input->credentials || access(path, F_OK) < 0) {
+        config_folder(input->file ? input->file : DEFAULT_CONF, folder);
+        snprintf(path, sizeof(path), "%s/%s", folder, name);
+    }
+    *offset = strlen(path) < PATH_MAX ? config_store_text(&r->config, path) : 0;
+    return *offset > 0 ? 0 : config_fail(r->error, "%s: too long", path);
+}
+
+static int config_find_files(struct config_reader *r, const struct config_input *input)
+{
+    int result = 0;
+
+    for (uint32_t i = 0; result == 0 && i < r->config.n_listeners; i++) {
+        struct listener_tls *tls = &r->config.listeners[i].tls;
+
+        result = config_find_file(r, input, &tls->certificate);
+        if (result == 0)
+            result = config_find_file(r, input, &tls->key);
+        if (result == 0)
+            result = config_find_file(r, input, &tls->client_ca);
+    }
+    return result;
 }
 
 /* --- Checks of the whole --- */
@@ -561,6 +641,8 @@ int config_load(struct config *ret, const struct config_input *input,
         result = config_load_options(&r, input);
     if (result == 0)
         result = config_check_addresses(&r);
+    if (result == 0)
+        result = config_find_files(&r, input);
     if (result == -ENOMEM)
         snprintf(error, CONFIG_ERROR_MAX, "out of memory");
     if (result == 0 && input->descriptors > 0)

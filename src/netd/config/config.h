@@ -33,16 +33,30 @@ struct listener_address {
     char path[CONFIG_PATH_SIZE]; /* of a unix socket; "@NAME" for an abstract one */
 };
 
+/* Bytes of the texts of all listeners' TLS settings together. */
+#define CONFIG_TEXTS_MAX 131072
+
+/* The group "tls" of a listener. Texts are offsets in the configuration's, where several are one
+ * behind the other; 0 is none. */
+struct listener_tls {
+    uint32_t certificate, key, client_ca; /* absolute paths */
+    uint32_t client_names, n_client_names;
+    uint32_t client_fingerprints, n_client_fingerprints; /* 64 hex digits each */
+    uint32_t min_minor;                                  /* lowest version: 2 or 3 of TLS 1.x */
+};
+
 /* Where the values were set that can fail later, when an address is resolved or bound: for example
  * "SERVER_HOST", "--port" or "/etc/netd/netd.conf:7: host"; "" for a built-in default. */
 struct listener_origin {
     char host[CONFIG_ORIGIN_MAX]; /* or path */
     char port[CONFIG_ORIGIN_MAX];
+    char tls[CONFIG_ORIGIN_MAX];
 };
 
 struct listener_config {
     struct listener_settings settings;
     struct listener_address address;
+    struct listener_tls tls; /* with settings.tls */
     struct listener_origin origin;
     uint32_t first_rule, n_rules; /* in the configuration's rules */
 };
@@ -55,6 +69,8 @@ struct config {
     struct listener_config listeners[CONFIG_LISTENERS_MAX];
     uint32_t n_rules;
     struct access_rule rules[CONFIG_RULES_MAX]; /* a listener's can be compiled: access_build() */
+    uint32_t texts_used;
+    char texts[CONFIG_TEXTS_MAX];
 };
 
 /* The sources of a configuration; NULL where one is not given. */
@@ -65,10 +81,17 @@ struct config_input {
     const char *option_host; /* --host */
     const char *option_port; /* --port */
     const char *option_output;
-    uint64_t descriptors; /* limit of open files, RLIMIT_NOFILE; 0: not checked */
+    const char *credentials; /* CREDENTIALS_DIRECTORY, where files are looked for first */
+    uint64_t descriptors;    /* limit of open files, RLIMIT_NOFILE; 0: not checked */
 };
 
 #define CONFIG_ERROR_MAX (PATH_MAX + 512)
+
+/* The text at OFFSET, or NULL if that is 0. */
+static inline const char *config_text(const struct config *c, uint32_t offset)
+{
+    return offset > 0 && offset < CONFIG_TEXTS_MAX ? &c->texts[offset] : NULL;
+}
 
 /* Writes one line, control characters escaped, into ERROR, and returns -EINVAL. */
 int config_fail(char error[static CONFIG_ERROR_MAX], const char *format, ...) PRINTF(2, 3);

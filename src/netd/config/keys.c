@@ -23,6 +23,8 @@ static const struct key_choice key_outputs[] = {
     {NULL, 0},
 };
 
+static const struct key_choice key_versions[] = {{"1.2", 2}, {"1.3", 3}, {NULL, 0}};
+
 #define DEFAULT_SESSIONS_MAX 10000
 
 #define MEMBER(type, f)  .offset = offsetof(type, f), .size = sizeof(((type *)0)->f)
@@ -31,6 +33,7 @@ static const struct key_choice key_outputs[] = {
 #define SETTING(f)       LISTENER(settings.f)
 #define NUMBER(from, to) .kind = KEY_NUMBER, .low = (from), .high = (to)
 #define CHOICE(list)     .kind = KEY_CHOICE, .choices = (list)
+#define TLS(f)           LISTENER(tls.f)
 
 const struct config_key config_keys[] = {
     {NULL, "name", .kind = KEY_NAME},
@@ -40,6 +43,13 @@ const struct config_key config_keys[] = {
     {NULL, "mode", .kind = KEY_MODE},
     {NULL, "allow", .kind = KEY_ALLOW},
     {NULL, "deny", .kind = KEY_DENY},
+    {NULL, TLS_GROUP, .kind = KEY_TLS},
+    {NULL, TLS_PREFIX "certificate", .kind = KEY_FILE, TLS(certificate)},
+    {NULL, TLS_PREFIX "key", .kind = KEY_FILE, TLS(key)},
+    {NULL, TLS_PREFIX "client_ca", .kind = KEY_FILE, TLS(client_ca)},
+    {NULL, TLS_PREFIX "client_names", .kind = KEY_NAMES},
+    {NULL, TLS_PREFIX "client_fingerprints", .kind = KEY_FINGERPRINTS},
+    {NULL, TLS_PREFIX "min_version", CHOICE(key_versions), TLS(min_minor)},
 
     {"framing", "framing", CHOICE(key_framings), SETTING(framing)},
     {"format", "format", CHOICE(key_formats), SETTING(format)},
@@ -95,6 +105,7 @@ const struct listener_config config_default_listener = {
             .port = DEFAULT_PORT,
             .mode = 0666,
         },
+    .tls = {.min_minor = 2},
 };
 
 const struct config_key *config_find_key(const char *name, bool in_listener)

@@ -25,6 +25,10 @@ enum key_kind {
     KEY_IDENTIFIER,
     KEY_ALLOW, /* list of addresses and networks */
     KEY_DENY,
+    KEY_FILE,
+    KEY_NAMES, /* list of names and addresses */
+    KEY_FINGERPRINTS,
+    KEY_TLS, /* group */
     KEY_GROUP,
     KEY_LISTENERS,
 };
@@ -34,6 +38,10 @@ enum key_kind {
 #define LISTENERS_LIST   "listeners"
 #define SESSIONS_PREFIX  SESSIONS_GROUP "."
 #define LISTENERS_PREFIX LISTENERS_LIST "."
+
+/* Keys of the group in a listener have this in front of their names. */
+#define TLS_GROUP  "tls"
+#define TLS_PREFIX TLS_GROUP "."
 
 /* A key has one name at the top level, "sessions.max" in the group, and one in a listener of the
  * list. Without one of them (NULL) it is not valid there. */

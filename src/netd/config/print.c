@@ -35,6 +35,16 @@ static void print_rules(FILE *f, const struct access_rule *rules, size_t count, 
     putc(')', f);
 }
 
+/* COUNT texts, one behind the other. */
+static void print_texts(FILE *f, const char *texts, size_t count)
+{
+    for (size_t i = 0; i < count; i++, texts += strlen(texts) + 1) {
+        fputs(i > 0 ? ", " : "(", f);
+        print_string(f, texts);
+    }
+    putc(')', f);
+}
+
 static bool has_rules(const struct access_rule *rules, size_t count, bool allow)
 {
     for (size_t i = 0; i < count; i++)
@@ -78,6 +88,15 @@ static void print_value(FILE *f, const struct config *c, const struct listener_c
     case KEY_IDENTIFIER:
         print_string(f, l->settings.identifier);
         break;
+    case KEY_FILE:
+        print_string(f, c->texts + config_key_value(key, &c->service, l));
+        break;
+    case KEY_NAMES:
+        print_texts(f, c->texts + l->tls.client_names, l->tls.n_client_names);
+        break;
+    case KEY_FINGERPRINTS:
+        print_texts(f, c->texts + l->tls.client_fingerprints, l->tls.n_client_fingerprints);
+        break;
     default:
         print_rules(f, c->rules + l->first_rule, l->n_rules, key->kind == KEY_ALLOW);
         break;
@@ -96,6 +115,14 @@ static bool applies(const struct config *c, const struct listener_config *l,
         return l->address.path[0];
     case KEY_MODE:
         return l->address.path[0] == '/';
+    case KEY_TLS:
+        return l->settings.tls;
+    case KEY_FILE:
+        return config_key_value(key, &c->service, l) != 0;
+    case KEY_NAMES:
+        return l->tls.n_client_names > 0;
+    case KEY_FINGERPRINTS:
+        return l->tls.n_client_fingerprints > 0;
     case KEY_ALLOW:
     case KEY_DENY:
         return has_rules(c->rules + l->first_rule, l->n_rules, key->kind == KEY_ALLOW);
@@ -104,18 +131,33 @@ static bool applies(const struct config *c, const struct listener_config *l,
     }
 }
 
+/* Prints the keys of L whose names begin with PREFIX, or those without one. */
+static void print_listener_keys(FILE *f, const struct config *c, const struct listener_config *l,
+                                const char *prefix)
+{
+    for (size_t i = 0; i < config_keys_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        size_t length = strlen(prefix);
+
+        if (!key->name || strncmp(key->name, prefix, length) != 0 ||
+            strchr(key->name + length, '.') || !applies(c, l, key))
+            continue;
+        fprintf(f, "%s%s = ", length > 0 ? " " : INDENT INDENT, key->name + length);
+        if (key->kind == KEY_TLS) {
+            putc('{', f);
+            print_listener_keys(f, c, l, TLS_PREFIX);
+            fputs(" }", f);
+        } else {
+            print_value(f, c, l, key);
+        }
+        fputs(length > 0 ? ";" : ";\n", f);
+    }
+}
+
 static void print_listener(FILE *f, const struct config *c, const struct listener_config *l)
 {
     fputs(INDENT "{\n", f);
-    for (size_t i = 0; i < config_keys_count; i++) {
-        const struct config_key *key = &config_keys[i];
-
-        if (!key->name || !applies(c, l, key))
-            continue;
-        fprintf(f, INDENT INDENT "%s = ", key->name);
-        print_value(f, c, l, key);
-        fputs(";\n", f);
-    }
+    print_listener_keys(f, c, l, "");
     fputs(INDENT "}", f);
 }
 

@@ -38,6 +38,7 @@ struct listener_settings {
     int priority;        /* syslog level, LOG_NOTICE to LOG_DEBUG */
     bool receipt;
     bool proxy;             /* each connection begins with a PROXY header */
+    bool tls;               /* clients speak TLS, with netd-tls */
     uint32_t flush_timeout; /* seconds; 0: never */
     uint32_t max_rate;      /* bytes a second that a session may send; 0: no limit */
     uint32_t sessions_max;

@@ -2,6 +2,7 @@
 #include "netd/config/values.h"
 
 #include "common/util.h"
+#include "netd-tls/interface.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,6 +11,10 @@
 #include <string.h>
 
 #define NAME_BYTES "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+
+#define TEXTS_FULL "the TLS settings of all listeners are too long together"
+
+#define FINGERPRINT_DIGITS ((size_t)2 * TLS_FINGERPRINT_SIZE)
 
 #define MODE_DIGITS_MAX 4
 #define MODE_MAX        0777
@@ -175,8 +180,85 @@ static int config_set_choice(const struct config_target *t, const struct config_
         length += (size_t)snprintf(all + length, sizeof(all) - length, "%s%s",
                                    length > 0 ? ", " : "", c->word);
     }
-    return config_fail(t->error, "%s: invalid %s '" SHOWN "'; expected one of %s", where, key->path,
-                       SHOW(text), all);
+    return config_fail(t->error, "%s: invalid %s '" SHOWN "'; expected one of %s", where,
+                       key->path ? key->path : strchr(key->name, '.') + 1, SHOW(text), all);
+}
+
+/* --- Texts --- */
+
+uint32_t config_store_text(struct config *c, const char *text)
+{
+    size_t length = strlen(text) + 1;
+    uint32_t offset = c->texts_used > 0 ? c->texts_used : 1; /* 0 is none */
+
+    if (length > CONFIG_TEXTS_MAX - offset)
+        return 0;
+    memcpy(c->texts + offset, text, length);
+    c->texts_used = offset + (uint32_t)length;
+    return offset;
+}
+
+static int config_set_file(const struct config_target *t, const struct config_key *key,
+                           const char *where, const char *text)
+{
+    uint32_t offset;
+
+    if (config_check_text(t, where, text, PATH_MAX - 1) < 0)
+        return -EINVAL;
+    offset = config_store_text(t->config, text);
+    if (offset == 0)
+        return config_fail(t->error, "%s: " TEXTS_FULL, where);
+    config_key_store(key, &t->config->service, t->listener, offset);
+    return 0;
+}
+
+/* Writes the 64 digits of the SHA-256 fingerprint TEXT, which may have colons. */
+static int config_parse_fingerprint(const char *text, char ret[static FINGERPRINT_DIGITS + 1])
+{
+    size_t n = 0;
+
+    for (; *text; text++) {
+        if (*text == ':' && n % 2 == 0)
+            continue;
+        if (n == FINGERPRINT_DIGITS || !strchr("0123456789abcdefABCDEF", *text))
+            return -EINVAL;
+        ret[n++] = (char)(*text >= 'A' && *text <= 'F' ? *text - 'A' + 'a' : *text);
+    }
+    ret[n] = '\0';
+    return n == FINGERPRINT_DIGITS ? 0 : -EINVAL;
+}
+
+/* A DNS name, with "*" as its left-most label or without, or an address. */
+static bool config_is_client_name(const char *text)
+{
+    const char *name = strncmp(text, "*.", 2) == 0 ? text + 2 : text;
+
+    return *name && strlen(text) <= TLS_NAME_MAX && !name[strspn(name, NAME_BYTES ":")];
+}
+
+int config_add_text(const struct config_target *t, const struct config_key *key, const char *text,
+                    char why[static ACCESS_ERROR_MAX])
+{
+    struct listener_tls *tls = &t->listener->tls;
+    bool prints = key->kind == KEY_FINGERPRINTS;
+    uint32_t *first = prints ? &tls->client_fingerprints : &tls->client_names, offset;
+    uint32_t *count = prints ? &tls->n_client_fingerprints : &tls->n_client_names;
+    uint32_t most = prints ? TLS_FINGERPRINTS_MAX : TLS_NAMES_MAX;
+    char print[FINGERPRINT_DIGITS + 1];
+
+    if (prints && config_parse_fingerprint(text, print) < 0)
+        snprintf(why, ACCESS_ERROR_MAX, "'" SHOWN "' is not a SHA-256 fingerprint", SHOW(text));
+    else if (!prints && !config_is_client_name(text))
+        snprintf(why, ACCESS_ERROR_MAX, "'" SHOWN "' is not a DNS name or address", SHOW(text));
+    else if (*count == most)
+        snprintf(why, ACCESS_ERROR_MAX, "more than %" PRIu32, most);
+    else if ((offset = config_store_text(t->config, prints ? print : text)) == 0)
+        snprintf(why, ACCESS_ERROR_MAX, TEXTS_FULL);
+    else {
+        *first = (*count)++ == 0 ? offset : *first;
+        return 0;
+    }
+    return -EINVAL;
 }
 
 int config_set_text(const struct config_target *t, const struct config_key *key, const char *where,
@@ -193,6 +275,8 @@ int config_set_text(const struct config_target *t, const struct config_key *key,
         return config_set_name(t, where, text);
     case KEY_IDENTIFIER:
         return config_set_identifier(t, where, text);
+    case KEY_FILE:
+        return config_set_file(t, key, where, text);
     default:
         return config_set_choice(t, key, where, text);
     }

@@ -33,5 +33,12 @@ int config_set_text(const struct config_target *t, const struct config_key *key,
 int config_add_rule(const struct config_target *t, const struct config_key *key, const char *text,
                     char why[static ACCESS_ERROR_MAX]);
 
+/* Appends TEXT to a list of KEY, which is the last one that has been begun. The line is in WHY. */
+int config_add_text(const struct config_target *t, const struct config_key *key, const char *text,
+                    char why[static ACCESS_ERROR_MAX]);
+
+/* Stores a copy of TEXT in C. Returns its offset, or 0 if there is no room. */
+uint32_t config_store_text(struct config *c, const char *text);
+
 /* Remembers WHERE as the origin of a value. */
 void config_set_origin(char origin[static CONFIG_ORIGIN_MAX], const char *where);

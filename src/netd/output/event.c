@@ -16,11 +16,13 @@
 /* Longest text of a lifecycle event or a prefix: fixed names, a few addresses and what a proxy says
  * of TLS. */
 #define EVENT_TEXT_MAX 4096
+#define TEXT_KEPT      1024 /* of that, bytes left free by what a proxy says */
 
 /* Bytes of a text from a proxy that become a field, each up to four characters; the rest is cut.
  * A common name has at most 64 characters (RFC 5280, ub-common-name). */
-#define EVENT_TLS_MAX  64
-#define EVENT_NAME_MAX 256
+#define EVENT_TLS_MAX     64
+#define EVENT_NAME_MAX    256
+#define EVENT_SUBJECT_MAX 512
 
 /* Longest text of the fields of a syslog record, but for the values that it contains. */
 #define EVENT_SYSLOG_MAX 512
@@ -220,18 +222,19 @@ static void text_seconds(struct text *text, uint64_t usec)
     text_put(text, " s");
 }
 
-/* At most MOST bytes of VALUE, whatever they are. */
-static void text_escaped(struct text *text, const char *name, const struct event_text *value,
-                         size_t most)
+/* Adds at most MOST bytes of VALUE, whatever they are, between BEFORE and BEHIND; nothing if VALUE
+ * is empty or has no room. */
+static void text_escaped(struct text *text, const char *before, const struct event_text *value,
+                         size_t most, const char *behind)
 {
     size_t length = min_size(value->length, most);
 
-    if (length == 0 || text->length + strlen(name) + length * 4 + 2 > EVENT_TEXT_MAX)
+    if (length == 0 ||
+        text->length + strlen(before) + length * 4 + strlen(behind) > EVENT_TEXT_MAX - TEXT_KEPT)
         return;
-    text_put(text, name);
-    text_put(text, "=");
+    text_put(text, before);
     text->length += event_escape((uint8_t *)text->at + text->length, value->bytes, length);
-    text_put(text, "\n");
+    text_put(text, behind);
 }
 
 static struct iovec text_finish(const struct text *text, struct arena *arena)
@@ -406,9 +409,11 @@ static void event_add_addresses(struct text *text, const struct event_source *so
         text_field(text, FIELD_PROXY, local);
     }
     if (source->tls) {
-        text_escaped(text, FIELD_TLS_VERSION, &source->tls->version, EVENT_TLS_MAX);
-        text_escaped(text, FIELD_TLS_CIPHER, &source->tls->cipher, EVENT_TLS_MAX);
-        text_escaped(text, FIELD_TLS_NAME, &source->tls->name, EVENT_NAME_MAX);
+        text_escaped(text, FIELD_TLS_VERSION "=", &source->tls->version, EVENT_TLS_MAX, "\n");
+        text_escaped(text, FIELD_TLS_CIPHER "=", &source->tls->cipher, EVENT_TLS_MAX, "\n");
+        text_escaped(text, FIELD_TLS_NAME "=", &source->tls->name, EVENT_NAME_MAX, "\n");
+        text_escaped(text, FIELD_TLS_PRINT "=", &source->tls->fingerprint, EVENT_TLS_MAX, "\n");
+        text_escaped(text, FIELD_TLS_SUBJECT "=", &source->tls->subject, EVENT_SUBJECT_MAX, "\n");
     }
 }
 
@@ -503,7 +508,10 @@ int event_refused(struct entry *ret, struct arena *arena, const struct event_sou
         event_add_addresses(&text, source);
         text_add(&text, FIELD_REASON "=%s\nMESSAGE=", reason);
     }
-    text_add(&text, "%s refused: %s\n", peer, reason);
+    text_add(&text, "%s refused: %s", peer, reason);
+    if (source->tls)
+        text_escaped(&text, ": ", &source->tls->refused, EVENT_NAME_MAX, "");
+    text_put(&text, "\n");
     event_finish(ret, arena, &text, source);
     return 0;
 }

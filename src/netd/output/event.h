@@ -51,9 +51,10 @@ struct event_text {
     size_t length; /* 0: the field is absent */
 };
 
-/* What a proxy says of its client's TLS session. */
+/* What a proxy, or netd-tls, says of its client's TLS session. */
 struct event_tls {
-    struct event_text version, cipher, name;
+    struct event_text version, cipher, name, subject, fingerprint;
+    struct event_text refused; /* why there is no session; for the MESSAGE of refused */
 };
 
 /* What all entries of one session have in common. */

@@ -106,7 +106,7 @@ enum detected detect_beginning(const uint8_t *data, size_t length)
 const char *detect_advice(enum detected detected, enum framing framing)
 {
     static const char *const texts[] = {
-        [DETECTED_TLS] = "TLS, which is not supported yet; put a TLS proxy in front of netd",
+        [DETECTED_TLS] = "TLS; use a listener with tls",
         [DETECTED_PROXY] = "a PROXY header; use a listener with proxy = true",
         [DETECTED_RELP] = "RELP; set framing = \"relp\"",
         [DETECTED_OCTET] =

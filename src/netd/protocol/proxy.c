@@ -2,6 +2,7 @@
 #include "netd/protocol/proxy.h"
 
 #include "common/util.h"
+#include "netd-tls/interface.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -248,8 +249,20 @@ static int parse_tls(const uint8_t *data, const struct tlv *part, struct proxy_t
     return r < 0 ? proxy_error(reason, "TLV overruns the TLS part") : 0;
 }
 
+static void note_own(const struct tlv *tlv, struct proxy_own *ret)
+{
+    struct proxy_text *text = tlv->type == TLS_TLV_SUBJECT       ? &ret->subject
+                              : tlv->type == TLS_TLV_NAME        ? &ret->name
+                              : tlv->type == TLS_TLV_FINGERPRINT ? &ret->fingerprint
+                              : tlv->type == TLS_TLV_REFUSED     ? &ret->refused
+                                                                 : NULL;
+
+    if (text)
+        *text = (struct proxy_text){(uint16_t)tlv->offset, (uint16_t)tlv->length};
+}
+
 /* The TLVs from AT up to END, the end of the header. */
-static int parse_tlvs(const uint8_t *data, size_t at, size_t end, struct proxy_tls *ret,
+static int parse_tlvs(const uint8_t *data, size_t at, size_t end, struct proxy_header *ret,
                       const char **reason)
 {
     struct tlv tlv, crc = {0}, tls = {0};
@@ -258,6 +271,7 @@ static int parse_tlvs(const uint8_t *data, size_t at, size_t end, struct proxy_t
     while ((r = tlv_next(data, &at, end, &tlv)) > 0) {
         struct tlv *seen = tlv.type == TLV_CRC32C ? &crc : tlv.type == TLV_TLS ? &tls : NULL;
 
+        note_own(&tlv, &ret->own);
         if (!seen)
             continue;
         if (seen->offset)
@@ -269,7 +283,7 @@ static int parse_tlvs(const uint8_t *data, size_t at, size_t end, struct proxy_t
     if (crc.offset && (crc.length != CRC_LENGTH ||
                        get_u32(data + crc.offset) != proxy_crc32c(data, end, crc.offset)))
         return proxy_error(reason, "checksum mismatch");
-    return tls.offset ? parse_tls(data, &tls, ret, reason) : 0;
+    return tls.offset ? parse_tls(data, &tls, &ret->tls, reason) : 0;
 }
 
 /* Size of the address block, ports included. */
@@ -301,7 +315,7 @@ static int parse_block(const uint8_t *data, struct proxy_header *header, const c
         header->destination =
             proxy_endpoint(families[family], destination, has_port ? get_u16(ports + 2) : 0);
     }
-    return parse_tlvs(data, FIXED_LENGTH + addresses_length(family), header->length, &header->tls,
+    return parse_tlvs(data, FIXED_LENGTH + addresses_length(family), header->length, header,
                       reason);
 }
 

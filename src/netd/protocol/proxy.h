@@ -37,6 +37,12 @@ struct proxy_tls {
     struct proxy_text key_algorithm;       /* "RSA2048", likewise */
 };
 
+/* TLVs with which netd-tls says more (netd-tls/interface.h). Other proxies may use the same types
+ * for anything. The last one of a type counts. */
+struct proxy_own {
+    struct proxy_text subject, name, fingerprint, refused;
+};
+
 struct proxy_header {
     uint16_t length; /* bytes of the header; the client's own follow */
     uint8_t version; /* 1 or 2 */
@@ -44,6 +50,7 @@ struct proxy_header {
     bool forwarded;  /* source and destination are set; otherwise the connection's own apply */
     struct endpoint source, destination;
     struct proxy_tls tls;
+    struct proxy_own own;
 };
 
 /*

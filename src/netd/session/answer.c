@@ -17,7 +17,7 @@
 static bool answer_is_possible(const struct session *s)
 {
     return s->pending_reason == REASON_NONE && s->reason != REASON_RESET &&
-           s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR &&
+           s->reason != REASON_TIMEOUT && s->reason != REASON_ERROR && s->reason != REASON_TLS &&
            (s->reason != REASON_PROTOCOL || s->opened);
 }
 

@@ -25,6 +25,8 @@
  *   receive an error           pending_reason, after error       reads to the end of the stream,
  *                                                                finds no peer: a reset
  *   see the end of the stream  none                              sees it again
+ *   write the greeting         greeting.message.msg_len, by the   writes it
+ *                              kernel
  *   know the PROXY header      window, after addresses, TLS area parses it again: it is still at the
  *                                                                front, and a session without it
  *                                                                neither moves nor logs anything
@@ -170,15 +172,14 @@ static bool recovery_reason_valid(const struct session *s)
     if (s->pending_reason >= REASON_IDLE && s->pending_reason != REASON_ERROR)
         return false;
     if (s->state == SESSION_REFUSED)
-        return s->reason >= REASON_SESSION_LIMIT && s->reason <= REASON_DENIED;
-    return s->reason < REASON_SESSION_LIMIT ||
-           (s->state == SESSION_HEADER && s->reason == REASON_ADDRESS_LIMIT);
+        return s->reason >= REASON_SESSION_LIMIT && s->reason < REASONS;
+    return s->reason < REASON_SESSION_LIMIT || (s->state == SESSION_HEADER && s->reason < REASONS);
 }
 
 /* What comes before the session itself. */
 static bool recovery_header_valid(const struct session *s)
 {
-    return s->header_length <= PROXY_HEADER_MAX &&
+    return s->header_length <= PROXY_HEADER_MAX && s->greeting <= GREETING_SENT &&
            (s->state != SESSION_HEADER || (!s->connect_taken && !s->end_taken));
 }
 
@@ -208,6 +209,7 @@ static void recovery_mark_corrupt(struct table *t, struct session *s, uint32_t l
     s->window = 0;
     table_release_header(t, s);
     s->header_length = 0;
+    s->greeting = GREETING_NONE;
     s->poisoned = true;
     s->told = 0;
     s->begin_usec = min_u64(s->begin_usec, now);
@@ -244,6 +246,9 @@ static void recovery_apply_calls(struct table *t)
     if (h->answer.session < h->used)
         answer_apply(&t->sessions[h->answer.session], &h->answer);
     __atomic_store_n(&h->answer.session, NO_SESSION, __ATOMIC_RELEASE);
+    if (h->greeting.session < h->used)
+        session_apply_greeting(&t->sessions[h->greeting.session], &h->greeting);
+    __atomic_store_n(&h->greeting.session, NO_SESSION, __ATOMIC_RELEASE);
     table_commit(t);
     batch_reset(&h->batch);
     recovery_quarantine(t);

@@ -34,6 +34,7 @@ const char *session_reason_name(enum session_reason reason)
         [REASON_SESSION_LIMIT] = "session-limit",
         [REASON_ADDRESS_LIMIT] = "address-limit",
         [REASON_DENIED] = "denied",
+        [REASON_TLS] = "tls",
     };
 
     return (size_t)reason < ARRAY_SIZE(names) ? names[reason] : "error";
@@ -230,14 +231,43 @@ bool session_is_health_check(const struct session *s)
            session_pending(s) == 0;
 }
 
+bool session_is_discarded(const struct session *s)
+{
+    return s->state == SESSION_HEADER && s->reason != REASON_NONE &&
+           (session_is_health_check(s) ||
+            (s->greeting != GREETING_NONE && !session_has_header(s) && !s->poisoned));
+}
+
+void session_apply_greeting(struct session *s, const struct transfer *transfer)
+{
+    if (transfer->message.msg_len == 1)
+        s->greeting = GREETING_SENT;
+}
+
+/* Without a netd-tls that could read it, it is too late for an orderly end. */
+void session_greet(struct session *s, const struct session_context *c, struct transfer *transfer)
+{
+    char byte = '\n';
+    struct iovec piece = {.iov_base = &byte, .iov_len = 1};
+
+    if (s->greeting != GREETING_DUE || s->reason != REASON_NONE || s->pending_reason != REASON_NONE)
+        return;
+    transfer_begin(transfer, c->number, &piece);
+    if (sendmmsg(s->fd, &transfer->message, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        session_note_error(s, errno);
+    session_apply_greeting(s, transfer);
+    transfer_finish(transfer);
+}
+
 /* Takes over what HEADER says. The window's start completes it: until then the header is parsed
  * again, with the same result. */
 static void session_apply_header(struct session *s, const struct session_context *c,
                                  const struct proxy_header *header)
 {
     uint32_t end = window_end(s->window), rate = c->settings->max_rate;
+    bool own = s->greeting != GREETING_NONE;
 
-    if (header->tls.present) {
+    if (header->tls.present || own) {
         memcpy(session_header_area(c), c->region, header->length);
         s->header_length = header->length;
     }
@@ -265,6 +295,8 @@ bool session_parse_header(struct session *s, const struct session_context *c, co
         session_end(s, REASON_PROTOCOL, 0);
     else if (r > 0)
         session_apply_header(s, c, &header);
+    if (r > 0 && s->greeting != GREETING_NONE && header.own.refused.length > 0)
+        session_end(s, REASON_TLS, 0);
     return r > 0;
 }
 
@@ -300,6 +332,13 @@ static struct event_tls session_tls(const struct session *s, const struct sessio
     tls.cipher = session_header_text(c, &header.tls.cipher);
     if (header.tls.verified)
         tls.name = session_header_text(c, &header.tls.common_name);
+    if (s->greeting == GREETING_NONE)
+        return tls;
+    if (header.own.name.length > 0)
+        tls.name = session_header_text(c, &header.own.name);
+    tls.subject = session_header_text(c, &header.own.subject);
+    tls.fingerprint = session_header_text(c, &header.own.fingerprint);
+    tls.refused = session_header_text(c, &header.own.refused);
     return tls;
 }
 
@@ -319,7 +358,7 @@ static struct event_source session_source(const struct session *s, const struct 
         .peer = &s->peer,
         .local = &s->local,
         .local_path = s->local.family == AF_UNIX ? c->local_path : NULL,
-        .proxy = s->proxy.family != 0 ? &s->proxy : NULL,
+        .proxy = s->proxy.family != 0 && s->greeting == GREETING_NONE ? &s->proxy : NULL,
         .listener = c->settings->name,
         .priority = c->settings->priority,
         .identifier = c->settings->identifier,

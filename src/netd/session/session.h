@@ -50,6 +50,14 @@ enum session_state {
     SESSION_HEADER,  /* its PROXY header has not arrived; or it is LOCAL, and nothing follows yet */
 };
 
+/* Whether the byte was written that netd-tls reads when its client has said that nothing more comes
+ * (netd-tls/interface.h): it makes an end that is not orderly a reset. */
+enum session_greeting {
+    GREETING_NONE, /* not a session with TLS */
+    GREETING_DUE,
+    GREETING_SENT,
+};
+
 /* Why a session ends: NETD_REASON. The order is part of the table's layout. */
 enum session_reason {
     REASON_NONE, /* it has not ended */
@@ -63,6 +71,7 @@ enum session_reason {
     REASON_SESSION_LIMIT, /* from here on: of a refused connection */
     REASON_ADDRESS_LIMIT,
     REASON_DENIED,
+    REASON_TLS,
     REASONS,
 };
 
@@ -113,6 +122,7 @@ struct session {
     int32_t error;          /* errno for REASON_ERROR, here or in pending_reason */
     uint16_t header_length; /* bytes of the header that is kept, for its TLS part; or 0 */
     uint8_t header_local;   /* the header is LOCAL */
+    uint8_t greeting;       /* enum session_greeting */
 
     /* Bytes received and not taken by the journal: offsets in the region, the first in the low half
      * and the one behind the last in the high half, so that one store changes both. */
@@ -194,8 +204,18 @@ bool session_has_header(const struct session *s);
  */
 bool session_parse_header(struct session *s, const struct session_context *c, const char **why);
 
+/* Writes the greeting, if it is due, before anything is read. TRANSFER as for session_receive(). */
+void session_greet(struct session *s, const struct session_context *c, struct transfer *transfer);
+
+/* Records that the greeting of TRANSFER was sent. */
+void session_apply_greeting(struct session *s, const struct transfer *transfer);
+
 /* True if S has a LOCAL header and no byte behind it: so far it is a proxy's health check. */
 bool session_is_health_check(const struct session *s);
+
+/* True if S has ended and leaves no event: a health check, or a connection of netd-tls, which died
+ * before it could say who the client is. */
+bool session_is_discarded(const struct session *s);
 
 /* S leaves SESSION_HEADER: it becomes an open session, or a refused one if that is its reason. What
  * has arrived of an incomplete header is discarded. */

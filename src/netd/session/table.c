@@ -75,7 +75,8 @@ int table_create(struct table *ret, uint32_t capacity)
     t.header->magic = TABLE_MAGIC;
     t.header->layout = (uint32_t)table_layout();
     t.header->capacity = capacity;
-    t.header->working = t.header->receive.session = t.header->answer.session = NO_SESSION;
+    t.header->working = t.header->receive.session = NO_SESSION;
+    t.header->answer.session = t.header->greeting.session = NO_SESSION;
     t.header->retirement.session = NO_SESSION;
     t.header->started_usec = now_usec(CLOCK_REALTIME);
     t.header->accept.listener = NO_LISTENER;

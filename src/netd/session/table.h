@@ -56,7 +56,8 @@ struct table_refusals {
 
 /* A listening socket. Its number stays as long as a session names it. */
 struct table_listener {
-    int32_t fd;       /* -1: closed, or never used */
+    int32_t fd;       /* -1: closed, or never used; with TLS the internal one, see tls.h */
+    int32_t tls_fd;   /* with TLS the one that clients connect to; else 0 */
     uint32_t closing; /* the worker drains and closes it */
     uint32_t passed;  /* by systemd: not ours to open, close or compare with the settings */
     struct endpoint requested; /* as configured; port 0 asks for a free one */
@@ -77,6 +78,28 @@ struct table_accept {
     uint32_t listener; /* NO_LISTENER: all accepted connections are in a session */
     socklen_t length;
     struct sockaddr_storage peer;
+};
+
+/* A netd-tls, see tls.h. */
+enum tls_state {
+    TLS_STARTING, /* has not said yet whether it is ready */
+    TLS_SERVING,
+    TLS_DRAINING, /* a later one is ready: it ends with its last session */
+};
+
+struct tls_process {
+    int32_t pid; /* 0: none */
+    int32_t control;
+    uint32_t state; /* enum tls_state */
+};
+
+/* Those that may serve at the same time: each reload adds one. */
+#define TLS_PROCESSES_MAX 32
+
+struct table_tls {
+    int32_t settings_fd; /* memfds, 0: none */
+    int32_t counters_fd;
+    struct tls_process processes[TLS_PROCESSES_MAX];
 };
 
 struct table_header {
@@ -100,12 +123,13 @@ struct table_header {
 
     /* What the worker is doing, for the next one. */
     uint32_t working; /* the session being worked on, or NO_SESSION */
-    struct transfer receive, answer;
+    struct transfer receive, answer, greeting;
     struct table_accept accept;
     struct batch batch;
     struct retirement retirement;
     struct totals retired[COUNTERS_MAX]; /* what slots that are free now have counted */
 
+    struct table_tls tls;
     uint32_t output;                  /* enum output, decided */
     struct service_settings settings; /* in force */
     struct table_listener listeners[LISTENERS_MAX];

@@ -7,6 +7,7 @@
 #include "netd/config/print.h"
 #include "netd/log.h"
 #include "netd/session/table.h"
+#include "netd/supervisor/tls.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -51,6 +52,8 @@ static void checker_find(struct check *check, const struct config_input *input, 
     for (uint32_t i = 0; r == 0 && i < check->config.n_listeners; i++)
         r = listener_resolve(&check->config.listeners[i], numeric, &check->endpoints[i],
                              check->error);
+    if (r == 0)
+        r = tls_check(&check->config, check->error);
     check->layout = table_layout();
     check->status = checker_exit_status(r);
     __atomic_store_n(&check->size, (uint32_t)sizeof(*check), __ATOMIC_RELEASE);

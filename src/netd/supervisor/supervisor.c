@@ -10,6 +10,7 @@
 #include "netd/supervisor/notify.h"
 #include "netd/supervisor/process.h"
 #include "netd/supervisor/reload.h"
+#include "netd/supervisor/tls.h"
 #include "netd/worker/listener.h"
 #include "netd/worker/worker.h"
 
@@ -32,6 +33,9 @@
 /* Added to stop_timeout: time for clients to read their receipts and for processes to exit. */
 #define STOP_EXTRA_USEC (5 * USEC_PER_SEC)
 
+/* How long a stop then waits for netd-tls to bring clients their last answers. */
+#define TLS_STOP_USEC (500 * USEC_PER_MSEC)
+
 enum reload {
     RELOAD_NONE,
     RELOAD_CHECKING, /* the program on disk checks the configuration */
@@ -50,6 +54,7 @@ struct supervisor {
     struct handover given; /* received from the previous program, passed to the next */
     enum output output;
     struct process worker;
+    struct tls tls;
     struct notify notify;
     const struct config_input *input;
     char **argv;
@@ -140,7 +145,7 @@ static void supervisor_say_ready(struct supervisor *s)
 {
     char address[128];
 
-    if (s->ready_said || !s->given.table.header->ready)
+    if (s->ready_said || !s->given.table.header->ready || tls_is_starting(&s->given.table))
         return;
     s->ready_said = true;
     log_info("%s: version " NETD_VERSION ", events go to %s",
@@ -152,8 +157,8 @@ static void supervisor_say_ready(struct supervisor *s)
         if (l->fd < 0 || l->closing)
             continue;
         listener_format(l, address);
-        log_info("listening on %s%s%s%s", address, name[0] ? " as " : "", name,
-                 l->passed ? " (passed by systemd)" : "");
+        log_info("listening on %s%s%s%s%s", address, name[0] ? " as " : "", name,
+                 l->tls_fd > 0 ? " with TLS" : "", l->passed ? " (passed by systemd)" : "");
     }
     supervisor_write_metrics(s);
     supervisor_announce(s, "READY=1");
@@ -257,7 +262,28 @@ static void supervisor_checked(struct supervisor *s, int status)
         log_notice("the new program has another session table; ending all sessions");
         s->reload = RELOAD_ENDING;
         process_command(&s->worker, &s->given.table, COMMAND_STOP);
+        tls_stop(&s->tls, &s->given.table);
     }
+}
+
+/* The worker has ended: gives each netd-tls some time to bring clients their last answers. */
+static void supervisor_finish_tls(struct supervisor *s)
+{
+    uint64_t deadline = now_usec(CLOCK_MONOTONIC) + TLS_STOP_USEC;
+    sigset_t signals;
+    int status;
+    pid_t pid;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    while (tls_is_running(&s->given.table) && now_usec(CLOCK_MONOTONIC) < deadline) {
+        const struct timespec pause = {.tv_nsec = 10 * (long)(USEC_PER_MSEC * NSEC_PER_USEC)};
+
+        (void)sigtimedwait(&signals, NULL, &pause);
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+            (void)tls_ended(&s->tls, &s->given.table, pid, status);
+    }
+    tls_kill(&s->given.table);
 }
 
 /* The worker has exited. The next one continues its sessions: that of the new program or, if it
@@ -266,6 +292,8 @@ static void supervisor_exec(struct supervisor *s)
 {
     int r;
 
+    if (s->reload == RELOAD_ENDING)
+        supervisor_finish_tls(s);
     __atomic_store_n(&s->given.table.header->command, COMMAND_RUN, __ATOMIC_RELEASE);
     r = handover_exec(&s->given, s->reload == RELOAD_YIELDING, s->program, s->argv);
     supervisor_reload_failed(s, strerror(-r));
@@ -290,6 +318,7 @@ static void supervisor_stop(struct supervisor *s)
     snprintf(state, sizeof(state), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, timeout);
     supervisor_announce(s, state);
     process_command(&s->worker, &s->given.table, COMMAND_STOP);
+    tls_stop(&s->tls, &s->given.table);
 }
 
 /* Returns -1, or the exit status. */
@@ -323,6 +352,8 @@ static int supervisor_reap(struct supervisor *s)
             supervisor_checked(s, status);
         else if (pid == s->worker.pid)
             r = supervisor_worker_ended(s, status);
+        else
+            (void)tls_ended(&s->tls, &s->given.table, pid, status);
     }
     return r;
 }
@@ -354,6 +385,8 @@ static void supervisor_wait(struct supervisor *s)
     siginfo_t info;
     int number;
 
+    if (s->tls.restart_usec > 0 && s->tls.restart_usec < now + usec)
+        usec = s->tls.restart_usec > now ? s->tls.restart_usec - now : 0;
     if (s->worker.pid == 0 && s->worker.restart_usec < now + usec)
         usec = s->worker.restart_usec > now ? s->worker.restart_usec - now : 0;
     timeout = (struct timespec){
@@ -381,6 +414,7 @@ static int supervisor_loop(struct supervisor *s)
             return r;
         now = now_usec(CLOCK_MONOTONIC);
         process_start_if_due(&s->worker, &s->given.table, s->output, now);
+        tls_update(&s->tls, &s->given.table, now);
         supervisor_say_ready(s);
         if (s->stopping && now >= s->stop_deadline) {
             log_error("the worker did not stop in time");
@@ -508,6 +542,11 @@ static int supervisor_make_table(struct supervisor *s, int passed, char *const *
         log_error("%s", error[0] ? error : strerror(-r));
         return supervisor_listener_status(r);
     }
+    r = tls_configure(t, config);
+    if (r < 0) {
+        log_error("cannot configure TLS: %s", strerror(-r));
+        return EXIT_FAILED;
+    }
     supervisor_compare_passed(t->header, check);
     if (config->warning[0])
         log_warning("%s", config->warning);
@@ -557,6 +596,9 @@ static int supervisor_configure(struct supervisor *s, char error[static LISTENER
                             check->endpoints, check->config.n_listeners, error);
     if (r < 0)
         return r;
+    r = tls_configure(&s->given.table, &check->config);
+    if (r < 0)
+        log_error("cannot configure TLS: %s", strerror(-r));
     if (check->config.warning[0])
         log_warning("%s", check->config.warning);
     h = s->given.table.header;
@@ -639,9 +681,11 @@ int supervisor_run(const struct config_input *input, char **argv)
     checker_deinit(&s.given.checker);
     if (r == 0 && !s.stopping) {
         supervisor_set_intervals(&s);
+        tls_start(&s.tls, &s.given.table);
         r = supervisor_start_worker(&s, resumed);
         if (r == 0)
             r = supervisor_loop(&s);
+        supervisor_finish_tls(&s);
         listeners_remove_files(&s.given.table);
     }
     checker_deinit(&s.given.checker);

@@ -36,6 +36,8 @@ static enum session_reason admission_refusal(const struct scheduler *sched, uint
     const struct table *t = sched->table;
     const struct service_settings *all = &t->header->settings;
 
+    if (t->header->listeners[listener].settings.tls)
+        return REASON_NONE; /* its client is not known yet */
     if (!rules_allow(t, listener, peer))
         return REASON_DENIED;
     if (t->header->open >= all->sessions_max ||
@@ -59,10 +61,12 @@ static void admission_count(struct scheduler *sched, struct session *s)
 /* The state that a new session begins in. */
 static enum session_state admission_state(const struct scheduler *sched, const struct session *s)
 {
+    const struct listener_settings *settings =
+        &sched->table->header->listeners[s->listener].settings;
+
     if (s->reason != REASON_NONE)
         return SESSION_REFUSED;
-    return sched->table->header->listeners[s->listener].settings.proxy ? SESSION_HEADER
-                                                                       : SESSION_OPEN;
+    return settings->proxy || settings->tls ? SESSION_HEADER : SESSION_OPEN;
 }
 
 /* Gives S its connection FD and a new id. Returns false where it cannot have both. */
@@ -89,24 +93,41 @@ static void admission_expect_open(struct scheduler *sched, struct session *s)
     (void)scheduler_watch(sched, s);
 }
 
+/* True if one of our netd-tls made the connection FD: anybody may connect to an abstract socket. */
+static bool admission_is_own(const struct table *t, int fd)
+{
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 || peer.pid <= 0)
+        return false;
+    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++)
+        if (__atomic_load_n(&t->header->tls.processes[i].pid, __ATOMIC_ACQUIRE) == peer.pid)
+            return true;
+    return false;
+}
+
 /* Makes a session, or a refusal, of the connection FD, which it owns from here on. */
 static void admission_admit(struct scheduler *sched, uint32_t listener, int fd,
                             const struct endpoint *peer)
 {
     enum session_reason refusal = admission_refusal(sched, listener, peer);
+    const struct listener_settings *settings = &sched->table->header->listeners[listener].settings;
     struct session *s = admission_take_slot(sched);
     struct sockaddr_storage sa = {0};
     socklen_t length = sizeof(sa);
 
-    if (!s || !admission_assign_id(s, fd)) {
+    if (!s || (settings->tls && !admission_is_own(sched->table, fd)) ||
+        !admission_assign_id(s, fd)) {
         close(fd);
         if (s)
             table_free(sched->table, s);
         return;
     }
     s->listener = listener;
-    s->framing = (uint8_t)sched->table->header->listeners[listener].settings.framing;
-    s->format = (uint8_t)sched->table->header->listeners[listener].settings.format;
+    s->framing = (uint8_t)settings->framing;
+    s->format = (uint8_t)settings->format;
+    s->greeting = settings->tls ? GREETING_DUE : GREETING_NONE;
     s->counters = (uint8_t)sched->table->header->listeners[listener].counters;
     s->peer = *peer;
     if (getsockname(fd, (struct sockaddr *)&sa, &length) == 0)

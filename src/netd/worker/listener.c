@@ -79,6 +79,42 @@ static int listener_describe(struct table_listener *l, int fd)
     return 0;
 }
 
+/* Opens the socket at which netd-tls, who accepts the clients of L, says who they are. The kernel
+ * chooses an abstract name: autobind, unix(7). Returns the descriptor or a negative errno. */
+static int listener_open_internal(void)
+{
+    const struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int r = fd;
+
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa_family_t)) < 0 ||
+        listen(fd, LISTEN_BACKLOG) < 0)
+        return -errno;
+    fd = -1;
+    return r;
+}
+
+/* The socket that clients connect to. */
+static int listener_public(const struct table_listener *l)
+{
+    return l->tls_fd > 0 ? l->tls_fd : l->fd;
+}
+
+/* L listens with TLS from now on; INTERNAL is its descriptor for netd-tls. */
+static void listener_begin_tls(struct table_listener *l, int internal)
+{
+    l->tls_fd = l->fd;
+    l->fd = internal;
+}
+
+/* L, a passed socket, listens without TLS from now on. */
+static void listener_end_tls(struct table_listener *l)
+{
+    close_fd(&l->fd);
+    l->fd = l->tls_fd;
+    l->tls_fd = 0;
+}
+
 /* --- Resolving --- */
 
 int listener_resolve(const struct listener_config *config, bool numeric,
@@ -151,7 +187,7 @@ static void listeners_share(const struct table *t, uint16_t port, int on)
         const struct table_listener *l = &t->header->listeners[i];
 
         if (l->fd >= 0 && !l->passed && l->bound.port == port)
-            listener_set(l->fd, SOL_SOCKET, SO_REUSEPORT, on);
+            listener_set(listener_public(l), SOL_SOCKET, SO_REUSEPORT, on);
     }
 }
 
@@ -215,6 +251,7 @@ struct listeners_plan {
     const struct listener_config *of[LISTENERS_MAX]; /* what each is to be, or NULL */
     bool opened[LISTENERS_MAX];                      /* it was not there before */
     struct table_rules rules[LISTENERS_MAX];
+    int internal[LISTENERS_MAX]; /* for a passed socket that is to have TLS, or 0 */
 };
 
 /* True where L, which is open, listens at WANTED for CONFIG. Each port 0 is a port of its own. */
@@ -223,6 +260,8 @@ static bool listener_is_at(const struct table_listener *l, const struct listener
 {
     const struct listener_address *a = &config->address;
 
+    if ((l->tls_fd > 0) != config->settings.tls)
+        return false;
     if (a->path[0])
         return strcmp(l->path, a->path) == 0 && unix_socket_is_there(a->path, &l->file);
     return !l->path[0] && listener_same_endpoint(&l->requested, wanted) &&
@@ -257,6 +296,11 @@ static int listener_open(const struct table *t, const struct listener_config *co
     if (fd < 0)
         return fd;
     r = listener_describe(&l, fd);
+    if (r == 0 && config->settings.tls) {
+        r = listener_open_internal();
+        if (r >= 0)
+            listener_begin_tls(&l, r);
+    }
     if (r < 0) {
         close(fd);
         return r;
@@ -367,12 +411,21 @@ static int listeners_plan_config(struct table *t, struct listeners_plan *plan,
     return listener_error(error, config, first_error);
 }
 
+/* What netd-tls has accepted by then still comes to the internal socket. */
+static void listener_close_public(struct table_listener *l)
+{
+    if (l->tls_fd > 0)
+        close(l->tls_fd);
+    l->tls_fd = 0;
+}
+
 static void listener_close(struct table_listener *l)
 {
     rules_close(&l->rules);
     if (l->path[0])
         unix_socket_remove(l->path, &l->file);
     close_fd(&l->fd);
+    listener_close_public(l);
 }
 
 static int listeners_make_rules(struct listeners_plan *plan, const struct access_rule *rules,
@@ -393,6 +446,8 @@ static void listeners_undo(struct table *t, struct listeners_plan *plan)
 {
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         rules_close(&plan->rules[i]);
+        if (plan->internal[i] > 0)
+            close(plan->internal[i]);
         if (plan->opened[i])
             listener_close(&t->header->listeners[i]);
     }
@@ -406,6 +461,10 @@ static void listeners_apply(struct table *t, const struct listeners_plan *plan)
 
         if (plan->of[i]) {
             l->settings = plan->of[i]->settings;
+            if (plan->internal[i] > 0)
+                listener_begin_tls(l, plan->internal[i]);
+            else if (l->tls_fd > 0 && !l->settings.tls)
+                listener_end_tls(l);
             l->counters = counters_find(t, l->settings.name);
             rules_close(&l->rules);
             l->rules = plan->rules[i];
@@ -413,10 +472,28 @@ static void listeners_apply(struct table *t, const struct listeners_plan *plan)
                 (void)chmod(l->path, plan->of[i]->address.mode);
         } else if (l->fd >= 0 && !l->closing) {
             l->closing = true;
+            listener_close_public(l);
             if (!l->passed && l->path[0])
                 unix_socket_remove(l->path, &l->file);
         }
     }
+}
+
+/* Passed sockets that are to have TLS. */
+static int listeners_plan_internal(const struct table *t, struct listeners_plan *plan,
+                                   char error[static LISTENER_ERROR_MAX])
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++) {
+        if (!plan->of[i] || !plan->of[i]->settings.tls || t->header->listeners[i].tls_fd > 0)
+            continue;
+        plan->internal[i] = listener_open_internal();
+        if (plan->internal[i] < 0) {
+            snprintf(error, LISTENER_ERROR_MAX, "cannot open a socket for netd-tls: %s",
+                     strerror(-plan->internal[i]));
+            return plan->internal[i];
+        }
+    }
+    return 0;
 }
 
 const struct listener_config *listener_config_of(const struct table_listener *l,
@@ -443,6 +520,7 @@ int listeners_configure(struct table *t, const struct listener_config *configs,
             plan.of[i] = listener_config_of(&all[i], configs, count);
             passed[plan.of[i] - configs] = true;
         }
+    r = listeners_plan_internal(t, &plan, error);
     for (uint32_t i = 0; r == 0 && i < count; i++)
         if (!passed[i])
             r = listeners_plan_config(t, &plan, &configs[i], &endpoints[i], error);

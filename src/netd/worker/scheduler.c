@@ -6,6 +6,7 @@
 #include "netd/session/address-count.h"
 #include "netd/session/answer.h"
 #include "netd/session/rate.h"
+#include "netd/session/rules.h"
 #include "netd/worker/refusals.h"
 
 #include <errno.h>
@@ -419,14 +420,29 @@ static void scheduler_work_on(struct scheduler *sched, uint32_t number)
     __atomic_store_n(&sched->table->header->working, number, __ATOMIC_RELEASE);
 }
 
+/* Why S, which is counted as open, is refused now that its address is known, or REASON_NONE. What
+ * connected for a client with TLS was netd-tls: all that admission decides for others is decided
+ * here. */
+static enum session_reason scheduler_refusal(const struct table *t, const struct session *s)
+{
+    if (s->greeting != GREETING_NONE && !rules_allow(t, s->listener, &s->peer))
+        return REASON_DENIED;
+    if (s->greeting != GREETING_NONE &&
+        (t->header->open > t->header->settings.sessions_max ||
+         t->listener_open[s->listener] > t->header->listeners[s->listener].settings.sessions_max))
+        return REASON_SESSION_LIMIT;
+    return address_count_reached(t, &s->peer, s->listener) ? REASON_ADDRESS_LIMIT : REASON_NONE;
+}
+
 /* S has its PROXY header, or has ended without. Limits by address are for the header's address. */
 static void scheduler_open(struct scheduler *sched, struct session *s,
                            const struct session_context *context)
 {
     const struct counted before = counters_of(s);
+    enum session_reason refusal = scheduler_refusal(sched->table, s);
 
-    if (s->reason == REASON_NONE && address_count_reached(sched->table, &s->peer, s->listener))
-        session_end(s, REASON_ADDRESS_LIMIT, 0);
+    if (s->reason == REASON_NONE && refusal != REASON_NONE)
+        session_end(s, refusal, 0);
     session_open(s);
     if (s->state == SESSION_REFUSED) {
         scheduler_uncount(sched, s);
@@ -445,6 +461,7 @@ static uint32_t scheduler_read_header(struct scheduler *sched, struct session *s
     const char *why = NULL;
     uint32_t received = 0;
 
+    session_greet(s, context, &sched->table->header->greeting);
     if (!session_parse_header(s, context, &why) || session_is_health_check(s)) {
         received = scheduler_receive(sched, s, context);
         (void)session_parse_header(s, context, &why);
@@ -452,12 +469,13 @@ static uint32_t scheduler_read_header(struct scheduler *sched, struct session *s
     if (why)
         hints_bad_header(&sched->hints, &sched->table->header->listeners[s->listener], s, why,
                          s->end_usec);
-    if (!session_is_health_check(s) && (session_has_header(s) || s->reason != REASON_NONE))
+    if (!session_is_health_check(s) && !session_is_discarded(s) &&
+        (session_has_header(s) || s->reason != REASON_NONE))
         scheduler_open(sched, s, context);
     return received;
 }
 
-/* Closes the connection of S, a health check, of which nothing is logged. */
+/* Closes the connection of S, of which nothing is logged. */
 static void scheduler_discard(struct scheduler *sched, struct session *s)
 {
     deadlines_set(&sched->deadlines, table_number(sched->table, s), NO_DEADLINE);
@@ -509,7 +527,7 @@ static void scheduler_turn(struct scheduler *sched, struct session *s)
     scheduler_work_on(sched, NO_SESSION);
     s->crashes = 0;
     scheduler_end_urgency(sched, s);
-    if (session_is_health_check(s) && s->reason != REASON_NONE) {
+    if (session_is_discarded(s)) {
         scheduler_discard(sched, s);
         return;
     }

@@ -66,15 +66,26 @@ static bool unclaimed_is_accepted(const struct table *t, int fd)
            unclaimed_is_own_name(&own, &listener) && unclaimed_same_name(&peer, &accepted);
 }
 
+static bool unclaimed_is_of_tls(const struct table_tls *tls, int fd)
+{
+    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++)
+        if (tls->processes[i].pid != 0 && tls->processes[i].control == fd)
+            return true;
+    return tls->settings_fd == fd || tls->counters_fd == fd;
+}
+
 static bool unclaimed_is_known(const struct table *t, int fd)
 {
     if (fd <= STDERR_FILENO || fd == t->header_fd || fd == t->regions_fd ||
         stream_owns(&t->header->batch.stream, fd))
         return true;
+    if (unclaimed_is_of_tls(&t->header->tls, fd))
+        return true;
     for (size_t i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &t->header->listeners[i];
 
-        if (l->fd == fd || (l->fd >= 0 && l->rules.access.ranges > 0 && l->rules.fd == fd))
+        if (l->fd == fd || l->tls_fd == fd ||
+            (l->fd >= 0 && l->rules.access.ranges > 0 && l->rules.fd == fd))
             return true;
     }
     return false;

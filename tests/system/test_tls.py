@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Listeners with TLS: netd and netd-tls together."""
+
+import os
+import socket
+import ssl
+import struct
+
+import pytest
+
+from box import wait_for
+from crowd import Processes
+from traffic import ended, reset
+
+DIRECTORY = "/etc/netd"
+CONFIG = """
+listeners = (
+  { name = "secure"; port = 6514; tls = { certificate = "server.pem"; key = "server-key.pem"; }; },
+  { name = "mutual"; port = 6515; tls = { certificate = "server.pem"; key = "server-key.pem";
+      client_ca = "ca.pem"; client_names = ("client.example"); }; },
+  { name = "closed"; port = 6516; deny = ("127.0.0.1");
+    tls = { certificate = "server.pem"; key = "server-key.pem"; }; },
+  { name = "plain"; port = 3000; }
+);
+"""
+
+
+@pytest.fixture
+def certificates(netd, tmp_path):
+    """A CA, a server's and a client's certificate; the client's with its key in a file here."""
+    netd.box.sh(f"""
+        mkdir -p {DIRECTORY}; cd {DIRECTORY}; umask 022
+        new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+        $new -x509 -subj /CN=ca -days 30 -keyout ca-key.pem -out ca.pem
+        for name in server client; do
+            $new -subj /CN=$name -keyout $name-key.pem -out $name.csr
+            echo subjectAltName=DNS:$name.example,IP:127.0.0.1 >$name.ext
+            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 30 \\
+                -extfile $name.ext -out $name.pem
+        done
+        chmod 644 *.pem
+    """)
+    both = tmp_path / "client.pem"
+    both.write_text(netd.box.sh(f"cat {DIRECTORY}/client.pem {DIRECTORY}/client-key.pem"))
+    yield str(both)
+    netd.box.sh(f"cd {DIRECTORY}; rm -f *.pem *.csr *.ext *.srl")
+
+
+def context(certificate=None):
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    if certificate:
+        made.load_cert_chain(certificate)
+    return made
+
+
+def connect(netd, port=6514, certificate=None):
+    return context(certificate).wrap_socket(netd.connect(port=port))
+
+
+def over(client):
+    """Ends the stream in order, and returns what netd says then."""
+    plain = socket.socket(fileno=os.dup(client.fileno()))
+    with plain:
+        try:
+            client.unwrap()
+        except (ssl.SSLError, OSError):
+            pass
+    client.close()
+
+
+def end_of(netd, port):
+    [end] = wait_for(lambda: [e for e in netd.events(event="disconnect", fields=None)
+                              if e.text("NETD_PEER") == f"127.0.0.1:{port}"], "the end")
+    return end
+
+
+def test_sessions(netd, certificates):
+    netd.start(config=CONFIG)
+    client = connect(netd)
+    port = client.getsockname()[1]
+    client.sendall(b"one\ntwo\n")
+    over(client)
+    end = end_of(netd, port)
+    assert end.text("NETD_REASON") == "eof" and end.text("NETD_RECORDS") == "2"
+    assert end.text("NETD_TLS_VERSION") == "TLSv1.3" and "NETD_PROXY" not in end
+    assert end.text("NETD_LISTENER") == "secure" and end.text("NETD_LOCAL") == "127.0.0.1:6514"
+    client = connect(netd, 6515, certificates)
+    port = client.getsockname()[1]
+    client.sendall(b"x\n")
+    over(client)
+    end = end_of(netd, port)
+    assert end.text("NETD_TLS_NAME") == "client.example"
+    assert end.text("NETD_TLS_SUBJECT") == "CN=client" and len(end.text("NETD_TLS_FINGERPRINT")) == 64
+
+
+def test_truncation_is_a_reset(netd, certificates):
+    netd.start(config=CONFIG)
+    for how in (lambda c: socket.socket(fileno=c.detach()).close(), reset):
+        client = connect(netd)
+        port = client.getsockname()[1]
+        client.sendall(b"one\nrest")
+        wait_for(lambda p=port: [e for e in netd.events(event="data") if
+                                 e.text("NETD_PEER").endswith(f":{p}")], "the record")
+        how(client)
+        end = end_of(netd, port)
+        assert end.text("NETD_REASON") == "reset" and end.text("NETD_BYTES") == "8"
+
+
+def test_refusals(netd, certificates):
+    netd.start(config=CONFIG)
+    with netd.connect(port=6514) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        [event] = wait_for(lambda: netd.events(event="refused", fields=None), "the refusal")
+        assert event.text("NETD_REASON") == "tls" and "http request" in event.text("MESSAGE")
+        assert event.text("NETD_PEER") == f"127.0.0.1:{client.getsockname()[1]}"
+    client = connect(netd, 6516)
+    wait_for(lambda: [e for e in netd.events(event="refused") if e.text("NETD_REASON") == "denied"],
+             "the refusal")
+    client.close()
+
+
+def test_kills_and_reloads(netd, certificates):
+    netd.start(config=CONFIG)
+    processes = Processes(netd)
+    client = connect(netd)
+    port = client.getsockname()[1]
+    client.sendall(b"one\n")
+    for _ in range(3):
+        killed = processes.kill_worker()
+        processes.worker(other_than=killed)
+        netd.reload()
+        client.sendall(b"more\n")
+    over(client)
+    end = end_of(netd, port)
+    assert end.text("NETD_REASON") == "eof" and end.text("NETD_RECORDS") == "4"
+    # netd-tls dies: its sessions are reset, and another one serves.
+    client = connect(netd)
+    port = client.getsockname()[1]
+    client.sendall(b"one\n")
+    wait_for(lambda: [e for e in netd.events(event="data")
+                      if e.text("NETD_PEER").endswith(f":{port}")], "the record")
+    netd.box.sh("pkill -9 -x netd-tls")
+    assert end_of(netd, port).text("NETD_REASON") == "reset"
+    again = wait_for(lambda: connect(netd), "another netd-tls")
+    over(again)
+
+
+def test_bad_certificates(netd, certificates):
+    netd.start(config=CONFIG)
+    netd.configure_file(CONFIG.replace("server.pem", "nothing.pem"))
+    assert netd.box.run("netd", "-t", check=False).returncode == 78
+    assert "nothing.pem" in netd.box.run("netd", "-t", check=False).stderr
+    assert netd.box.run("systemctl", "reload", "netd", check=False).returncode != 0
+    over(connect(netd))
