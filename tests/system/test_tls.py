@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+import documented
 from box import wait_for
 from crowd import Processes
 from traffic import ended, reset
@@ -153,3 +154,53 @@ def test_bad_certificates(netd, certificates):
     assert "nothing.pem" in netd.box.run("netd", "-t", check=False).stderr
     assert netd.box.run("systemctl", "reload", "netd", check=False).returncode != 0
     over(connect(netd))
+
+
+DOCUMENTED = "/etc/ssl/private"
+DROPIN = "/etc/systemd/system/netd.service.d/tls.conf"
+
+
+@pytest.fixture
+def documented_certificates(netd):
+    """The files of the manual's authority, where its drop-in expects them."""
+    script = documented.commands("TLS WITH HAPROXY", "#").replace("/etc/haproxy", DOCUMENTED)
+    netd.box.sh(f"mkdir -p {DOCUMENTED}; {script}\ncp logs.example.com.key netd.key")
+    yield
+    netd.box.sh(f"rm -f {DOCUMENTED}/*.pem {DOCUMENTED}/*.key {DROPIN}; systemctl daemon-reload")
+
+
+def test_manual(netd, documented_certificates):
+    files = documented.files("TLS")
+    netd.box.sh(f"mkdir -p {os.path.dirname(DROPIN)}")
+    netd.box.path(DROPIN).write_text(files[DROPIN], encoding="ascii")
+    netd.box.run("systemctl", "daemon-reload")
+    netd.start(config=files["/etc/netd/netd.conf"])
+    send, look = documented.commands("TLS", "$").replace("\\\n", "").splitlines()
+    session = netd.box.sh(f"""
+        grep -q logs.example.com /etc/hosts || echo 127.0.0.1 logs.example.com >>/etc/hosts
+        cd {DOCUMENTED}; {send}""").strip()
+    assert netd.received(session) == b"hello\n"
+    assert "eof, 1 record, 6 bytes" in wait_for(lambda: netd.box.sh(look), "the events")
+
+
+def test_files_of_a_group(netd, documented_certificates):
+    """Renewed, and taken by a reload."""
+    netd.box.sh(f"""
+        groupadd -f ssl-cert; chgrp ssl-cert {DOCUMENTED} {DOCUMENTED}/netd.key
+        chmod 710 {DOCUMENTED}; chmod 640 {DOCUMENTED}/netd.key; chmod 644 {DOCUMENTED}/netd.pem
+        mkdir -p {os.path.dirname(DROPIN)}
+        printf '[Service]\nSupplementaryGroups=ssl-cert\n' >{DROPIN}
+        systemctl daemon-reload""")
+    netd.start(config=f"""listeners = ({{ name = "secure"; port = 6514;
+        tls = {{ certificate = "{DOCUMENTED}/netd.pem"; key = "{DOCUMENTED}/netd.key"; }}; }});""")
+
+    def served():
+        with connect(netd) as client:
+            return ssl.DER_cert_to_PEM_cert(client.getpeercert(binary_form=True)).strip()
+
+    old = served()
+    netd.box.sh(f"""cd {DOCUMENTED}
+        openssl req -x509 -newkey rsa:2048 -noenc -subj /CN=new -keyout netd.key -out netd.pem""")
+    netd.reload()
+    new = netd.box.sh(f"cat {DOCUMENTED}/netd.pem").strip()
+    assert old != new == served()
