@@ -705,6 +705,14 @@ def failed_session():
     return journal
 
 
+def piece_of_relp():
+    journal = Journal(step=SECOND)
+    journal.connect(D)
+    journal.data(D, b"cut", "none", NETD_FRAME_LENGTH="9", NETD_FRAMING="relp")
+    journal.disconnect(D, 1, 3)
+    return journal
+
+
 def test_show_as_json(box, directory):
     failed_session().write(box, f"{directory}/a.journal")
     connect, data, disconnect = objects(client(box, "show", "--json", "-D", directory, A))
@@ -768,10 +776,12 @@ def json_keys(value):
 def test_the_manual_lists_the_keys_of_json(box, directory):
     failed_session().write(box, f"{directory}/a.journal")
     two_syslog_sessions()[0].write(box, f"{directory}/b.journal")
+    piece_of_relp().write(box, f"{directory}/c.journal")
     keys = json_keys([objects(client(box, *command, "--json", "-D", directory))
-                      for command in (["sessions"], ["show", A], ["follow", A], ["verify"])])
+                      for command in (["sessions"], ["show", A], ["show", D], ["follow", A],
+                                      ["verify"])])
     section = (SOURCE / "man/netd-client.1").read_text(encoding="utf-8")
-    section = re.search(r"^\.Ss JSON\n(.*?)^\.S[sh] ", section, re.M | re.S)[1]
+    section = re.search(r"^\.Ss JSON\n(.*?)^The object of\n", section, re.M | re.S)[1]
     named = [line.split()[1:] for line in section.replace(".It Va", ".Va").splitlines()
              if line.startswith(".Va ")]
     verdicts = {"ok", "repeats", "gap", "surplus", "no-beginning", "no-end", "open"}
