@@ -112,3 +112,11 @@ char *strndup(const char *s, size_t n)
     NEXT(char *, strndup);
     return fails() ? NULL : next(s, n);
 }
+
+/* lsan_interface.h: the dynamic linker does not free what it allocates in dlopen(3), by which
+ * libsystemd loads what decompresses the journal. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:/ld-linux";
+}

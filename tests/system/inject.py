@@ -95,6 +95,7 @@ ENVIRONMENT = {
     # Symbolizing allocates memory, which may be what fails.
     "ASAN_OPTIONS": "log_path=/run/inject/sanitizer:abort_on_error=1:allocator_may_return_null=1"
                     ":symbolize=0",
+    "LSAN_OPTIONS": "print_suppressions=0",
     "UBSAN_OPTIONS": "log_path=/run/inject/sanitizer:print_stacktrace=1",
 }
 

@@ -572,8 +572,8 @@ def test_an_upgrade_with_another_table(netd, programs):
     """It cannot take the sessions over: they end in an orderly way, with true receipts."""
     netd.start()
     pid = netd.pid
-    programs("src/netd/session/table.h", "struct transfer receive, answer;",
-             "struct transfer answer, receive;")
+    programs("src/netd/session/table.h", "struct transfer receive, answer, greeting;",
+             "struct transfer answer, receive, greeting;")
     clients = [netd.connect() for _ in range(20)]
     for client in clients:
         client.sendall(b"one\ntwo")

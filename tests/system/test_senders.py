@@ -4,6 +4,7 @@ exactly what they sent."""
 
 import collections
 import contextlib
+import re
 import socket
 import threading
 
@@ -236,13 +237,17 @@ def wait_for_numbers(netd, count):
     """Until all that load() sends have arrived; returns how many came again."""
     box, of_load = netd.box, [f"--cursor={netd.since}", "NETD_EVENT=data", "SYSLOG_IDENTIFIER=load"]
 
-    def last():
+    def everything():
         box.run("journalctl", "--sync")
-        return box.run("journalctl", "-q", "-n1", *of_load, f"MESSAGE={count}").stdout
+        written = box.run("journalctl", "-q", "-ocat", "--output-fields=MESSAGE", *of_load,
+                          timeout=300)
+        found = collections.Counter(map(int, written.stdout.split()))
+        return found if len(found) == count else None
 
-    wait_for(last, f"message {count}", timeout=300)
-    written = box.run("journalctl", "-q", "-ocat", "--output-fields=MESSAGE", *of_load, timeout=300)
-    found = collections.Counter(map(int, written.stdout.split()))
+    # rsyslog's disk queue does not keep the order: the last may arrive before the others.
+    wait_for(lambda: box.run("journalctl", "-q", "-n1", *of_load, f"MESSAGE={count}").stdout,
+             f"message {count}", timeout=300)
+    found = wait_for(everything, "all messages", timeout=300)
     assert set(found) == set(range(1, count + 1))
     return sum(found.values()) - count
 
@@ -255,6 +260,11 @@ def load(netd, count):
 def clients(box, port):
     lines = box.run("ss", "-Htn", "state", "established", f"sport = :{port}").stdout.splitlines()
     return {line.split()[3] for line in lines}
+
+
+def acknowledged(netd):
+    metrics = netd.box.sh("cat /run/netd/metrics.prom")
+    return sum(map(int, re.findall(r"^netd_relp_acknowledged_total\S* (\d+)$", metrics, re.M)))
 
 
 def test_relp_loses_nothing(netd, peer, network, long):
@@ -270,6 +280,8 @@ def test_relp_loses_nothing(netd, peer, network, long):
             wait_for(lambda: clients(netd.box, 2514) - first, "rsyslog to connect again", 60)
         processes = Processes(netd)
         for number in range(kills):
+            wait_for(lambda done=number: acknowledged(netd) >= count * done // (2 * kills),
+                     "more messages to be acknowledged", timeout=300)
             processes.worker(other_than=processes.kill_worker())
             if number % 2 == 0:
                 netd.reload()
