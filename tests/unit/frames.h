@@ -8,6 +8,8 @@
 
 #include "netd/protocol/framing.h"
 
+#include "look.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,15 +70,12 @@ static inline void frames_take(struct frames *f, const struct record *record, si
     f->left = record->frame_left;
 }
 
-/* One look at a copy that ends where the bytes end, so that a sanitizer notices a look behind them.
- * Returns false where no record comes of it. */
+/* One look. Returns false where no record comes of it. */
 static inline bool frames_look(struct frames *f, bool at_end, bool flush)
 {
-    size_t length = f->end - f->framed;
-    uint8_t *copy = malloc(length > 0 ? length : 1);
     struct framing_input in = {
-        .data = copy,
-        .length = length,
+        .data = f->data + f->framed,
+        .length = f->end - f->framed,
         .max_record = f->max,
         .scanned = f->scanned,
         .at_end = at_end,
@@ -84,22 +83,17 @@ static inline bool frames_look(struct frames *f, bool at_end, bool flush)
         .frame_left = f->left,
     };
     struct record record;
-    int r;
+    size_t offset;
+    int r = look_at_copy(f->framing, &in, flush, &record, &offset);
 
-    if (!copy)
-        abort();
-    memcpy(copy, f->data + f->framed, length);
-    r = flush ? framing_ops(f->framing)->flush(&in, &record)
-              : framing_ops(f->framing)->next(&in, &record);
     if (r > 0)
-        frames_take(f, &record, (size_t)(record.data - copy));
+        frames_take(f, &record, offset);
     if (!flush)
         f->scanned = in.scanned;
     /* The next look begins behind the record. */
     f->good = f->good && (r == 0 || flush || in.scanned == 0);
     /* A session that waits has looked at all of it (session_is_framed()). */
-    f->good = f->good && (r > 0 || flush || f->scanned == length);
-    free(copy);
+    f->good = f->good && (r > 0 || flush || f->scanned == in.length);
     return r > 0 && f->good;
 }
 

@@ -8,6 +8,8 @@
 #include "netd/protocol/framing.h"
 #include "netd/protocol/relp.h"
 
+#include "look.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,15 +71,12 @@ static inline void relp_take(struct relp_run *r, const struct record *record, si
     r->records += !r->mid_record;
 }
 
-/* One look at a copy that ends where the bytes end, so that a sanitizer notices a look behind them.
- * Returns true if a record came of it. */
+/* One look. Returns true if a record came of it. */
 static inline bool relp_look(struct relp_run *r, bool at_end, bool flush)
 {
-    size_t length = r->end - r->framed;
-    uint8_t *copy = malloc(length > 0 ? length : 1);
     struct framing_input in = {
-        .data = copy,
-        .length = length,
+        .data = r->data + r->framed,
+        .length = r->end - r->framed,
         .max_record = r->max,
         .scanned = r->scanned,
         .at_end = at_end,
@@ -86,20 +85,17 @@ static inline bool relp_look(struct relp_run *r, bool at_end, bool flush)
         .records = r->records,
     };
     struct record record;
+    size_t offset;
 
-    if (!copy)
-        abort();
-    memcpy(copy, r->data + r->framed, length);
-    r->result = flush ? framing_relp_flush(&in, &record) : framing_relp_next(&in, &record);
+    r->result = look_at_copy(FRAMING_RELP, &in, flush, &record, &offset);
     if (r->result == FRAMING_RECORD)
-        relp_take(r, &record, (size_t)(record.data - copy));
+        relp_take(r, &record, offset);
     if (r->result == FRAMING_RECORD && record.terminator == TERM_RELP)
         r->good = r->good && in.records == r->records;
     if (!flush)
         r->scanned = in.scanned;
     /* A session that waits has looked at all of it (session_is_framed()). */
-    r->good = r->good && (flush || r->result != FRAMING_MORE || r->scanned == length);
-    free(copy);
+    r->good = r->good && (flush || r->result != FRAMING_MORE || r->scanned == in.length);
     return r->result == FRAMING_RECORD && r->good;
 }
 
