@@ -5,6 +5,7 @@
 #include "netd-client/assembly.h"
 #include "netd/output/event.h"
 
+#include "arena.h"
 #include "entry.h"
 #include "random.h"
 
@@ -15,22 +16,6 @@
 #include <cmocka.h>
 
 #define STREAM_MAX 4096
-
-static struct arena arena;
-
-static int make_arena(void **state)
-{
-    (void)state;
-    arena = (struct arena){.base = malloc(EVENT_ARENA_SIZE), .size = EVENT_ARENA_SIZE};
-    return arena.base ? 0 : -1;
-}
-
-static int free_arena(void **state)
-{
-    (void)state;
-    free(arena.base);
-    return 0;
-}
 
 /* --- An entry as the reader finds it --- */
 

@@ -4,6 +4,7 @@
 #include "common/names.h"
 #include "common/util.h"
 
+#include "arena.h"
 #include "random.h"
 #include "syslog-entry.h"
 
@@ -31,22 +32,6 @@ static const struct event_source source4 = {
     .identifier = "netd",
     .output = OUTPUT_JOURNAL,
 };
-
-static struct arena arena;
-
-static int make_arena(void **state)
-{
-    (void)state;
-    arena = (struct arena){.base = malloc(EVENT_ARENA_SIZE), .size = EVENT_ARENA_SIZE};
-    return arena.base ? 0 : -1;
-}
-
-static int free_arena(void **state)
-{
-    (void)state;
-    free(arena.base);
-    return 0;
-}
 
 /* The bytes of an entry as they go out. */
 struct bytes {
