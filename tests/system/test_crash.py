@@ -299,16 +299,22 @@ def some_deaths(death, client, count):
     return [result for result, _, _ in lives]
 
 
+def deaths_in(foreground, netd, death, data, some):
+    """Deaths while clients send DATA: SOME, or with None at every place; FOREGROUND then stops."""
+    d = death(foreground.pid)
+    client = speaker(netd, data, port=4000)
+    results = some_deaths(d, client, some) if some else every_place(d, client, ALL)
+    d.end()
+    assert foreground.stop() == 0
+    return results
+
+
 @pytest.mark.parametrize("kind", Outlet.KINDS)
 def test_p1_death_at_every_place_with_standard_output(netd, death, kind, long):
     """The next worker completes the entry that was being written: the output can be imported, is
     complete, and nothing in it repeats."""
     with Foreground(netd, "-o", "export", kind=kind) as foreground:
-        d = death(foreground.pid)
-        client = speaker(netd, TORN, port=4000)
-        results = every_place(d, client, ALL) if long else some_deaths(d, client, 25)
-        d.end()
-        assert foreground.stop() == 0
+        results = deaths_in(foreground, netd, death, TORN, None if long else 25)
     check_export(netd, foreground.outlet.everything(), TORN, results)
 
 
@@ -330,11 +336,7 @@ def test_p1_death_among_frames_with_standard_output(netd, death, framing, kind, 
                      f'framing = "{framing}"; max_record = 64;'), \
             Foreground(netd, "-o", "export", "-c", "/root/netd-test/netd.conf",
                        kind=kind) as foreground:
-        d = death(foreground.pid)
-        client = speaker(netd, data, port=4000)
-        results = every_place(d, client, ALL) if long else some_deaths(d, client, 15)
-        d.end()
-        assert foreground.stop() == 0
+        results = deaths_in(foreground, netd, death, data, None if long else 15)
     check_export(netd, foreground.outlet.everything(), data, results)
 
 
@@ -345,11 +347,7 @@ def test_p1_death_with_text_on_standard_output(netd, death, framing, long):
     with file_inside(netd.box, "/root/netd-test/netd.conf", f'framing = "{framing}";'), \
             Foreground(netd, "-o", "text", "-c", "/root/netd-test/netd.conf",
                        kind="pipe") as foreground:
-        d = death(foreground.pid)
-        client = speaker(netd, data, port=4000)
-        results = every_place(d, client, ALL) if long else some_deaths(d, client, 10)
-        d.end()
-        assert foreground.stop() == 0
+        results = deaths_in(foreground, netd, death, data, None if long else 10)
     said = foreground.outlet.everything().splitlines()
     records = {"line": TORN.split(b"\r\n"), "nul": [b"one", b"x\n" * 70, b"two"],
                "octet": [b"one", b"5 x\n" * 37 + b"xx", b"line", b"cut short"]}[framing]
