@@ -19,6 +19,7 @@ from box import wait_for
 from conftest import SOURCE_INSIDE, Sample
 from crowd import Crowd, Foreground, Outlet, Processes, check, sessions
 from test_proxy import LOCAL, tls, v2
+from test_relp import OPEN, frame, frames, hear, opened, responses
 from traffic import (ByHand, file_inside, finish, is_over, is_read, port_of, reset, seeded,
                      suppressed)
 
@@ -208,6 +209,48 @@ def test_p1_death_at_every_place_of_a_unix_client(netd, death, long):
     assert len(connects) == len(results)
     assert {e.text("NETD_PEER_PID") for e in connects} == {"0"} # of no process inside
     assert {e.text("NETD_LISTENER") for e in netd.events()} == {"local"}
+
+
+# The third one comes in pieces of 64 bytes, the last one is sent when these are acknowledged.
+RELP = [b"one", b"", b"\xff\n" * 40, b"four"]
+# How a session ends: what is sent last, and what netd says to it.
+RELP_ENDS = {"closed": (b"7 close 0\n", b"7 rsp 0\n"), "cut-short": (b"7 syslog 9 cut", b"")}
+
+
+def relp_speaker(netd, last, answer):
+    """A RELP client, which must hear each response once, and see no end before its own."""
+    def begin():
+        client = netd.connect(timeout=60)
+        client.sendall(OPEN + frames(RELP))
+
+        def wait_for_end():
+            with client:
+                session = opened(client)
+                hear(client, responses(len(RELP)))
+                client.sendall(frame(6, b"the last") + last)
+                if not answer:
+                    client.shutdown(socket.SHUT_WR)
+                hear(client, responses(1, 6) + answer)
+                assert client.recv(1) == b""
+            return session
+        return wait_for_end
+    return begin
+
+
+@pytest.mark.parametrize("end", RELP_ENDS)
+def test_p1_death_at_every_place_of_a_relp_session(netd, death, sample, end):
+    start(netd, "max = 16;", 'framing = "relp"; max_record = 64;')
+    ids = every_place(death(), relp_speaker(netd, *RELP_ENDS[end]), sample)
+    events = sessions(netd)
+    assert len(set(ids)) == len(ids) == len(events)
+    records = [*RELP[:2], RELP[2][:64], RELP[2][64:], RELP[3], b"the last",
+               *([b"cut"] if end == "cut-short" else [])]
+    for session in ids:
+        connect, *data, last = events[session]
+        assert connect.text("NETD_EVENT") == "connect"
+        assert [e.record for e in data] == records
+        assert (last.text("NETD_REASON"), last.number("NETD_RECORDS")) == ("eof", len(records) - 1)
+        assert not any("NETD_RESENT" in e for e in data)
 
 
 def test_p1_death_at_every_place_with_a_rate(netd, death, sample):
