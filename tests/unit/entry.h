@@ -235,6 +235,7 @@ static inline bool joined_add(struct joined *s, const struct fields *f)
     const struct field *resent = fields_find(f, "NETD_RESENT");
     const struct field *announced = fields_find(f, "NETD_FRAME_LENGTH");
     bool first = !s->continued, octet = field_is(terminator, "octet");
+    bool relp = fields_are(f, "NETD_FRAMING", "relp"); /* each record then ends with LF */
     size_t end_length = 1;
     const char *end = "\n";
 
@@ -253,14 +254,14 @@ static inline bool joined_add(struct joined *s, const struct fields *f)
         end = "";
     else if (field_is(terminator, "crlf"))
         end = "\r\n", end_length = 2;
-    else if (terminator)
+    else if (terminator && !field_is(terminator, "relp"))
         return false;
     if (announced && (!first || (octet && !resent)))
         return false;
     s->bytes = realloc(s->bytes, s->length + value->length + 32);
     if (!s->bytes)
         abort();
-    if (announced)
+    if (announced && !relp)
         s->length += (size_t)sprintf((char *)s->bytes + s->length, "%.*s ", (int)announced->length,
                                      (const char *)announced->value);
     else if (first && octet)

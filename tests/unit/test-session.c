@@ -11,6 +11,7 @@
 #include "framing.h"
 #include "proxy.h"
 #include "random.h"
+#include "relp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +56,31 @@ int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct
         return -1;
     }
     return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
+}
+
+/* How many bytes the client's connection takes, and whether the worker dies when it took some. */
+static size_t send_room = SIZE_MAX;
+static bool send_kills;
+static jmp_buf send_death;
+
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    struct iovec *piece = messages->msg_hdr.msg_iov;
+    int r;
+
+    if (!rig.s || fd != rig.s->fd)
+        return (int)syscall(SYS_sendmmsg, fd, messages, count, flags);
+    if (send_room == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    piece->iov_len = min_size(piece->iov_len, send_room);
+    r = (int)syscall(SYS_sendmmsg, fd, messages, count, flags);
+    if (r > 0 && send_room != SIZE_MAX)
+        send_room -= messages->msg_len;
+    if (r > 0 && send_kills)
+        longjmp(send_death, 1);
+    return r;
 }
 
 static int setup(void **state)
@@ -1235,6 +1261,12 @@ static void poisoned_headers_are_not_looked_at(void **state)
 
 /* --- Any bytes, any cutting, any death --- */
 
+/* A RELP session may end by what has been received. */
+static bool may_receive(void)
+{
+    return settings.framing != FRAMING_RELP || session_is_framed(rig.s);
+}
+
 /* The worker dies right after the kernel wrote what it received. */
 static void die_in_receive(void)
 {
@@ -1246,7 +1278,7 @@ static void die_in_receive(void)
     };
 
     if (rig.s->reason != REASON_NONE || piece.iov_len < READ_MAX ||
-        (settings.framing == FRAMING_RAW && session_pending(rig.s) > 0) ||
+        (settings.framing == FRAMING_RAW && session_pending(rig.s) > 0) || !may_receive() ||
         (rig.s->state == SESSION_HEADER && session_has_header(rig.s)))
         return;
     if (settings.framing == FRAMING_RAW)
@@ -1313,7 +1345,7 @@ static void random_step(void)
         (void)session_log(rig.s, &c);
         break;
     default:
-        if (rig.s->state != SESSION_HEADER)
+        if (rig.s->state != SESSION_HEADER && may_receive())
             (void)session_receive(rig.s, &c, &rig.table.header->receive,
                                   random_below(2) ? UINT32_MAX : 1 + (uint32_t)random_below(500));
     }
@@ -1390,6 +1422,202 @@ static void any_bytes_come_back(void **state)
         end();
     }
     free(lines.all);
+}
+
+/* --- Any RELP session --- */
+
+#define RELP_OPEN_TEXT "1 open 14 relp_version=0\n"
+#define RELP_HEARD_MAX 65536
+
+static struct {
+    uint8_t sent[65536];
+    size_t length;
+    uint64_t first; /* records before the stream */
+    struct relp_run run;
+    struct joined records;
+    char heard[RELP_HEARD_MAX];
+    size_t heard_length;
+} relp;
+
+/* A stream, which may be cut short anywhere or go on with something else. */
+static void relp_send_any(void)
+{
+    static const char *const wrong[] = {"x", "\n", "9 syslog 1 a\n", "1 open 0\n", "2 close 1\n"};
+    size_t frames = random_below(random_below(4) ? 30 : 400), n = 0;
+    char *p = (char *)relp.sent;
+
+    if (relp.first == 0)
+        n = (size_t)sprintf(p, RELP_OPEN_TEXT);
+    for (size_t i = 1; i <= frames; i++) {
+        size_t data = random_below(random_below(8) ? 12 : 3 * settings.max_record);
+
+        if (n + data + RELP_HEAD_MAX + 64 > sizeof(relp.sent))
+            break;
+        n += (size_t)sprintf(p + n, "%u syslog %zu%s", relp_txnr(relp.first + i), data,
+                             data > 0 ? " " : "");
+        random_stream(relp.sent + n, data, 20);
+        n += data;
+        p[n++] = '\n';
+        if (i == frames && random_below(3) == 0)
+            n += (size_t)sprintf(p + n, "%u close 0\n", relp_txnr(relp.first + i + 1));
+    }
+    if (random_below(4) == 0)
+        n = random_below(n + 1);
+    else if (random_below(4) == 0)
+        n += (size_t)sprintf(p + n, "%s", wrong[random_below(ARRAY_SIZE(wrong))]);
+    relp.length = n;
+    relp.heard_length = 0;
+    relp_expect(&relp.run, settings.max_record, relp.first, relp.sent, n);
+}
+
+/* A record that ended: all of them but one that the stream's end cut short. */
+static uint64_t relp_whole_records(void)
+{
+    return rig.stream.records - rig.stream.ended;
+}
+
+/* What the client may have been told by what journald has. Returns its length. */
+static size_t relp_may_hear(char *ret)
+{
+    uint64_t records = relp_whole_records();
+    size_t n = 0;
+
+    if (rig.s->opened && relp.first == 0)
+        n = (size_t)sprintf(ret, "1 rsp 102 200 OK\nrelp_version=0\nrelp_software=netd\n"
+                                 "commands=syslog\nnetd_session="
+                                 "abababababababababababababababab\n");
+    for (uint64_t i = 1; i <= records; i++)
+        n += (size_t)sprintf(ret + n, "%u rsp 6 200 OK\n", relp_txnr(relp.first + i));
+    if (rig.ends && fields_are(&rig.last, "NETD_REASON", "shutdown"))
+        n += (size_t)sprintf(ret + n, "0 serverclose 0\n");
+    else if (rig.ends && relp.run.result == FRAMING_CLOSED)
+        n += (size_t)sprintf(ret + n, "%u rsp 0\n", relp_txnr(relp.first + records + 1));
+    return n;
+}
+
+/* Reads what the client was sent, which is never more than that. */
+static void relp_hear(void)
+{
+    static char may[RELP_HEARD_MAX];
+    ssize_t n;
+
+    while ((n = recv(rig.client, relp.heard + relp.heard_length, RELP_HEARD_MAX - relp.heard_length,
+                     MSG_DONTWAIT)) > 0)
+        relp.heard_length += (size_t)n;
+    read_journald();
+    assert_true(relp.heard_length <= relp_may_hear(may));
+    assert_memory_equal(relp.heard, may, relp.heard_length);
+}
+
+/* Sends as much of the answers as has room, or the worker dies at that. */
+static void relp_answer(void)
+{
+    struct session_context c = context();
+
+    send_room = random_below(random_below(2) ? 40 : 4000);
+    send_kills = random_below(4) == 0;
+    if (setjmp(send_death) == 0)
+        (void)answer_send(rig.s, &c, &rig.table.header->answer);
+    else
+        die();
+    send_room = SIZE_MAX;
+    send_kills = false;
+}
+
+static void relp_step(void)
+{
+    struct session_context c = context();
+
+    session_find_open(rig.s, &c);
+    switch (random_below(5)) {
+    case 0:
+        relp_answer();
+        break;
+    case 1:
+        relp_hear();
+        break;
+    default:
+        random_step();
+    }
+}
+
+/* The records of the stream, each with LF, are what the journal has; or of a session that netd
+ * ended, the beginning. */
+static void relp_check_records(bool stopped)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < relp.run.count; i++) {
+        const struct relp_record *r = &relp.run.all[i];
+        size_t n = min_size(r->length, rig.stream.length - at);
+
+        assert_true(stopped || n == r->length);
+        assert_memory_equal(rig.stream.bytes + at, relp.sent + r->start, n);
+        at += n;
+        if (at < rig.stream.length && r->terminator == TERM_RELP)
+            assert_int_equal(rig.stream.bytes[at++], '\n');
+    }
+    assert_int_equal(at, rig.stream.length);
+    assert_int_equal(rig.s->records - relp.first, rig.stream.records);
+    assert_int_equal(rig.s->bytes, rig.stream.length - relp_whole_records());
+    assert_int_equal(rig.stream.resent, 0);
+}
+
+/* Each record is acknowledged once, in order, when the journal has it. */
+static void any_records_are_acknowledged(void **state)
+{
+    static char all[RELP_HEARD_MAX];
+
+    (void)state;
+    settings.framing = FRAMING_RELP;
+    for (int i = random_rounds(600); i > 0; i--) {
+        bool stops = random_below(4) == 0;
+        struct session_context c;
+        struct built header;
+        size_t sent = 0;
+
+        settings.max_record =
+            (uint32_t)(MAX_RECORD_LOW + random_below(random_below(2) ? 20 : 5000));
+        relp.first = random_below(3) ? 0 : 999999990 + random_below(10);
+        relp_send_any();
+        begin(false, relp.first == 0 && random_below(3) == 0 ? SESSION_HEADER : SESSION_OPEN);
+        if (rig.s->state == SESSION_HEADER) {
+            build_header(&header);
+            client_sends(header.bytes, header.length);
+        } else if (relp.first > 0) {
+            rig.s->opened = true;
+            rig.s->records = rig.s->batch_records = relp.first;
+            rig.s->told = answer_make(1 + relp.first, 0);
+        }
+        while (!rig.s->end_taken) {
+            if (sent < relp.length) {
+                ssize_t n = send(rig.client, relp.sent + sent,
+                                 min_size(relp.length - sent, 1 + random_below(3000)),
+                                 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+                sent += n > 0 ? (size_t)n : 0;
+            } else {
+                (void)shutdown(rig.client, SHUT_WR);
+            }
+            if (stops && rig.s->state == SESSION_OPEN && random_below(20) == 0)
+                session_end(rig.s, REASON_SHUTDOWN, 0);
+            for (size_t n = random_below(5); n > 0; n--)
+                relp_step();
+        }
+        read_journald();
+        assert_int_equal(rig.connects, 1);
+        assert_int_equal(rig.ends, 1);
+        stops = rig.s->reason == REASON_SHUTDOWN;
+        if (!stops)
+            assert_int_equal(rig.s->reason,
+                             relp.run.result == -EPROTO ? REASON_PROTOCOL : REASON_EOF);
+        relp_check_records(stops);
+        for (c = context(); answer_is_due(rig.s, &c); c = context())
+            relp_answer();
+        relp_hear();
+        assert_int_equal(relp.heard_length, relp_may_hear(all));
+        end();
+    }
 }
 
 /* --- Applying twice --- */
@@ -1494,6 +1722,7 @@ int main(void)
         TEST(health_checks_are_told_from_sessions),
         TEST(poisoned_headers_are_not_looked_at),
         TEST(any_bytes_come_back),
+        TEST(any_records_are_acknowledged),
         TEST(results_may_be_applied_again),
         TEST(adoption_is_from_what_the_journal_has),
     };
