@@ -242,6 +242,7 @@ $(BUILD)/inject: $(BUILD)/tests/inject/inject.o
 
 # The files in systemd/ and man/ name the default paths; the installed ones name the chosen paths.
 SUBSTITUTE = sed -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/usr/local/bin|$(BINDIR)|g' \
+    -e 's|/usr/local/libexec|$(LIBEXECDIR)|g' \
     -e 's|/etc/default|$(SYSCONFDIR)/default|g' \
     -e 's|/etc/netd|$(SYSCONFDIR)/netd|g' -e 's|/usr/local/share/doc/netd|$(EXAMPLEDIR)|g'
 # An existing configuration file belongs to the administrator.

@@ -76,7 +76,8 @@ def test_unit_files_and_manual_pages_name_the_chosen_paths(box, directory):
     unit = box.sh(f"cat {directory}/opt/units/netd.service")
     assert "ExecStart=/opt/netd/sbin/netd\n" in unit
     assert "ExecReload=/opt/netd/sbin/netd --reload $MAINPID\n" in unit
-    assert "ExecPaths=/opt/netd/sbin " in unit
+    assert "ExecPaths=/opt/netd/sbin -/opt/netd/libexec " in unit
+    assert "BindReadOnlyPaths=/opt/netd/sbin -/opt/netd/libexec " in unit
     assert "EnvironmentFile=-/opt/etc/default/netd\n" in unit
     assert "/usr/local/sbin" not in unit
     pages = box.sh(f"cat {directory}/opt/netd/share/man/man*/*")
