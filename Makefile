@@ -15,6 +15,7 @@
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
 #   make quickstart         from a minimal Debian to the first events in the journal (root)
+#   make dist               build/netd-VERSION.tar.gz, the release
 #
 # Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
 # them. V=1 shows the commands, WERROR=1 makes warnings errors, SANITIZE=address,undefined builds
@@ -329,7 +330,7 @@ lint-cppcheck:
 	    $(filter-out -std=%,$(LINT_FLAGS)) src
 
 lint-shell:
-	$(Q)shellcheck .ci/run $(wildcard tests/*.sh tests/*/*.sh etc/completion/*.bash)
+	$(Q)shellcheck .ci/run $(wildcard tests/*.sh tests/*/*.sh etc/completion/*.bash etc/packaging/*.sh)
 
 lint-man:
 	$(Q)! mandoc -T lint -W warning $(MAN) | grep .
@@ -354,6 +355,9 @@ check-long:
 quickstart:
 	$(Q)tests/quickstart.sh
 
+dist:
+	$(Q)etc/packaging/dist.sh
+
 # Debian packages that the build needs.
 packages:
 	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev libssl-dev
@@ -364,6 +368,6 @@ clean:
 .PHONY: all table-text install uninstall writable unit test inject valgrind valgrind-run soak coverage \
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
-	quickstart bench bench-tools instructions packages clean FORCE
+	quickstart bench bench-tools instructions dist packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#define NETD_VERSION "0.1.0"
+#define NETD_VERSION "0.2.0"
 
 #define DEFAULT_HOST "127.0.0.1"
 #define DEFAULT_PORT 3000

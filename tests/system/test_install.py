@@ -2,6 +2,7 @@
 """make, make install, make uninstall."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -256,8 +257,33 @@ def test_programs_are_hardened(box, program):
     assert re.search(r"__\w+_chk@", elf)  # _FORTIFY_SOURCE
 
 
+def version():
+    return re.search(r'NETD_VERSION "([^"]+)"',
+                     (SOURCE / "src/common/names.h").read_text(encoding="utf-8"))[1]
+
+
 def test_the_version_is_the_same_everywhere(box):
-    version = re.search(r'NETD_VERSION "([^"]+)"',
-                        (SOURCE / "src/common/names.h").read_text(encoding="utf-8"))[1]
-    assert box.sh("netd -V").split()[-1] == version
-    assert box.sh("netd-client --version").split()[-1] == version
+    assert box.sh("netd -V").split()[-1] == version()
+    assert box.sh("netd-client --version").split()[-1] == version()
+    for name in "README.md", "man/netd.8":
+        shown = re.findall(r"[Vv]ersion:? (\d+\.\d+\.\d+)",
+                           (SOURCE / name).read_text(encoding="utf-8"))
+        assert set(shown) == {version()}, name
+
+
+def test_a_release_makes_the_same_release(box, directory):
+    """Without git, as the copy of the tree in the box; and with the files that git tracks."""
+    make(box, "dist")
+    tarball = f"build/netd-{version()}.tar.gz"
+    box.sh(f"tar -C {directory} -xf {TREE}/{tarball}")
+    tree = f"{directory}/netd-{version()}"
+    box.sh(f"touch -d yesterday {tree}/*; umask 077; TZ=Asia/Tokyo make -s -C {tree} dist")
+    box.sh(f"cmp {TREE}/{tarball} {tree}/{tarball}")
+    packed = set(box.sh(f"cd {tree} && find . ! -type d -printf '%P\n'").splitlines())
+    command = ["git", "-c", "safe.directory=*", "ls-files", "--cached"]
+    tracked = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True)
+    assert packed >= set(tracked.stdout.splitlines())
+
+    box.sh(f"sed -i 's/^## \\[{version()}\\] - .*/## [{version()}] - unreleased/' {tree}/CHANGELOG.md")
+    result = box.run("make", "-C", tree, "dist", check=False)
+    assert result.stderr.startswith(f"CHANGELOG.md: no date of version {version()} ")
