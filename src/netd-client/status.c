@@ -14,6 +14,10 @@
 /* The key of the cause why netd waits, or null. */
 #define WAITING "journal_waiting"
 
+/* When the listener's certificate expires; and how long before it is a warning, in seconds. */
+#define CERTIFICATE_END     "tls_certificate_not_after_seconds"
+#define CERTIFICATE_WARNING UINT64_C(14 * 86400)
+
 /* netd writes its metrics every 15 seconds, even if nothing changes. A file older than this, in
  * seconds, is of a netd that hangs. */
 #define STALE_SECONDS 40
@@ -81,6 +85,7 @@ static int status_add_key(json_t *root, const struct sample *sample, const char 
     static const char words[] = "abcdefghijklmnopqrstuvwxyz-";
     const char *listener = sample_label(sample, "listener");
     const char *reason = sample_label(sample, "reason");
+    const char *result = sample_label(sample, "result");
     const char *cause = sample_label(sample, "cause");
 
     if (strcmp(key, "build_info") == 0 && sample_label(sample, "version"))
@@ -91,6 +96,7 @@ static int status_add_key(json_t *root, const struct sample *sample, const char 
         root = status_listener(root, listener);
     if (root && strcmp(key, "listener_info") == 0)
         return status_add_socket(root, sample);
+    reason = reason ? reason : result;
     if (root && reason && reason[strspn(reason, words)] == '\0') {
         root = status_member(root, key, json_object);
         key = reason;
@@ -172,11 +178,24 @@ static uint64_t status_sum_listeners(const json_t *root, const char *key)
     return sum;
 }
 
+/* KEY of the first listener that has it, or NULL. */
+static json_t *status_find(const json_t *root, const char *key)
+{
+    json_t *listener, *found = NULL;
+    size_t i;
+
+    json_array_foreach(json_object_get(root, "listeners"), i, listener)
+    {
+        found = found ? found : json_object_get(listener, key);
+    }
+    return found;
+}
+
 /* "Refused: denied 3, session-limit 1", of all listeners. */
 static void status_print_reasons(const json_t *root, const char *label, const char *key)
 {
     const json_t *listeners = json_object_get(root, "listeners");
-    json_t *first = json_object_get(json_array_get(listeners, 0), key), *value, *listener;
+    json_t *first = status_find(root, key), *value, *listener;
     const char *separator = "", *reason;
     size_t i;
 
@@ -234,6 +253,8 @@ static void status_print_head(const struct output *output, const json_t *root)
            status_sum_listeners(root, "sessions"), status_sum_listeners(root, "sessions_started"));
     status_print_reasons(root, "Ended", "sessions_ended");
     status_print_reasons(root, "Refused", "refused");
+    if (status_find(root, "tls_handshakes"))
+        status_print_reasons(root, "TLS", "tls_handshakes");
     output_count(starts > 0 ? starts - 1 : 0, "restart", text);
     printf("%9s: %s\n", "Worker", text);
     printf("%9s: %" PRIu64 " of %" PRIu64 " bytes\n\n", "Buffers",
@@ -249,7 +270,22 @@ static void status_print_text(const json_t *object, const char *key, int width)
     printf("%-*s ", width, *shown ? shown : "-");
 }
 
-static void status_print_listener(json_t *listener)
+/* The end of the certificate, if the listener has one. */
+static void status_print_certificate(const struct output *output, const json_t *listener)
+{
+    const json_t *end = json_object_get(listener, CERTIFICATE_END);
+    uint64_t usec = status_integer(listener, CERTIFICATE_END) * USEC_PER_SEC;
+    uint64_t warning_usec = now_usec(CLOCK_REALTIME) + CERTIFICATE_WARNING * USEC_PER_SEC;
+    enum color color = usec < warning_usec ? COLOR_BAD : COLOR_NONE;
+    char time[TIME_TEXT_MAX];
+
+    if (!end)
+        return;
+    output_time(output, usec, false, time);
+    printf(" %s%s%s", output_color(output, color), time, output_plain(output, color));
+}
+
+static void status_print_listener(const struct output *output, json_t *listener)
 {
     const json_t *sockets = json_object_get(listener, "sockets");
     size_t i = 0;
@@ -269,6 +305,8 @@ static void status_print_listener(json_t *listener)
                    status_integer(listener, "sessions_started"),
                    status_integer(listener, "records"), status_integer(listener, "bytes"),
                    status_sum(json_object_get(listener, "refused")));
+        if (i == 0)
+            status_print_certificate(output, listener);
         putchar('\n');
     } while (++i < json_array_size(sockets));
 }
@@ -279,12 +317,13 @@ static void status_print(const struct output *output, const json_t *root)
     size_t i;
 
     status_print_head(output, root);
-    printf("%s%-12s %-24s %-7s %-7s %7s %10s %12s %14s %8s%s\n", output_color(output, COLOR_HEAD),
+    printf("%s%-12s %-24s %-7s %-7s %7s %10s %12s %14s %8s%s%s\n", output_color(output, COLOR_HEAD),
            "LISTENER", "ADDRESS", "FRAMING", "FORMAT", "OPEN", "SESSIONS", "RECORDS", "BYTES",
-           "REFUSED", output_plain(output, COLOR_HEAD));
+           "REFUSED", status_find(root, CERTIFICATE_END) ? " CERTIFICATE UNTIL" : "",
+           output_plain(output, COLOR_HEAD));
     json_array_foreach(json_object_get(root, "listeners"), i, listener)
     {
-        status_print_listener(listener);
+        status_print_listener(output, listener);
     }
 }
 

@@ -17,7 +17,7 @@
  * says where in the file something is.
  */
 #define FILE_MAGIC   "netd-tls"
-#define FILE_VERSION 1
+#define FILE_VERSION 2
 #define FILE_MAX     (16U << 20)
 
 struct range {
@@ -25,7 +25,7 @@ struct range {
 };
 
 struct file_listener {
-    uint32_t id;
+    uint32_t id, counters;
     int32_t fd;
     uint32_t min_minor;
     uint32_t n_client_names, n_client_fingerprints;
@@ -83,14 +83,15 @@ static struct file_listener writer_add_listener(struct writer *w,
 {
     struct file_listener out = {
         .id = l->id,
+        .counters = l->counters,
         .fd = l->fd,
         .min_minor = l->min_minor,
         .n_client_names = l->n_client_names,
         .n_client_fingerprints = l->n_client_fingerprints,
     };
 
-    if (l->id >= TLS_LISTENERS_MAX || l->n_client_names > TLS_NAMES_MAX ||
-        l->n_client_fingerprints > TLS_FINGERPRINTS_MAX ||
+    if (l->id >= TLS_LISTENERS_MAX || l->counters >= TLS_COUNTERS_MAX ||
+        l->n_client_names > TLS_NAMES_MAX || l->n_client_fingerprints > TLS_FINGERPRINTS_MAX ||
         l->internal_length > sizeof(l->internal) || !l->certificate || !l->key) {
         w->error = -EINVAL;
         return out;
@@ -207,10 +208,10 @@ static int64_t count_names(const struct reader *r, struct range range)
 
 static bool listener_is_valid(const struct reader *r, const struct file_listener *l)
 {
-    return l->id < TLS_LISTENERS_MAX && (l->fd == -1 || l->fd >= TLS_FD_FIRST) &&
-           (l->min_minor == 2 || l->min_minor == 3) && l->n_client_names <= TLS_NAMES_MAX &&
-           l->n_client_fingerprints <= TLS_FINGERPRINTS_MAX && range_is_valid(r, l->internal) &&
-           l->internal.length <= sizeof(struct sockaddr_un) &&
+    return l->id < TLS_LISTENERS_MAX && l->counters < TLS_COUNTERS_MAX &&
+           (l->fd == -1 || l->fd >= TLS_FD_FIRST) && (l->min_minor == 2 || l->min_minor == 3) &&
+           l->n_client_names <= TLS_NAMES_MAX && l->n_client_fingerprints <= TLS_FINGERPRINTS_MAX &&
+           range_is_valid(r, l->internal) && l->internal.length <= sizeof(struct sockaddr_un) &&
            text_is_valid(r, l->certificate, PATH_MAX) && text_is_valid(r, l->key, PATH_MAX) &&
            (l->client_ca.length == 0 || text_is_valid(r, l->client_ca, PATH_MAX)) &&
            range_is_valid(r, l->client_names) &&
@@ -260,6 +261,7 @@ static void read_listener(struct reader *r, const struct file_listener *l,
 
     *ret = (struct tls_listener_settings){
         .id = l->id,
+        .counters = l->counters,
         .fd = l->fd,
         .min_minor = (uint8_t)l->min_minor,
         .internal_length = l->internal.length,

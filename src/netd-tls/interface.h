@@ -68,6 +68,7 @@
 enum { TLS_FD_SETTINGS = 3, TLS_FD_CONTROL, TLS_FD_COUNTERS, TLS_FD_FIRST };
 
 #define TLS_LISTENERS_MAX    64
+#define TLS_COUNTERS_MAX     128
 #define TLS_NAMES_MAX        256  /* client_names of a listener */
 #define TLS_FINGERPRINTS_MAX 1024 /* client_fingerprints of a listener */
 #define TLS_FINGERPRINT_SIZE 32   /* SHA-256, bytes */
@@ -97,9 +98,10 @@ enum tls_tlv {
 
 /* One listener, as netd describes it. */
 struct tls_listener_settings {
-    uint32_t id;                 /* below TLS_LISTENERS_MAX; no two alike */
-    int32_t fd;                  /* its number in netd-tls, TLS_FD_FIRST or more; -1 with --check */
-    uint8_t min_minor;           /* lowest version of TLS: 2 or 3, for 1.2 and 1.3 */
+    uint32_t id;       /* below TLS_LISTENERS_MAX; no two alike */
+    uint32_t counters; /* which of struct tls_counters are its own; others may share them */
+    int32_t fd;        /* its number in netd-tls, TLS_FD_FIRST or more; -1 with --check */
+    uint8_t min_minor; /* lowest version of TLS: 2 or 3, for 1.2 and 1.3 */
     struct sockaddr_un internal; /* where netd's internal listener is */
     socklen_t internal_length;
     /* Absolute paths; CLIENT_CA is NULL where no certificate from a CA is asked for. */
@@ -141,13 +143,14 @@ enum tls_result {
         "complete", "failed", "closed", "timeout", "evicted" \
     }
 
-/* Written by netd-tls with atomic additions, read by netd. By id of the listener. */
+/* Written by netd-tls with atomic additions, read by netd, which may reset them between two starts.
+ * In the session table by its descriptor: layout.awk. */
 struct tls_counters {
     struct tls_listener_counters {
         uint64_t handshakes[TLS_RESULTS];
         uint64_t refusals_unreported; /* that were counted, but not reported to netd */
         int64_t not_after; /* end of the certificate, seconds since 1970; 0: none loaded yet */
-    } listeners[TLS_LISTENERS_MAX];
+    } listeners[TLS_COUNTERS_MAX];
 };
 
 /*

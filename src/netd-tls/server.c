@@ -80,7 +80,7 @@ static uint32_t server_connections(const struct server *s)
 static struct tls_listener_counters *server_counters(const struct server *s,
                                                      const struct tls_listener *l)
 {
-    return &s->counters->listeners[l->settings->id];
+    return &s->counters->listeners[l->settings->counters];
 }
 
 static void count(uint64_t *counter)

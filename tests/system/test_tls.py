@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Listeners with TLS: netd and netd-tls together."""
 
+import json
 import os
 import socket
 import ssl
 import struct
+import time
 
 import pytest
 
 import documented
 from box import wait_for
 from crowd import Processes
+from test_metrics import changed, metrics, value
 from traffic import ended, reset
 
 DIRECTORY = "/etc/netd"
@@ -145,6 +148,70 @@ def test_kills_and_reloads(netd, certificates):
     assert end_of(netd, port).text("NETD_REASON") == "reset"
     again = wait_for(lambda: connect(netd), "another netd-tls")
     over(again)
+
+
+def test_metrics(netd, certificates):
+    """Whatever dies, and whatever a reload does with the listeners."""
+    def handshakes(found, listener):
+        return {result: value(found, "tls_handshakes_total", listener=listener, result=result)
+                for result in ("complete", "failed", "closed", "timeout", "evicted")}
+
+    def counted(complete, failed):
+        none = dict.fromkeys(("closed", "timeout", "evicted"), 0)
+        return dict(none, complete=complete, failed=failed)
+
+    def fail(count):
+        for _ in range(count):
+            with netd.connect(port=6515) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                while client.recv(4096):
+                    pass
+
+    def until(listener):
+        return ("netd_tls_certificate_not_after_seconds", (("listener", listener),))
+
+    text = netd.box.sh(f"openssl x509 -in {DIRECTORY}/server.pem -noout -enddate").strip()
+    end = ssl.cert_time_to_seconds(text.removeprefix("notAfter="))
+    netd.start(config=CONFIG)
+    over(connect(netd))
+    over(connect(netd))
+    fail(7)
+    found = changed(netd, lambda m: handshakes(m, "mutual")["failed"] == 7 and
+                    handshakes(m, "secure")["complete"] == 2, "nine handshakes")
+    assert handshakes(found, "secure") == counted(2, 0)
+    assert handshakes(found, "mutual") == counted(0, 7)
+    # Five a second are reported, all are counted.
+    assert value(found, "refused_total", listener="mutual", reason="tls") == 7
+    assert {found[until(name)] for name in ("secure", "mutual", "closed")} == {end}
+    assert until("plain") not in found
+    said = netd.box.run("netd-client", "status", "--utc").stdout
+    assert "\n      TLS: complete 2, failed 7\n" in said and " REFUSED CERTIFICATE UNTIL\n" in said
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(end))
+    assert [line.endswith(f" {when}") for line in said.splitlines()[-4:]] == [True] * 3 + [False]
+    state = json.loads(netd.box.run("netd-client", "status", "--json").stdout)
+    assert state["listeners"][0]["tls_certificate_not_after_seconds"] == end
+    assert state["listeners"][1]["tls_handshakes"]["failed"] == 7
+
+    killed = Processes(netd).kill_worker()
+    Processes(netd).worker(other_than=killed)
+    netd.box.sh("pkill -9 -x netd-tls")
+    over(wait_for(lambda: connect(netd), "another netd-tls"))
+    # Others in another order, and one without TLS.
+    netd.configure_file("""listeners = (
+        { name = "new"; port = 6517; tls = { certificate = "server.pem"; key = "server-key.pem"; }; },
+        { name = "mutual"; port = 6515; },
+        { name = "secure"; port = 6514; tls = { certificate = "server.pem"; key = "server-key.pem"; }; }
+    );""")
+    netd.reload()
+    over(connect(netd, 6517))
+    over(connect(netd))
+    found = changed(netd, lambda m: handshakes(m, "secure")["complete"] == 4 and
+                    handshakes(m, "new")["complete"] == 1, "all handshakes")
+    assert handshakes(found, "mutual") == counted(0, 7)
+    assert handshakes(found, "new") == counted(1, 0)
+    assert [until(name) in found for name in ("new", "mutual", "secure", "closed")] == \
+        [True, False, True, False]
+    assert metrics(netd)[until("new")] == end
 
 
 def test_bad_certificates(netd, certificates):

@@ -28,8 +28,8 @@ import threading
 import time
 
 FD_SETTINGS, FD_CONTROL, FD_COUNTERS, FD_FIRST = 3, 4, 5, 6
-LISTENERS_MAX, RESULTS = 64, 5
-COUNTERS_SIZE = LISTENERS_MAX * (RESULTS * 8 + 8 + 8)
+COUNTERS_MAX, RESULTS = 128, 5
+COUNTERS_SIZE = COUNTERS_MAX * (RESULTS * 8 + 8 + 8)
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 TLV_TLS, TLV_VERSION, TLV_COMMON_NAME, TLV_CIPHER = 0x20, 0x21, 0x22, 0x23
 TLV_LISTENER, TLV_SUBJECT, TLV_NAME, TLV_FINGERPRINT, TLV_REFUSED = range(0xe0, 0xe5)
@@ -94,7 +94,7 @@ def settings(listeners, connections=10000, handshakes=1000, handshake_ms=10000, 
              refusals=5):
     """The bytes of a settings memfd. LISTENERS are dictionaries."""
     head = struct.Struct("=8sIIIIIIII")
-    record = struct.Struct("=IiIII12I")
+    record = struct.Struct("=IIiIII12I")
     data = bytearray(head.size + record.size * len(listeners))
 
     def add(piece):
@@ -109,13 +109,13 @@ def settings(listeners, connections=10000, handshakes=1000, handshake_ms=10000, 
     for i, listener in enumerate(listeners):
         names, fingerprints = listener.get("names", []), listener.get("fingerprints", [])
         record.pack_into(
-            data, head.size + i * record.size, listener.get("id", i), listener.get("fd", -1),
+            data, head.size + i * record.size, listener.get("id", i), i, listener.get("fd", -1),
             listener.get("min_minor", 2), len(names), len(fingerprints),
             *add(struct.pack("=H", socket.AF_UNIX) + listener.get("internal", b"")),
             *text(listener["certificate"]), *text(listener["key"]),
             *text(listener.get("client_ca")),
             *add(b"".join(name.encode() + b"\0" for name in names)), *add(b"".join(fingerprints)))
-    head.pack_into(data, 0, b"netd-tls", 1, len(data), connections, handshakes, handshake_ms,
+    head.pack_into(data, 0, b"netd-tls", 2, len(data), connections, handshakes, handshake_ms,
                    linger_ms, refusals, len(listeners))
     return bytes(data)
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -83,6 +84,34 @@ static void counters_are_printed(void **state)
     expect_line("netd_start_time_seconds 1795334400.000001");
     expect_line("netd_build_info{version=\"" NETD_VERSION "\"} 1");
     assert_null(strstr(printed(), "reason=\"none\""));
+}
+
+/* Counted by netd-tls, with the numbers of the table. */
+static void tls_is_printed(void **state)
+{
+    static struct tls_counters tls;
+    struct table_header *h = table.header;
+    uint32_t number = counters_find(&table, "secure");
+
+    (void)state;
+    tls.listeners[number].handshakes[TLS_COMPLETE] = UINT64_MAX;
+    tls.listeners[number].handshakes[TLS_EVICTED] = 2;
+    tls.listeners[number].refusals_unreported = 3;
+    tls.listeners[number].not_after = 1795334400;
+    h->counters[number].totals.ended[REASON_TLS] = 4;
+    h->tls.counters_fd = memfd_create("test", MFD_CLOEXEC);
+    assert_null(strstr(printed(), "netd_tls_handshakes_total{"));
+    assert_int_equal(pwrite(h->tls.counters_fd, &tls, sizeof(tls), 0), sizeof(tls));
+    expect_line("netd_refused_total{listener=\"secure\",reason=\"tls\"} 4");
+    h->counters[number].tls = true;
+    expect_line("netd_tls_handshakes_total{listener=\"secure\",result=\"complete\"} "
+                "18446744073709551615");
+    expect_line("netd_tls_handshakes_total{listener=\"secure\",result=\"failed\"} 0");
+    expect_line("netd_tls_handshakes_total{listener=\"secure\",result=\"evicted\"} 2");
+    expect_line("netd_tls_certificate_not_after_seconds{listener=\"secure\"} 1795334400");
+    expect_line("netd_refused_total{listener=\"secure\",reason=\"tls\"} 7");
+    assert_null(strstr(printed(), "tls_handshakes_total{listener=\"\""));
+    close_fd(&h->tls.counters_fd);
 }
 
 static void causes_are_named(void **state)
@@ -223,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(counters_are_printed),
+        TEST(tls_is_printed),
         TEST(causes_are_named),
         TEST(sockets_are_printed),
         FILE_TEST(files_are_replaced),

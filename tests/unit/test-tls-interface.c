@@ -30,6 +30,7 @@ static struct tls_settings example(void)
         .refusals_per_second = 5,
         .n_listeners = 2,
         .listeners = {{.id = 7,
+                       .counters = 127,
                        .fd = TLS_FD_FIRST,
                        .min_minor = 3,
                        .internal = {AF_UNIX, "/run/netd/tls"},
@@ -63,6 +64,7 @@ static void round_trip(void **state)
     assert_int_equal(out->n_listeners, 2);
     l = &out->listeners[0];
     assert_int_equal(l->id, 7);
+    assert_int_equal(l->counters, 127);
     assert_int_equal(l->fd, TLS_FD_FIRST);
     assert_int_equal(l->min_minor, 3);
     assert_int_equal(l->internal_length, 16);
@@ -108,6 +110,9 @@ static void rejected_when_written(void **state)
     assert_int_equal(tls_settings_create(&in), -EINVAL);
     in = example();
     in.listeners[0].id = TLS_LISTENERS_MAX;
+    assert_int_equal(tls_settings_create(&in), -EINVAL);
+    in = example();
+    in.listeners[0].counters = TLS_COUNTERS_MAX;
     assert_int_equal(tls_settings_create(&in), -EINVAL);
     in = example();
     in.listeners[0].key = text;

@@ -157,7 +157,7 @@ static inline struct tls_listener_settings *world_listener(struct world *w)
 
 static inline struct tls_listener_counters *world_counters(struct world *w)
 {
-    return &w->counters.listeners[0];
+    return &w->counters.listeners[3];
 }
 
 static inline void world_make_files(struct world *w)
@@ -191,7 +191,7 @@ static inline void world_init(struct world *w)
         .n_listeners = 1,
     };
     *world_listener(w) = (struct tls_listener_settings){
-        .min_minor = 2, .certificate = w->certificate, .key = w->key};
+        .counters = 3, .min_minor = 2, .certificate = w->certificate, .key = w->key};
 }
 
 static inline void world_listen_internal(struct world *w, int backlog)

@@ -37,6 +37,7 @@ struct counters {
     char name[LISTENER_NAME_MAX + 1];
     uint32_t used; /* a listener has, or had, this name */
     uint32_t open; /* sessions going on, logged or not */
+    uint32_t tls;  /* those that netd-tls counts are of this name, see tls_configure() */
     struct totals totals;
     uint64_t resent;            /* data events marked with NETD_RESENT */
     uint64_t unparsed;          /* records that do not have the listener's format */

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
 # What a program has to know of the session table: reads table.h as the preprocessor leaves it, and
-# prints the definitions of struct table_header, struct session and what is in them, and of all
-# enumerations: names, types, values and order, without comments. Other names of our own (functions,
+# prints the definitions of struct table_header, struct session, struct tls_counters and what is in
+# them, and of all enumerations: names, types, values and order, without comments. Other names of our own (functions,
 # structs that are in no table) and the system's do not count.
 
 # "# LINE FILE FLAGS": our own headers are named from here on, the system's from the root.
@@ -46,6 +46,7 @@ END {
     }
     add("struct table_header")
     add("struct session")
+    add("struct tls_counters")
     for (i = 1; i <= count; i++)
         if (order[i] ~ /^enum/)
             add(order[i])

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "common/access.h"
+#include "netd-tls/interface.h"
 #include "netd/session/counters.h"
 #include "netd/session/session.h"
 
@@ -98,7 +99,7 @@ struct tls_process {
 
 struct table_tls {
     int32_t settings_fd; /* memfds, 0: none */
-    int32_t counters_fd;
+    int32_t counters_fd; /* struct tls_counters, by the number of struct counters */
     struct tls_process processes[TLS_PROCESSES_MAX];
 };
 

@@ -110,16 +110,52 @@ static void metrics_of_sessions(FILE *f, const struct table_header *h)
                     __atomic_load_n(&h->counters[i].open, __ATOMIC_RELAXED));
 }
 
+/* What netd-tls has counted. */
+static void metrics_read_tls(const struct table_header *h, struct tls_counters *ret)
+{
+    const int fd = h->tls.counters_fd;
+
+    if (fd <= 0 || pread(fd, ret, sizeof(*ret), 0) != sizeof(*ret))
+        memset(ret, 0, sizeof(*ret));
+}
+
+static void metrics_of_tls(FILE *f, const struct table_header *h, const struct tls_counters *tls)
+{
+    static const char *const results[] = TLS_RESULT_NAMES;
+
+    metrics_head(f, "tls_handshakes_total", "counter", "TLS handshakes that ended.");
+    for (size_t i = 0; i < COUNTERS_MAX; i++)
+        for (size_t r = 0; h->counters[i].tls && r < TLS_RESULTS; r++)
+            fprintf(f, "netd_tls_handshakes_total{listener=\"%s\",result=\"%s\"} %" PRIu64 "\n",
+                    h->counters[i].name, results[r], tls->listeners[i].handshakes[r]);
+    metrics_head(f, "tls_certificate_not_after_seconds", "gauge",
+                 "When the listener's certificate expires, in seconds since the epoch.");
+    for (size_t i = 0; i < COUNTERS_MAX; i++)
+        if (tls->listeners[i].not_after != 0)
+            fprintf(f, "netd_tls_certificate_not_after_seconds{listener=\"%s\"} %" PRId64 "\n",
+                    h->counters[i].name, tls->listeners[i].not_after);
+}
+
+/* Clients that got no session, those that netd-tls did not report included. */
+static uint64_t metrics_refused(const struct counters *c, const struct tls_listener_counters *tls,
+                                enum session_reason reason)
+{
+    uint64_t more = c->tls && reason == REASON_TLS ? tls->refusals_unreported : 0;
+
+    return counter_read(&c->totals.ended[reason]) + more;
+}
+
 /* What ended for the reasons from FIRST up to END, without END. */
-static void metrics_of_reasons(FILE *f, const struct table_header *h, const char *name,
-                               const char *help, enum session_reason first, enum session_reason end)
+static void metrics_of_reasons(FILE *f, const struct table_header *h,
+                               const struct tls_counters *tls, const char *name, const char *help,
+                               enum session_reason first, enum session_reason end)
 {
     metrics_head(f, name, "counter", help);
     for (size_t i = 0; i < COUNTERS_MAX; i++)
         for (enum session_reason r = first; h->counters[i].used && r < end; r++)
             fprintf(f, "netd_%s{listener=\"%s\",reason=\"%s\"} %" PRIu64 "\n", name,
                     h->counters[i].name, session_reason_name(r),
-                    counter_read(&h->counters[i].totals.ended[r]));
+                    metrics_refused(&h->counters[i], &tls->listeners[i], r));
 }
 
 /* The word for VALUE of the listener's key NAME. */
@@ -187,6 +223,9 @@ static void metrics_of_journal(FILE *f, const struct table_header *h)
 
 void metrics_print(FILE *stream, const struct table_header *h)
 {
+    struct tls_counters tls;
+
+    metrics_read_tls(h, &tls);
     metrics_head(stream, "build_info", "gauge", "The version of netd.");
     fprintf(stream, "netd_build_info{version=\"" NETD_VERSION "\"} 1\n");
     metrics_seconds(stream, "start_time_seconds", "gauge",
@@ -200,10 +239,11 @@ void metrics_print(FILE *stream, const struct table_header *h)
     metrics_of_sockets(stream, h);
     metrics_of_sessions(stream, h);
     metrics_of_listeners(stream, h);
-    metrics_of_reasons(stream, h, "sessions_ended_total", "Sessions that ended.", REASON_NONE + 1,
-                       REASON_SESSION_LIMIT);
-    metrics_of_reasons(stream, h, "refused_total", "Clients that got no session.",
+    metrics_of_reasons(stream, h, &tls, "sessions_ended_total", "Sessions that ended.",
+                       REASON_NONE + 1, REASON_SESSION_LIMIT);
+    metrics_of_reasons(stream, h, &tls, "refused_total", "Clients that got no session.",
                        REASON_SESSION_LIMIT, REASONS);
+    metrics_of_tls(stream, h, &tls);
     metrics_of_journal(stream, h);
     metrics_value(stream, "buffer_bytes", "gauge", "Memory that unfinished records take.",
                   counter_read(&h->buffer_bytes));

@@ -34,6 +34,7 @@
 /* Descriptors of a netd-tls beside its listeners. */
 #define FIXED_FDS (TLS_FD_FIRST - TLS_FD_SETTINGS)
 
+_Static_assert(COUNTERS_MAX == TLS_COUNTERS_MAX, "other numbers of counters");
 _Static_assert(CONFIG_ERROR_MAX >= CONFIG_ORIGIN_MAX + 256, "an error has no room");
 
 /* --- Settings --- */
@@ -294,6 +295,7 @@ static int tls_add_listener(struct tls_settings *settings, const struct table_li
     if (!of || n == TLS_LISTENERS_MAX)
         return -ENOSPC;
     *s = tls_settings_of(config, &of->tls, n, &lists[n]);
+    s->counters = l->counters;
     s->fd = TLS_FD_FIRST + (int)n;
     s->internal_length = sizeof(s->internal);
     if (getsockname(l->fd, (struct sockaddr *)&s->internal, &s->internal_length) < 0)
@@ -305,6 +307,39 @@ static int tls_add_listener(struct tls_settings *settings, const struct table_li
 static bool tls_is_served(const struct table_listener *l)
 {
     return l->fd >= 0 && l->tls_fd > 0 && !l->closing;
+}
+
+static bool tls_is_counted(const struct table *t, uint32_t counters)
+{
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        if (tls_is_served(&t->header->listeners[i]) && t->header->listeners[i].counters == counters)
+            return true;
+    return false;
+}
+
+static bool tls_zero(int fd, size_t at, size_t size)
+{
+    static const struct tls_listener_counters none;
+
+    return pwrite(fd, &none, size, (off_t)at) == (ssize_t)size;
+}
+
+/* Resets the counters whose number has another name now, and the certificates of listeners that
+ * have none any more. */
+static void tls_reset_counters(struct table *t)
+{
+    const int fd = t->header->tls.counters_fd;
+
+    for (uint32_t i = 0; fd > 0 && i < COUNTERS_MAX; i++) {
+        const size_t size = sizeof(struct tls_listener_counters);
+        const size_t at = offsetof(struct tls_listener_counters, not_after);
+        struct counters *c = &t->header->counters[i];
+
+        if (!tls_is_counted(t, i))
+            (void)tls_zero(fd, i * size + at, sizeof(int64_t));
+        else if (!c->tls)
+            c->tls = tls_zero(fd, i * size, size);
+    }
 }
 
 static int tls_configure_listeners(struct table *t, const struct config *config)
@@ -333,12 +368,16 @@ static int tls_configure_listeners(struct table *t, const struct config *config)
 
 int tls_configure(struct table *t, const struct config *config)
 {
-    if (tls_is_configured(config))
-        return tls_configure_listeners(t, config);
-    if (t->header->tls.settings_fd > 0)
-        close(t->header->tls.settings_fd);
-    t->header->tls.settings_fd = 0;
-    return 0;
+    int r = 0;
+
+    if (tls_is_configured(config)) {
+        r = tls_configure_listeners(t, config);
+    } else {
+        close_fd(&t->header->tls.settings_fd);
+        t->header->tls.settings_fd = 0;
+    }
+    tls_reset_counters(t);
+    return r;
 }
 
 /* --- Processes --- */
