@@ -16,7 +16,7 @@ _netd_client_listeners() {
 
 _netd_client() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands='send sessions show cat follow verify status metrics'
+    local commands='send sessions show cat follow verify status doctor metrics'
     local general='--host --port --timeout --quiet --verbose --help --version'
     local where='--directory --namespace' select='--identifier --hostname --priority'
     local command='' options words i word
@@ -109,6 +109,7 @@ _netd_client() {
     follow) options="$general $where --json --utc --lines --peer --listener $select" ;;
     verify) options="$general $where --json --no-pager --listener" ;;
     status) options="$general --json --utc --no-pager" ;;
+    doctor) options="$general --namespace --json --tls --cert --key" ;;
     metrics) options="$general --http" ;;
     *) options="$general $where --json --utc --no-pager" ;;
     esac

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # fish completion for netd-client(1), which fish loads from its folders of completions
 
-set -l commands send sessions show cat follow verify status metrics
+set -l commands send sessions show cat follow verify status doctor metrics
 set -l reading sessions show cat follow verify
 
 function __netd_client_journal --description 'Options that name the journal to read'
@@ -61,19 +61,20 @@ complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a cat -d
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a follow -d 'Show events as they are logged'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a verify -d 'Check that nothing is missing'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a status -d 'Show what netd does now'
+complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a doctor -d 'Check what decides whether entries arrive and stay'
 complete -c netd-client -n "not __fish_seen_subcommand_from $commands" -a metrics -d 'Print netd\'s metrics for Prometheus'
 
 complete -c netd-client -n "__fish_seen_subcommand_from $reading" -s D -l directory -x -a '(__fish_complete_directories)' -d 'Journal files to read'
-complete -c netd-client -n "__fish_seen_subcommand_from $reading" -l namespace -x -d 'Journal namespace to read'
-complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow verify status' -l json -d 'One JSON object per line'
+complete -c netd-client -n "__fish_seen_subcommand_from $reading doctor" -l namespace -x -d 'Journal namespace to read'
+complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow verify status doctor' -l json -d 'One JSON object per line'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show follow status' -l utc -d 'Times in UTC'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions show verify status' -l no-pager -d 'Do not use a pager'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l framing -x -a 'line nul octet' -d 'How each message is sent'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l relp -d 'Send records over RELP'
 complete -c netd-client -n '__fish_seen_subcommand_from send' -l reconnect -d 'With --relp: connect again'
-complete -c netd-client -n '__fish_seen_subcommand_from send' -l tls -d 'Send over TLS'
-complete -c netd-client -n '__fish_seen_subcommand_from send' -l cert -r -F -d 'Own certificate'
-complete -c netd-client -n '__fish_seen_subcommand_from send' -l key -r -F -d 'Its private key'
+complete -c netd-client -n '__fish_seen_subcommand_from send doctor' -l tls -d 'Send over TLS'
+complete -c netd-client -n '__fish_seen_subcommand_from send doctor' -l cert -r -F -d 'Own certificate'
+complete -c netd-client -n '__fish_seen_subcommand_from send doctor' -l key -r -F -d 'Its private key'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l open -d 'Only open sessions'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -l reason -x -a 'eof reset timeout idle shutdown protocol error' -d 'Only those that ended for this reason'
 complete -c netd-client -n '__fish_seen_subcommand_from sessions' -s r -l reverse -d 'Newest first'

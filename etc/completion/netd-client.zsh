@@ -86,6 +86,7 @@ _netd_client() {
             follow\:"show events as they are logged"
             verify\:"check that nothing is missing"
             status\:"show what netd does now"
+            doctor\:"check what decides whether entries arrive and stay"
             metrics\:"print netd'\''s metrics for Prometheus"))' \
         '*::argument:->arguments'
 
@@ -118,6 +119,11 @@ _netd_client() {
         ;;
     verify) _arguments $general $where $json $pager $listener '*:session:_netd_client_sessions' ;;
     status) _arguments $general $json $utc $pager '1:file:_files' ;;
+    doctor)
+        _arguments $general $json '--namespace=[journal namespace to read]:namespace:' \
+            '--tls=-[test session over TLS]::file of certificates to trust:_files' \
+            '--cert=[own certificate]:file:_files' '--key=[its private key]:file:_files'
+        ;;
     metrics) _arguments $general '--http[answer an HTTP request on standard input]' '1:file:_files' ;;
     esac
 }

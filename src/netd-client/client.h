@@ -55,6 +55,7 @@ int cat_run(const struct options *options, char **arguments, int count);
 int follow_run(const struct options *options, char **arguments, int count);
 int verify_run(const struct options *options, char **arguments, int count);
 int status_run(const struct options *options, char **arguments, int count);
+int doctor_run(const struct options *options, char **arguments, int count);
 int metrics_run(const struct options *options, char **arguments, int count);
 
 /* Opens the metrics file PATH. Returns NULL with an exit status in *RET, reported. */

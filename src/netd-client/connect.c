@@ -216,8 +216,11 @@ static int connect_host(const struct target *target, uint64_t timeout, bool quie
             connect_note_failure(failures, a, -fd);
     }
     freeaddrinfo(addresses);
-    if (fd < 0)
-        return connect_fail(quiet, "no connection", failures);
+    if (fd < 0) {
+        r = connect_fail(quiet, "no connection", failures);
+        errno = -fd;
+        return r;
+    }
     *ret = fd;
     return -1;
 }
@@ -237,7 +240,9 @@ int connect_to_netd(const struct options *options, bool quiet, const char **ret_
     fd = connect_unix(target.host, options->timeout);
     if (fd < 0) {
         snprintf(failure, sizeof(failure), "%s: %s", target.host, strerror(-fd));
-        return connect_fail(quiet, "no connection", failure);
+        r = connect_fail(quiet, "no connection", failure);
+        errno = -fd;
+        return r;
     }
     *ret = fd;
     return -1;

@@ -70,6 +70,13 @@ static const struct command commands[] = {
         .run = status_run,
     },
     {
+        .name = "doctor",
+        .arguments = "",
+        .help = "check what decides whether entries arrive and stay",
+        .options = "NjtCk",
+        .run = doctor_run,
+    },
+    {
         .name = "metrics",
         .arguments = "[FILE]",
         .help = "print netd's metrics for Prometheus",

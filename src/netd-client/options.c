@@ -88,7 +88,7 @@ static void options_help(FILE *stream, const struct command *commands, size_t co
           "  -v, --verbose          print more\n"
           "  -h, --help             show this help\n"
           "  -V, --version          show the version\n\n"
-          "Options of send:\n"
+          "Options of send, those of TLS also of doctor:\n"
           "      --framing FRAMING  line, nul or octet: how each MESSAGE is sent\n"
           "      --relp             send records over RELP, each with an acknowledgement\n"
           "      --reconnect        with --relp: connect again if the connection is lost\n"
