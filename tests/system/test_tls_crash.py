@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: MIT
+"""TLS sessions while workers are killed, certificates are replaced and netd is upgraded; and the
+death of netd-tls and of the supervisor."""
+
+import contextlib
+import random
+import re
+import ssl
+import threading
+import time
+
+import pytest
+
+from box import wait_for
+from crowd import Processes, RECEIPT
+from test_tls import DIRECTORY, certificates, context  # pylint: disable=unused-import
+from traffic import seeded
+
+PROGRAMS = ("/usr/local/sbin/netd", "/usr/local/libexec/netd-tls")
+
+
+def config(certificate="server", more=""):
+    return "listeners = (" + ",".join(f"""
+        {{ name = "{name}"; port = {port}; tls = {{ certificate = "{certificate}.pem";
+           key = "{certificate}-key.pem"; {client} }}; }}""" for name, port, client in (
+               ("secure", 6514, ""),
+               ("mutual", 6515, 'client_ca = "ca.pem"; client_names = ("client.example");'))) \
+        + more + ");\n"
+
+
+class Tls:
+    """A TLS client that can end its own direction and read on, as an SSLSocket cannot."""
+
+    def __init__(self, plain, made):
+        self.plain = plain
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = made.wrap_bio(self.incoming, self.outgoing)
+        self._until_done(self.tls.do_handshake)
+
+    def _until_done(self, function, *arguments):
+        while True:
+            try:
+                result = function(*arguments)
+                self._flush()
+                return result
+            except ssl.SSLWantReadError:
+                self._flush()
+                piece = self.plain.recv(65536)
+                self.incoming.write(piece) if piece else self.incoming.write_eof()
+
+    def _flush(self):
+        self.plain.sendall(self.outgoing.read())
+
+    def getsockname(self):
+        return self.plain.getsockname()
+
+    def sendall(self, data):
+        self.tls.write(data)
+        self._flush()
+
+    def certificate(self):
+        return ssl.DER_cert_to_PEM_cert(self.tls.getpeercert(binary_form=True)).strip()
+
+    def finish(self):
+        """Sends close_notify, and returns what comes until netd's."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self._flush()
+        received = b""
+        while piece := self._read():
+            received += piece
+        return received
+
+    def _read(self):
+        try:
+            return self._until_done(self.tls.read, 65536)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    def close(self):
+        self.plain.close()
+
+
+def connect(netd, port=6514, certificate=None, version=None, timeout=30):
+    made = context(certificate)
+    if version:
+        made.maximum_version = version
+    return Tls(netd.connect(port=port, timeout=timeout), made)
+
+
+class Sender(threading.Thread):
+    """Sends COUNT numbered records at each step, in writes that end anywhere in one."""
+
+    def __init__(self, netd, number, certificate, count):
+        super().__init__(daemon=True)
+        self.certificate = certificate if number % 2 else None
+        self.client = connect(netd, 6515 if self.certificate else 6514, self.certificate,
+                              ssl.TLSVersion.TLSv1_2 if number % 4 > 1 else None, timeout=600)
+        self.port = self.client.getsockname()[1]
+        self.number, self.count, self.random = number, count, random.Random(number)
+        self.pieces, self.sent, self.answer, self.error = [], b"", b"", None
+        self.step, self.done, self.steps = 0, 0, threading.Semaphore(0)
+        self.over = False
+        self.start()
+
+    def go_on(self):
+        self.step += 1
+        self.steps.release()
+
+    def end(self):
+        """After all steps."""
+        self.over = True
+        self.steps.release()
+
+    def _send(self):
+        data = b"".join(b"client %d record %d %s\n" % (
+            self.number, self.done * self.count + i, b"." * self.random.randint(0, 80))
+            for i in range(self.count))
+        self.pieces.append(data)
+        while data:
+            size = self.random.randint(1, 20000)
+            self.client.sendall(data[:size])
+            data = data[size:]
+        self.done += 1
+
+    def run(self):
+        try:
+            while True:
+                self.steps.acquire()  # pylint: disable=consider-using-with
+                if self.over and self.done == self.step:
+                    break
+                self._send()
+            self.pieces.append(b"the last, without an end")
+            self.client.sendall(self.pieces[-1])
+            self.answer = self.client.finish()
+        except OSError as error:
+            self.error = error
+        self.sent = b"".join(self.pieces)
+        self.client.close()
+
+
+@pytest.fixture
+def upgrade(netd):
+    """Replaces both programs, as a package manager does it, by ones that differ."""
+    box = netd.box
+    version = box.run("netd", "-V").stdout.split()[1]
+    other = re.sub("[0-9]", "9", version)
+
+    def replace(script):
+        for program in PROGRAMS:
+            box.sh(f"{script.format(program)}; chmod 755 {program}.new; "
+                   f"mv {program}.new {program}")
+
+    def install():
+        replace(f"cp -p {{0}} {{0}}.original; "
+                f"sed 's/{re.escape(version)}/{other}/g' {{0}} >{{0}}.new")
+        return other
+
+    yield install
+    if box.path(PROGRAMS[0] + ".original").exists():
+        replace("mv {0}.original {0}.new")
+
+
+def check_receipts(netd, senders):
+    """Each is true: what it names is in the journal, byte for byte. Returns the sessions."""
+    found = {}
+    for sender in senders:
+        receipt = RECEIPT.fullmatch(sender.answer)
+        assert receipt, f"not a receipt: {sender.answer!r}"
+        records = sender.done * sender.count + 1
+        assert (int(receipt[2]), int(receipt[3]), receipt[4]) == \
+            (records, len(sender.sent), b"eof"), sender.answer
+        session = receipt[1].decode()
+        received = netd.box.run("netd-client", "cat", session, text=False, timeout=600).stdout
+        assert len(received) == len(sender.sent) and received == sender.sent
+        found[sender.port] = session
+    assert len(set(found.values())) == len(senders)
+    verified = netd.box.run("netd-client", "verify", *found.values(), timeout=600).stdout
+    assert len(re.findall(" ok ", verified)) == len(senders)
+    assert "repeat" not in verified
+    return found
+
+
+def check_events(netd, senders, found):
+    """One connect and one disconnect of each, with what TLS knows of it."""
+    for event, more in (("connect", {}), ("disconnect", {"NETD_REASON": b"eof"})):
+        events = {e.number("NETD_PEER_PORT"): e for e in netd.events(event=event, fields=None)
+                  if e.text("NETD_SESSION_ID") in found.values()}
+        assert len(events) == len(senders)
+        for sender in senders:
+            own = events[sender.port]
+            more = more | {"NETD_SESSION_ID": found[sender.port].encode(),
+                           "NETD_LISTENER": b"mutual" if sender.certificate else b"secure",
+                           "NETD_TLS_NAME": b"client.example" if sender.certificate else None,
+                           "NETD_TLS_VERSION": b"TLSv1.2" if sender.number % 4 > 1 else b"TLSv1.3"}
+            assert {name: own.get(name) for name in more} == more
+
+
+def test_p1_tls_through_kills_reloads_and_an_upgrade(netd, certificates, upgrade, long):
+    """With --long 100 clients, 1,000,000 records, 50 kills, 10 reloads."""
+    count, records, kills, reloads = (100, 1000000, 50, 10) if long else (20, 20000, 8, 3)
+    netd.box.sh(f"""cd {DIRECTORY}; openssl req -newkey rsa:2048 -nodes -x509 -days 30 \\
+        -subj /CN=other -keyout other-key.pem -out other.pem; chmod 644 other*.pem""")
+    pems = [netd.box.sh(f"cat {DIRECTORY}/{name}.pem").strip() for name in ("server", "other")]
+    netd.start(config=config())
+    processes, rnd, killed = Processes(netd), seeded("tls"), None
+    senders, begin, replaced, share = [], time.monotonic(), 0, records // kills // count
+    try:
+        for step in range(kills):
+            # Some are served by each netd-tls that there is.
+            wanted = count * (1 + step * reloads // kills) // reloads
+            while len(senders) < min(wanted, count):
+                senders.append(Sender(netd, len(senders), certificates, share))
+            for sender in senders:
+                sender.go_on()
+            processes.worker(other_than=killed)
+            time.sleep(rnd.random() * 0.2)
+            killed = processes.kill_worker()
+            if (step + 1) * reloads // kills > replaced:
+                replaced += 1
+                netd.configure_file(config(("server", "other")[replaced % 2]))
+                netd.reload()
+                probe = connect(netd)
+                assert probe.certificate() == pems[replaced % 2]
+                probe.finish()
+                probe.close()
+            if step == kills // 2:
+                version = upgrade()
+                netd.reload()
+                assert f"reloaded: version {version}" in netd.log()
+            # Kills are to meet traffic: as many steps behind as clients have in flight.
+            wait_for(lambda step=step: all(s.done >= s.step - 1 or s.error for s in senders),
+                     "clients to send", 300)
+        for sender in senders:  # those that came late send as much as the others
+            for _ in range(kills - sender.step):
+                sender.go_on()
+            sender.end()
+        for sender in senders:
+            sender.join(600)
+            assert not sender.is_alive() and sender.error is None, sender.error
+    finally:
+        for sender in senders:
+            sender.end()
+    assert records == sum(s.done * s.count for s in senders)
+    seconds = time.monotonic() - begin
+    found = check_receipts(netd, senders)
+    check_events(netd, senders, found)
+    assert netd.log().count("worker died of signal 9") == kills
+    assert processes.supervisor == Processes(netd).supervisor
+    print(f"{len(senders)} clients, {records} records, {sum(len(s.sent) for s in senders)} bytes, "
+          f"{kills} kills, {replaced} reloads and an upgrade in {seconds:.0f} s")
+    if long:  # what follows need not read all of it
+        netd.box.run("journalctl", "--rotate", "--vacuum-size=100M")
