@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""TLS sessions while workers are killed, certificates are replaced and netd is upgraded; and the
-death of netd-tls and of the supervisor."""
+"""TLS sessions while workers are killed, certificates are replaced and netd is upgraded; the death
+of netd-tls and of the supervisor; and a netd-tls that does not start."""
 
 import contextlib
 import random
@@ -14,7 +14,7 @@ import pytest
 from box import wait_for
 from crowd import Processes, RECEIPT
 from test_tls import DIRECTORY, certificates, context  # pylint: disable=unused-import
-from traffic import seeded
+from traffic import is_read, seeded
 
 PROGRAMS = ("/usr/local/sbin/netd", "/usr/local/libexec/netd-tls")
 
@@ -31,8 +31,9 @@ def config(certificate="server", more=""):
 class Tls:
     """A TLS client that can end its own direction and read on, as an SSLSocket cannot."""
 
-    def __init__(self, plain, made):
-        self.plain = plain
+    def __init__(self, plain, made, skip=0):
+        """Through PLAIN, where the first SKIP bytes have been sent already."""
+        self.plain, self.skip = plain, skip
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = made.wrap_bio(self.incoming, self.outgoing)
         self._until_done(self.tls.do_handshake)
@@ -49,7 +50,8 @@ class Tls:
                 self.incoming.write(piece) if piece else self.incoming.write_eof()
 
     def _flush(self):
-        self.plain.sendall(self.outgoing.read())
+        self.plain.sendall(self.outgoing.read()[self.skip:])
+        self.skip = 0
 
     def getsockname(self):
         return self.plain.getsockname()
@@ -251,3 +253,106 @@ def test_p1_tls_through_kills_reloads_and_an_upgrade(netd, certificates, upgrade
           f"{kills} kills, {replaced} reloads and an upgrade in {seconds:.0f} s")
     if long:  # what follows need not read all of it
         netd.box.run("journalctl", "--rotate", "--vacuum-size=100M")
+
+
+# A netd-tls that does not start
+
+# Good at the check, and then not.
+FAILING = """#!/bin/sh
+test "$1" = --check && exec {0}.original --check
+test -e /run/netd-test-fail || exec {0}.original
+{1}
+"""
+# It needs a shell, which needs system calls.
+RELAXED = "[Service]\nNoExecPaths=\nSystemCallFilter=\nRestart=no\n"
+SAYS_WHY = r"printf 'error 0 /etc/netd/server.pem: changed meanwhile\n' >&4; exit {}"
+
+
+@pytest.fixture
+def failing(netd):
+    """Replaces netd-tls by one that does as it is told while a file exists."""
+    program, box = PROGRAMS[1], netd.box
+
+    def install(script):
+        box.sh(f"test -e {program}.original || cp -p {program} {program}.original; "
+               f"cat >{program}.new; chmod 755 {program}.new; mv {program}.new {program}; "
+               "touch /run/netd-test-fail", input=FAILING.format(program, script))
+
+    yield install
+    box.sh(f"rm -f /run/netd-test-fail; ! test -e {program}.original || "
+           f"mv {program}.original {program}")
+
+
+@pytest.mark.parametrize("status", [1, 78])
+def test_netd_does_not_start_without_netd_tls(netd, certificates, failing, status):
+    """1, and 78 where the configuration is at fault: systemd tries again, or not."""
+    failing(SAYS_WHY.format(status))
+    result = netd.start(config=config(), dropin=RELAXED, check=False)
+    assert result.returncode != 0
+    assert netd.show("ExecMainStatus") == str(status)
+    assert "TLS: /etc/netd/server.pem: changed meanwhile\n" in netd.log()
+    assert "ready:" not in netd.log()
+
+
+@pytest.mark.parametrize("script", [SAYS_WHY.format(1), "kill -KILL $$"], ids=["error", "death"])
+def test_a_reload_fails_without_the_new_netd_tls(netd, certificates, failing, script):
+    """The old one goes on, and clients with and without TLS are served."""
+    netd.start(config=config(), dropin=RELAXED)
+    failing(script)
+    client = connect(netd)
+    netd.configure_file(config(more=', { name = "plain"; port = 3000; }'))
+    assert netd.reload(check=False).returncode != 0
+    why = {"k": "netd-tls died of signal 9 (Killed)", "p": "/etc/netd/server.pem: changed meanwhile"}
+    assert f"reload failed for TLS, all else has the new configuration: {why[script[0]]}\n" in \
+        netd.log()
+    for each in client, connect(netd):
+        each.sendall(b"one\n")
+        assert b" bytes=4 end=eof" in each.finish()
+        each.close()
+    assert netd.send(b"one\n").bytes == 4
+    netd.box.sh("rm /run/netd-test-fail")
+    netd.reload()
+    assert connect(netd).finish()
+
+
+def test_the_first_listener_with_tls_waits_for_netd_tls(netd, certificates, failing):
+    """It comes with a reload, which fails; netd tries again by itself."""
+    netd.start(dropin=RELAXED)
+    failing(SAYS_WHY.format(1))
+    netd.configure_file(config())
+    assert netd.reload(check=False).returncode != 0
+    netd.box.sh("rm /run/netd-test-fail")
+    client = connect(netd, timeout=60)
+    assert b" bytes=0 end=eof" in client.finish()
+
+
+def test_a_reload_that_a_netd_tls_holds_up(netd, certificates, failing, long):
+    """With --long until its time is up; else it is ended earlier."""
+    netd.start(config=config(), dropin=RELAXED)
+    failing("exec sleep 1000")
+    with netd.box.popen("systemctl", "reload", "netd") as request:
+        if not long:
+            wait_for(lambda: netd.box.sh("pgrep -x sleep || true"), "the new netd-tls")
+            netd.box.sh("pkill -x sleep")
+        assert request.wait(60) != 0
+    assert "not ready within 30 seconds" in netd.log() or not long
+    assert connect(netd).finish()
+
+
+# A listener that is closed
+
+
+def test_a_handshake_outlives_its_listener(netd, certificates):
+    """For as long as a handshake may take."""
+    plain = ', { name = "plain"; port = 3000; }'
+    netd.start(config=config(more=plain))
+    half = netd.connect(port=6514)
+    half.sendall(b"\x16")  # the first byte of a handshake
+    wait_for(lambda: is_read(netd, half), "netd-tls to read it")
+    netd.configure_file(config().replace('"secure"; port = 6514', '"secure"; port = 6516'))
+    netd.reload()
+    with pytest.raises(ConnectionRefusedError):  # when the listeners without TLS are closed
+        netd.connect(port=3000)
+    client = Tls(half, context(), skip=1)
+    client.sendall(b"one\n")
+    assert b" bytes=4 end=eof" in client.finish()

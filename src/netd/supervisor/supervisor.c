@@ -60,8 +60,10 @@ struct supervisor {
     char **argv;
     char program[PATH_MAX];
     enum reload reload;
+    bool resumed; /* with the sessions of the previous program */
     bool ready_said;
     bool stopping;
+    int exit_status; /* why it stops, if not because it is told to; or 0 */
     uint64_t stop_deadline;
     uint64_t tick_usec, idle_usec; /* TICK_USEC and IDLE_USEC, or less */
     uint64_t last_tick;
@@ -145,7 +147,8 @@ static void supervisor_say_ready(struct supervisor *s)
 {
     char address[128];
 
-    if (s->ready_said || !s->given.table.header->ready || tls_is_starting(&s->given.table))
+    if (s->ready_said || s->stopping || !s->given.table.header->ready ||
+        tls_is_starting(&s->given.table))
         return;
     s->ready_said = true;
     log_info("%s: version " NETD_VERSION ", events go to %s",
@@ -191,8 +194,8 @@ static void supervisor_set_idle(struct supervisor *s)
 {
     bool wanted = supervisor_has_audience();
 
-    s->idle =
-        s->worker.pid > 0 && s->worker.silent_ticks == 0 && !s->notify.state[0] && !s->stopping;
+    s->idle = s->worker.pid > 0 && s->worker.silent_ticks == 0 && !s->notify.state[0] &&
+              !s->stopping && !tls_is_starting(&s->given.table);
     __atomic_store_n(&s->given.table.header->supervisor_idle, s->idle && wanted, __ATOMIC_RELEASE);
     if (supervisor_sees_change(s)) {
         s->metrics_changed = true;
@@ -321,6 +324,28 @@ static void supervisor_stop(struct supervisor *s)
     tls_stop(&s->tls, &s->given.table);
 }
 
+/* A netd-tls that does not become ready fails the start or the reload that waits for it. Later it
+ * is started again: its listeners exist, and connections wait there. */
+static void supervisor_check_tls(struct supervisor *s)
+{
+    const int status = s->tls.failed;
+
+    s->tls.failed = 0;
+    if (status == 0 || s->stopping)
+        return;
+    if (s->ready_said || (s->resumed && !s->given.reload)) {
+        log_error("TLS: %s", s->tls.failure);
+    } else if (s->given.reload) {
+        log_error("reload failed for TLS, all else has the new configuration: %s", s->tls.failure);
+        s->given.reload = false;
+        supervisor_answer(s, false);
+    } else {
+        log_error("TLS: %s", s->tls.failure);
+        s->exit_status = status;
+        supervisor_stop(s);
+    }
+}
+
 /* Returns -1, or the exit status. */
 static int supervisor_worker_ended(struct supervisor *s, int status)
 {
@@ -411,10 +436,11 @@ static int supervisor_loop(struct supervisor *s)
         supervisor_wait(s);
         r = supervisor_reap(s);
         if (r >= 0)
-            return r;
+            return s->exit_status ? s->exit_status : r;
         now = now_usec(CLOCK_MONOTONIC);
         process_start_if_due(&s->worker, &s->given.table, s->output, now);
         tls_update(&s->tls, &s->given.table, now);
+        supervisor_check_tls(s);
         supervisor_say_ready(s);
         if (s->stopping && now >= s->stop_deadline) {
             log_error("the worker did not stop in time");
@@ -650,15 +676,15 @@ static void supervisor_set_intervals(struct supervisor *s)
     }
 }
 
-/* Starts the first worker. Returns 0, or the exit status if none can ever start. With RESUMED
+/* Starts the first worker. Returns 0, or the exit status if none can ever start. With resumed
  * sessions it is tried again in any case. */
-static int supervisor_start_worker(struct supervisor *s, bool resumed)
+static int supervisor_start_worker(struct supervisor *s)
 {
     int r;
 
     s->output = s->given.table.header->output;
     r = process_start(&s->worker, &s->given.table, s->output);
-    return r == 0 || resumed || process_error_is_transient(r) ? 0 : EXIT_FAILED;
+    return r == 0 || s->resumed || process_error_is_transient(r) ? 0 : EXIT_FAILED;
 }
 
 int supervisor_run(const struct config_input *input, char **argv)
@@ -668,21 +694,20 @@ int supervisor_run(const struct config_input *input, char **argv)
         .input = input,
         .argv = argv,
     };
-    bool resumed;
     int r;
 
     supervisor_block_signals();
     handover_find_program(s.program);
     r = handover_receive(&s.given);
-    resumed = r > 0;
-    if (resumed)
+    s.resumed = r > 0;
+    if (s.resumed)
         supervisor_resume(&s);
-    r = r < 0 ? EXIT_FAILED : resumed ? 0 : supervisor_begin(&s);
+    r = r < 0 ? EXIT_FAILED : s.resumed ? 0 : supervisor_begin(&s);
     checker_deinit(&s.given.checker);
     if (r == 0 && !s.stopping) {
         supervisor_set_intervals(&s);
         tls_start(&s.tls, &s.given.table);
-        r = supervisor_start_worker(&s, resumed);
+        r = supervisor_start_worker(&s);
         if (r == 0)
             r = supervisor_loop(&s);
         supervisor_finish_tls(&s);

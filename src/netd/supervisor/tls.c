@@ -23,6 +23,9 @@
 /* Time limit of a check: a certificate may be a pipe that nobody writes to. */
 #define CHECK_SEC 30
 
+/* Time limit of a start, for the same reason. */
+#define START_SEC 30
+
 /* One that ends sooner than this is assumed to end of the same cause as the previous one. */
 #define CRASH_STREAK_USEC USEC_PER_SEC
 #define CRASH_PAUSE_USEC  (100 * USEC_PER_MSEC)
@@ -153,16 +156,13 @@ static pid_t tls_fork(int *fds, int count, bool check, int *control)
 
 /* --- The answer --- */
 
-/* Reads the line that a netd-tls wrote to CONTROL. Returns its length, -EAGAIN, or 0 at the end. */
-static ssize_t tls_read_answer(int control, char line[static ANSWER_LINE_MAX + 1])
+/* Reads the line that a netd-tls wrote to CONTROL: "" if there is none. */
+static void tls_read_answer(int control, char line[static ANSWER_LINE_MAX + 1])
 {
     ssize_t n = recv(control, line, ANSWER_LINE_MAX, MSG_DONTWAIT);
 
-    if (n < 0)
-        return -errno;
-    line[n] = '\0';
+    line[n > 0 ? n : 0] = '\0';
     line[strcspn(line, "\n")] = '\0';
-    return n;
 }
 
 /* The text of an answer "error LISTENER TEXT", and the listener's id or -1. */
@@ -193,7 +193,7 @@ static int tls_run_check(const struct config *config, const struct tls_settings 
     CLEANUP(close_fd) int fd = tls_settings_create(settings);
     CLEANUP(close_fd) int control = -1;
     int fds[2] = {fd, -1}, status, listener;
-    char line[ANSWER_LINE_MAX + 1] = "";
+    char line[ANSWER_LINE_MAX + 1];
     const char *origin, *text;
     pid_t pid;
 
@@ -203,8 +203,7 @@ static int tls_run_check(const struct config *config, const struct tls_settings 
     if (pid < 0)
         return pid;
     status = tls_wait(pid);
-    if (tls_read_answer(control, line) < 0)
-        line[0] = '\0';
+    tls_read_answer(control, line);
     if (status == EXIT_SUCCESS)
         return 0;
     text = tls_parse_error(line, &listener);
@@ -436,78 +435,7 @@ static int tls_try_start(struct table *t)
     return 0;
 }
 
-void tls_start(struct tls *tls, struct table *t)
-{
-    int r;
-
-    tls->restart_usec = 0;
-    if (t->header->tls.settings_fd == 0) {
-        for (size_t i = 0; i < TLS_PROCESSES_MAX; i++)
-            if (t->header->tls.processes[i].pid != 0)
-                tls_command(&t->header->tls.processes[i], TLS_DRAIN);
-        return;
-    }
-    tls->since_usec = now_usec(CLOCK_MONOTONIC);
-    r = tls_try_start(t);
-    if (r < 0) {
-        log_error("cannot start netd-tls: %s; trying again", strerror(-r));
-        tls->restart_usec = tls->since_usec + CRASH_PAUSE_MAX;
-    }
-}
-
-/* READY takes the place of the others. */
-static void tls_replace(struct table_tls *tls, struct tls_process *ready)
-{
-    ready->state = TLS_SERVING;
-    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++) {
-        struct tls_process *p = &tls->processes[i];
-
-        if (p == ready || p->pid == 0 || p->state != TLS_SERVING)
-            continue;
-        tls_command(p, TLS_DRAIN);
-        p->state = TLS_DRAINING;
-    }
-}
-
-static void tls_look_at(struct table_tls *tls, struct tls_process *p)
-{
-    char line[ANSWER_LINE_MAX + 1];
-    int listener;
-    ssize_t n = tls_read_answer(p->control, line);
-
-    if (n == -EAGAIN)
-        return;
-    if (n > 0 && strcmp(line, "ready") == 0) {
-        tls_replace(tls, p);
-        return;
-    }
-    p->state = TLS_DRAINING; /* it ends by itself */
-    if (n > 0)
-        log_error("TLS: %s", tls_parse_error(line, &listener));
-}
-
-void tls_update(struct tls *tls, struct table *t, uint64_t now)
-{
-    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++) {
-        struct tls_process *p = &t->header->tls.processes[i];
-
-        if (p->pid != 0 && p->state == TLS_STARTING)
-            tls_look_at(&t->header->tls, p);
-    }
-    if (tls->restart_usec > 0 && tls->restart_usec <= now)
-        tls_start(tls, t);
-}
-
-bool tls_is_starting(const struct table *t)
-{
-    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++)
-        if (t->header->tls.processes[i].pid != 0 &&
-            t->header->tls.processes[i].state == TLS_STARTING)
-            return true;
-    return false;
-}
-
-/* Schedules the next one if P, which has ended, was the one that accepts. */
+/* Schedules the next one, unless there is one that accepts. */
 static void tls_schedule(struct tls *tls, const struct table *t)
 {
     uint64_t now = now_usec(CLOCK_MONOTONIC);
@@ -525,6 +453,113 @@ static void tls_schedule(struct tls *tls, const struct table *t)
     tls->crash_streak++;
 }
 
+static void tls_fail(struct tls *tls, const struct table *t, int status, const char *why)
+{
+    tls->failed = status;
+    (void)snprintf(tls->failure, sizeof(tls->failure), "%s", why);
+    tls_schedule(tls, t);
+}
+
+void tls_start(struct tls *tls, struct table *t)
+{
+    char why[128];
+    int r;
+
+    tls->restart_usec = 0;
+    if (t->header->tls.settings_fd == 0) {
+        for (size_t i = 0; i < TLS_PROCESSES_MAX; i++)
+            if (t->header->tls.processes[i].pid != 0)
+                tls_command(&t->header->tls.processes[i], TLS_DRAIN);
+        return;
+    }
+    tls->since_usec = now_usec(CLOCK_MONOTONIC);
+    r = tls_try_start(t);
+    if (r < 0) {
+        (void)snprintf(why, sizeof(why), "cannot start netd-tls: %s", strerror(-r));
+        tls_fail(tls, t, EXIT_FAILED, why);
+    }
+}
+
+/* READY takes the place of the others. */
+static void tls_replace(struct table_tls *tls, struct tls_process *ready)
+{
+    ready->state = TLS_SERVING;
+    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++) {
+        struct tls_process *p = &tls->processes[i];
+
+        if (p == ready || p->pid == 0 || p->state != TLS_SERVING)
+            continue;
+        tls_command(p, TLS_DRAIN);
+        p->state = TLS_DRAINING;
+    }
+}
+
+/* Takes notice if P, which starts, has become ready. An error is left to be read when it ends. */
+static void tls_look_at(struct table_tls *tls, struct tls_process *p)
+{
+    static const char ready[] = "ready\n";
+    char line[sizeof(ready)];
+
+    if (recv(p->control, line, sizeof(line), MSG_DONTWAIT | MSG_PEEK) == sizeof(ready) - 1 &&
+        memcmp(line, ready, sizeof(ready) - 1) == 0)
+        tls_replace(tls, p);
+}
+
+/* P has not become ready in time. */
+static void tls_give_up(struct tls *tls, const struct table *t, struct tls_process *p)
+{
+    char why[64];
+
+    (void)kill(p->pid, SIGKILL);
+    (void)waitpid(p->pid, NULL, 0);
+    tls_forget(p);
+    (void)snprintf(why, sizeof(why), "netd-tls was not ready within %d seconds", START_SEC);
+    tls_fail(tls, t, EXIT_FAILED, why);
+}
+
+void tls_update(struct tls *tls, struct table *t, uint64_t now)
+{
+    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++) {
+        struct tls_process *p = &t->header->tls.processes[i];
+
+        if (p->pid == 0 || p->state != TLS_STARTING)
+            continue;
+        tls_look_at(&t->header->tls, p);
+        if (p->state == TLS_STARTING && now >= tls->since_usec + START_SEC * USEC_PER_SEC)
+            tls_give_up(tls, t, p);
+    }
+    if (tls->restart_usec > 0 && tls->restart_usec <= now)
+        tls_start(tls, t);
+}
+
+bool tls_is_starting(const struct table *t)
+{
+    for (size_t i = 0; i < TLS_PROCESSES_MAX; i++)
+        if (t->header->tls.processes[i].pid != 0 &&
+            t->header->tls.processes[i].state == TLS_STARTING)
+            return true;
+    return false;
+}
+
+/* P ended with STATUS before it was ready. */
+static void tls_start_failed(struct tls *tls, const struct table *t, struct tls_process *p,
+                             int status)
+{
+    const bool is_config = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG;
+    char line[ANSWER_LINE_MAX + 1], signal[128];
+    const char *why = signal;
+    int listener;
+
+    tls_read_answer(p->control, line);
+    if (WIFSIGNALED(status))
+        (void)snprintf(signal, sizeof(signal), "netd-tls died of signal %d (%s)", WTERMSIG(status),
+                       strsignal(WTERMSIG(status)));
+    else
+        why = tls_parse_error(line, &listener);
+    tls_forget(p);
+    tls_fail(tls, t, is_config ? EXIT_CONFIG : EXIT_FAILED, why);
+}
+
 bool tls_ended(struct tls *tls, struct table *t, pid_t pid, int status)
 {
     for (size_t i = 0; i < TLS_PROCESSES_MAX; i++) {
@@ -534,6 +569,10 @@ bool tls_ended(struct tls *tls, struct table *t, pid_t pid, int status)
             continue;
         if (p->state == TLS_STARTING)
             tls_look_at(&t->header->tls, p);
+        if (p->state == TLS_STARTING) {
+            tls_start_failed(tls, t, p, status);
+            return true;
+        }
         if (WIFSIGNALED(status))
             log_error("netd-tls died of signal %d (%s); its sessions are reset", WTERMSIG(status),
                       strsignal(WTERMSIG(status)));

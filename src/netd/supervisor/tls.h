@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "netd-tls/interface.h"
 #include "netd/config/config.h"
 #include "netd/session/table.h"
 
@@ -17,6 +18,11 @@ struct tls {
     uint64_t restart_usec; /* when the next one is due; 0: none is */
     unsigned crash_streak; /* that ended soon after their start */
     uint64_t since_usec;   /* of the last start */
+
+    /* Of one that did not become ready: the exit status that netd would have for it, until the
+     * caller sets it to 0, and why. */
+    int failed;
+    char failure[TLS_ERROR_MAX + 1];
 };
 
 /*
@@ -29,11 +35,13 @@ int tls_check(const struct config *config, char error[static CONFIG_ERROR_MAX]);
  * Returns 0 or a negative errno. */
 int tls_configure(struct table *t, const struct config *config);
 
-/* Starts a netd-tls, if a listener needs one. When it is ready the earlier ones accept no more. An
- * error is logged, and another attempt made later. */
+/* Starts a netd-tls, if a listener needs one. When it is ready the earlier ones accept no more. If
+ * it cannot be started or does not become ready in time, tls->failed says so; another one is
+ * started later unless an earlier one still accepts. */
 void tls_start(struct tls *tls, struct table *t);
 
-/* Takes notice of those that have become ready, and starts one that is due at NOW. */
+/* Takes notice of those that have become ready, ends one that has not in time, and starts one that
+ * is due at NOW (microseconds, CLOCK_MONOTONIC). */
 void tls_update(struct tls *tls, struct table *t, uint64_t now);
 
 /* True while one is about to become ready. */

@@ -2,6 +2,7 @@
 #include "netd/worker/worker.h"
 
 #include "common/util.h"
+#include "netd-tls/interface.h"
 #include "netd/log.h"
 #include "netd/session/recovery.h"
 #include "netd/session/rules.h"
@@ -20,8 +21,10 @@
 /* Connections accepted in one round. */
 #define ROUND_ACCEPTS 32
 
-/* How long a retired listener stays open for handshakes that have begun. */
-#define RETIRE_USEC (500 * USEC_PER_MSEC)
+/* How long a retired listener stays open for handshakes that have begun: those of TCP, and of TLS
+ * those that a netd-tls has accepted. */
+#define RETIRE_USEC     (500 * USEC_PER_MSEC)
+#define RETIRE_TLS_USEC (TLS_HANDSHAKE_TIMEOUT_MS * USEC_PER_MSEC + RETIRE_USEC)
 
 /* After a descriptor could not be watched for lack of memory. */
 #define WATCH_PAUSE_USEC (200 * USEC_PER_MSEC)
@@ -46,7 +49,8 @@ struct worker {
     bool yielding;
     bool adopted;           /* the table is recovered, and its sessions go on */
     int unclaimed;          /* a connection to adopt, or NO_UNCLAIMED */
-    uint64_t retire_due;    /* when retired listeners may be closed; UINT64_MAX: now */
+    uint64_t retire_usec;   /* since when listeners are retired */
+    uint64_t retire_due;    /* when the next of them may be closed; UINT64_MAX: all may be */
     uint64_t stop_deadline; /* 0: no stop */
 
     /* What the supervisor may have been told. */
@@ -210,13 +214,19 @@ static int worker_on_pause_over(sd_event_source *source, uint64_t usec, void *us
     return 0;
 }
 
+/* When L, which is retired, may be closed. */
+static uint64_t worker_retire_due(const struct worker *w, const struct table_listener *l)
+{
+    return w->retire_usec + (l->settings.tls ? RETIRE_TLS_USEC : RETIRE_USEC);
+}
+
 /* While netd stops, stops watching a listener at which no connection waits; closes it if a reload
  * retired it. */
 static void worker_retire_listener(struct worker *w, uint32_t number)
 {
     struct table_listener *l = &worker_header(w)->listeners[number];
     struct pollfd waiting = {.fd = l->fd, .events = POLLIN};
-    bool close_it = l->closing && w->retire_due == UINT64_MAX;
+    bool close_it = l->closing && now_usec(CLOCK_MONOTONIC) >= worker_retire_due(w, l);
 
     if ((!close_it && !w->scheduler.stopping) || poll(&waiting, 1, 0) != 0)
         return;
@@ -246,13 +256,21 @@ static void worker_accept_all(struct worker *w)
             worker_accept(w, i);
 }
 
-/* Retired listeners have no handshake left: the connections that wait there are the last. */
-static void worker_end_retirement(struct worker *w)
+/* A retired listener that is due has no handshake left: the connections that wait there are the
+ * last. */
+static void worker_end_retirement(struct worker *w, uint64_t now)
 {
     w->retire_due = UINT64_MAX;
-    for (uint32_t i = 0; i < w->n_listeners; i++)
-        if (w->listener_sources[i])
+    for (uint32_t i = 0; i < w->n_listeners; i++) {
+        const struct table_listener *l = &worker_header(w)->listeners[i];
+
+        if (!w->listener_sources[i] || !l->closing)
+            continue;
+        if (worker_retire_due(w, l) > now)
+            w->retire_due = min_u64(w->retire_due, worker_retire_due(w, l));
+        else
             worker_accept(w, i);
+    }
 }
 
 static int worker_on_listener(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -345,7 +363,7 @@ static int worker_on_due(sd_event_source *source, uint64_t usec, void *userdata)
     (void)usec;
     w->due = UINT64_MAX;
     if (now >= w->retire_due)
-        worker_end_retirement(w);
+        worker_end_retirement(w, now);
     scheduler_tick(&w->scheduler, now);
     if (w->stop_deadline > 0 && now >= w->stop_deadline)
         worker_abandon(w);
@@ -371,6 +389,7 @@ static int worker_add_timer(struct worker *w, sd_event_source **ret,
 
 static int worker_add_listeners(struct worker *w)
 {
+    w->retire_usec = now_usec(CLOCK_MONOTONIC);
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
         const struct table_listener *l = &worker_header(w)->listeners[i];
         int r;
@@ -384,7 +403,7 @@ static int worker_add_listeners(struct worker *w)
         w->n_listeners = i + 1;
         if (l->closing) {
             listener_drop_new(l);
-            w->retire_due = now_usec(CLOCK_MONOTONIC) + RETIRE_USEC;
+            w->retire_due = min_u64(w->retire_due, worker_retire_due(w, l));
         }
     }
     return 0;
