@@ -372,7 +372,8 @@ int tls_configure(struct table *t, const struct config *config)
     if (tls_is_configured(config)) {
         r = tls_configure_listeners(t, config);
     } else {
-        close_fd(&t->header->tls.settings_fd);
+        if (t->header->tls.settings_fd > 0)
+            close(t->header->tls.settings_fd);
         t->header->tls.settings_fd = 0;
     }
     tls_reset_counters(t);
