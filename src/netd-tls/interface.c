@@ -115,7 +115,6 @@ static struct file_listener writer_add_listener(struct writer *w,
 static void writer_add_all(struct writer *w, const struct tls_settings *settings)
 {
     struct file file = {
-        .magic = FILE_MAGIC,
         .version = FILE_VERSION,
         .connections_max = settings->connections_max,
         .handshakes_max = settings->handshakes_max,
@@ -130,6 +129,7 @@ static void writer_add_all(struct writer *w, const struct tls_settings *settings
         w->error = -EINVAL;
         return;
     }
+    memcpy(file.magic, FILE_MAGIC, sizeof(file.magic)); /* without its NUL */
     (void)writer_add(w, &file, sizeof(file));
     (void)writer_add(w, listeners, file.n_listeners * sizeof(listeners[0]));
     for (uint32_t i = 0; i < file.n_listeners; i++)
@@ -318,7 +318,7 @@ int tls_settings_load(struct tls_settings **ret, int fd)
 
     if (fstat(fd, &st) < 0)
         return -errno;
-    if (st.st_size <= 0 || st.st_size > FILE_MAX)
+    if (st.st_size <= 0 || (uint64_t)st.st_size > FILE_MAX)
         return -EBADMSG;
     map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)

@@ -160,8 +160,7 @@ static void full_pipes_do_not_block(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        const char *out;
-        char *lost;
+        const char *out, *lost;
         unsigned said_lines = 0, count = 0;
 
         if (i == 0)

@@ -53,7 +53,7 @@ static void sleep_for_ever(void)
 
 static void run_for_ever(void)
 {
-    for (volatile unsigned n = 0;; n++)
+    for (;;)
         ;
 }
 

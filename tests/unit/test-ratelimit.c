@@ -45,7 +45,7 @@ static void the_limit_holds_and_is_reached(void **state)
         uint64_t begin = 1 + random_below(100000), now = begin, arrival = 0, logged = 0;
         uint64_t pause = 1 + random_below(INTERVAL);
 
-        for (int i = 0; i < 2000; i++, now += random_below(pause))
+        for (int i = 0; i < 2000; i++, now += random_below((size_t)pause))
             logged += below(&arrival, now);
         assert_true(logged <= BURST + (now - begin) / INTERVAL);
         assert_true(logged >= min_u64(2000, BURST + (now - begin) / INTERVAL * 9 / 10 - 1));

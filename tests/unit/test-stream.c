@@ -203,7 +203,7 @@ struct shared {
 
 static size_t size_of(uint64_t number)
 {
-    return number % 17 == 3 ? 20000 + number * 37 % 50000 : number * 7919 % 900;
+    return (size_t)(number % 17 == 3 ? 20000 + number * 37 % 50000 : number * 7919 % 900);
 }
 
 /* A worker: finishes what the last one left, and goes on from there. */

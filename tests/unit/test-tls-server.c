@@ -833,7 +833,7 @@ static void drain(void **state)
     UNTIL(w, server_is_done(&w->server));
 }
 
-static void stop(void **state)
+static void stop_lets_sessions_end(void **state)
 {
     struct world *w = *state;
     struct client c;
@@ -924,7 +924,7 @@ int main(void)
         TEST(netd_cannot_be_reached),
         TEST(netd_is_slow_to_accept),
         TEST(drain),
-        TEST(stop),
+        TEST(stop_lets_sessions_end),
         TEST(end_at_once),
         TEST(anything_in_any_order),
     };
