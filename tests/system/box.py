@@ -31,7 +31,7 @@ TOOL_PACKAGES = ("curl haproxy hitch iproute2 libnginx-mod-stream ncat netcat-op
 # Units of these packages: a test that needs the program runs it itself.
 # Programs that cannot be installed beside these, or need not be: extracted in EXTRACTED with the
 # libraries that they need. What a release does not have is left out.
-EXTRACTED_PACKAGES = "duktape libpython3-stdlib syslog-ng-core systemd-netlogd"
+EXTRACTED_PACKAGES = "libpython3-stdlib nodejs syslog-ng-core systemd-netlogd"
 EXTRACTED = "/opt/netd-test"
 EXTRACT = f"""
 mkdir -p {EXTRACTED}/packages
@@ -43,6 +43,7 @@ for p in *.deb; do dpkg -x "$p" {EXTRACTED}; done
 rm *.deb
 cp -a {EXTRACTED}/lib/. {EXTRACTED}/usr/lib 2>/dev/null || :
 ln -sfn {EXTRACTED}/usr/lib/syslog-ng /usr/lib/syslog-ng
+ln -sfn {EXTRACTED}/usr/share/nodejs /usr/share/nodejs
 ln -sfn {EXTRACTED}/usr/share/syslog-ng /usr/share/syslog-ng
 echo "$PACKAGES" >{EXTRACTED}/extracted
 """

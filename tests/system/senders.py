@@ -77,3 +77,12 @@ def syslog_ng(netd, peer, text):
         peer(f"{EXTRACTED}/usr/sbin/syslog-ng", "-F", "--no-caps", "-f", path, *files,
              properties=[f"Environment={libraries(netd.box)}"])
         wait_for(lambda: box_has(netd.box, INPUT), "syslog-ng")
+
+
+@contextlib.contextmanager
+def node(netd, peer, text, directory="/"):
+    """Node.js with the program TEXT, in here."""
+    with file_inside(netd.box, "/etc/peer.js", text) as path:
+        peer(f"{EXTRACTED}/usr/bin/node", path,
+             properties=[f"Environment={libraries(netd.box)}", f"WorkingDirectory={directory}"])
+        yield

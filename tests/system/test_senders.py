@@ -13,8 +13,7 @@ import pytest
 import documented
 from box import EXTRACTED, wait_for
 from crowd import Processes
-from senders import (ADDRESS, INPUT, MESSAGE, NAME, box_has, feed, libraries, named, rsyslog,
-                     syslog_ng)
+from senders import (ADDRESS, INPUT, MESSAGE, box_has, feed, named, node, rsyslog, syslog_ng)
 from traffic import file_inside, journald_restart, journald_stopped, port_of
 
 SECTIONS = RECEIVER, SENDERS = "INSTEAD OF RSYSLOG", "SENDERS"
@@ -102,12 +101,12 @@ def the_event(netd):
     return event
 
 
-def assert_documented(netd, block):
-    """The message arrived as the fields behind BLOCK say."""
+def assert_documented(netd, block, event=None):
+    """The message, which is EVENT if given, arrived as the fields behind BLOCK say."""
     blocks = documented.blocks(SENDERS)
     (after,) = [b for a, b in zip(blocks, blocks[1:]) if a == block]
     wanted = dict(line.split("=", 1) for line in after.splitlines())
-    event = the_event(netd)
+    event = event or the_event(netd)
     shown = {name: event.text(name) for name in FIELDS if name in event}
     for name in VARYING - set(wanted):
         shown.pop(name, None)
@@ -165,27 +164,10 @@ def test_python(netd, relay):
     assert_exact(netd, relay)
 
 
-NODE = """
-function require(name) {
-  if (name != 'net') throw name;
-  return { connect: function (port, host) {
-    print(port, host);
-    return { write: print };
-  } };
-}
-"""
-
-
-def test_node(netd, relay):
-    """In another interpreter of the language, which has no sockets."""
+def test_node(netd, relay, peer):
     text = block("// node")
-    with file_inside(netd.box, "/etc/peer-node.js", NODE + text) as path:
-        written = netd.box.run(f"{EXTRACTED}/usr/bin/duk", path,
-                               env=dict([libraries(netd.box).split("=", 1)])).stdout
-    where, _, sent = written.partition("\n")
-    assert where == f"514 {NAME}"
-    netd.box.run("ncat", "--send-only", NAME, "514", input=sent.removesuffix("\n"))
-    assert_documented(netd, text)
+    with node(netd, peer, text):
+        assert_documented(netd, text)
     assert_exact(netd, relay)
 
 
