@@ -17,6 +17,9 @@
 /* Rounds of one turn: at most that many times CONNECTION_BUFFER each way. */
 #define TURN_ROUNDS 4
 
+/* What is carried at the moment. Answers have the greeting, or the byte in its place, in front. */
+static uint8_t buffer[CONNECTION_BUFFER + 1];
+
 static int watch(int epoll, int operation, int fd, uint32_t events, uintptr_t data)
 {
     struct epoll_event event = {.events = events | EPOLLET, .data.u64 = data};
@@ -198,6 +201,7 @@ static bool drive_connect(struct connection *c, int epoll)
                        (uintptr_t)c | CONNECTION_TAG_INTERNAL);
     if (r == 0) {
         c->state = CONNECTION_RELAY;
+        c->answers_ready = true;
     } else {
         c->connect_errno = -r;
         end(c);
@@ -256,15 +260,15 @@ static bool flush_pending(struct connection *c, int epoll)
     return true;
 }
 
-/* Reads up to SIZE bytes from the client, of as many records as have arrived. Returns their number;
+/* Reads as many TLS records as have arrived, and fit into the buffer. Returns the number of bytes;
  * c->input says if the stream has ended behind them. */
-static size_t read_client(struct connection *c, uint8_t *buffer, size_t size)
+static size_t read_client(struct connection *c)
 {
     size_t length = 0, n;
 
-    while (length < size) {
-        ERR_clear_error();
-        if (SSL_read_ex(c->ssl, buffer + length, size - length, &n) == 1) {
+    ERR_clear_error();
+    while (length < CONNECTION_BUFFER) {
+        if (SSL_read_ex(c->ssl, buffer + length, CONNECTION_BUFFER - length, &n) == 1) {
             length += n;
             continue;
         }
@@ -283,23 +287,24 @@ static size_t read_client(struct connection *c, uint8_t *buffer, size_t size)
     return length;
 }
 
-/* Returns true if any byte was carried. */
+/* Returns true if the client may have sent more than was carried now. */
 static bool carry_input(struct connection *c, int epoll)
 {
-    uint8_t buffer[CONNECTION_BUFFER];
     size_t length, sent;
 
     if (!flush_pending(c, epoll) || c->internal_is_deaf || c->input != INPUT_OPEN)
         return false;
-    length = read_client(c, buffer, sizeof(buffer));
+    length = read_client(c);
     if (length == 0)
         return false;
     sent = send_internal(c, buffer, length);
     if (sent == length || c->internal_is_deaf)
-        return true;
-    if (!keep_pending(c, buffer + sent, length - sent))
+        return length == CONNECTION_BUFFER;
+    if (keep_pending(c, buffer + sent, length - sent))
+        watch_for_room(c, epoll, true);
+    else
         truncate_input(c);
-    return true;
+    return false;
 }
 
 /*
@@ -323,8 +328,6 @@ static void tell_end(struct connection *c)
 /* Reads LENGTH bytes that the client has, and that netd may know to be read. */
 static void consume(struct connection *c, size_t length)
 {
-    uint8_t buffer[CONNECTION_BUFFER + 1];
-
     if (length > 0)
         (void)recv(c->internal, buffer, length, MSG_DONTWAIT);
 }
@@ -352,22 +355,24 @@ static bool client_can_be_written(const struct connection *c)
 /*
  * Answers are looked at (MSG_PEEK), written, and only then read, but for the last byte, which stays
  * unread until the client's end is known (interface.h). A write that is to be repeated finds the
- * same bytes again, as SSL_write(3) demands. Returns true if any byte was carried.
+ * same bytes again, as SSL_write(3) demands. Returns true if there may be more at once.
  */
 static bool carry_answers(struct connection *c)
 {
-    uint8_t buffer[CONNECTION_BUFFER + 1];
-    ssize_t n = recv(c->internal, buffer, sizeof(buffer), MSG_PEEK | MSG_DONTWAIT);
-    const bool is_drained = n <= c->forwarded && (n >= 0 || errno != EINTR);
+    ssize_t n;
     size_t written;
 
+    if (!c->answers_ready)
+        return false;
+    n = recv(c->internal, buffer, sizeof(buffer), MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR)
+        return true;
     c->greeted |= n > 0;
-    if (is_drained || !client_can_be_written(c)) {
+    c->answers_ready = n > c->forwarded;
+    if (!c->answers_ready || !client_can_be_written(c)) {
         c->answers_are_over = c->internal_hung_up || n == 0;
         return false;
     }
-    if (n < 0)
-        return true;
     written = write_client(c, buffer + c->forwarded, (size_t)n - c->forwarded);
     consume(c, written);
     return written > 0 || c->client_is_deaf; /* then the next round ends it */
@@ -427,7 +432,6 @@ static bool send_close_notify(struct connection *c)
  * can destroy what the client has yet to read. */
 static bool drive_linger(struct connection *c, bool *more)
 {
-    uint8_t buffer[CONNECTION_BUFFER];
     ssize_t n = 0;
 
     if (!c->notified && !send_close_notify(c))

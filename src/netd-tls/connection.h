@@ -68,6 +68,7 @@ struct connection {
     bool internal_is_deaf; /* nothing more can be written to netd */
     bool internal_hung_up; /* netd writes no more; to be set from EPOLLRDHUP */
     bool wants_room;       /* the internal descriptor is watched for room to write */
+    bool answers_ready;    /* netd may have written; to be set from events of its descriptor */
     bool greeted;          /* netd's greeting has arrived */
     bool answers_are_over; /* netd has hung up, and the client has all that it can get */
     bool end_is_told;      /* netd has read, or can read, the end of file */

@@ -418,8 +418,10 @@ static void server_handle(struct server *s, const struct epoll_event *event, uin
     } else if (tag == TAG_LISTENER) {
         server_accept(s, pointer, now);
     } else {
-        if (tag == CONNECTION_TAG_INTERNAL && (event->events & (EPOLLRDHUP | EPOLLHUP)))
-            c->internal_hung_up = true;
+        if (tag == CONNECTION_TAG_INTERNAL) {
+            c->answers_ready = true;
+            c->internal_hung_up |= (event->events & (EPOLLRDHUP | EPOLLHUP)) != 0;
+        }
         server_queue(s, c);
     }
 }
