@@ -95,3 +95,7 @@
 #define RECEIPT_FORMAT "netd session=%s records=%" PRIu64 " bytes=%" PRIu64 " end=%s\n"
 #define REFUSAL_FORMAT "netd error=%s\n"
 #define RECEIPT_MAX    160
+
+/* File descriptors that sessions never get: supervisor and worker share one table, and need some
+ * for sd_notify(3), to start another worker, for a listener and for the journal. */
+#define DESCRIPTORS_KEPT 64

@@ -36,6 +36,14 @@ static struct doctor_socket *doctor_add_socket(struct doctor *d)
     return &sockets[d->n_sockets++];
 }
 
+/* The samples of sockets come before. */
+static void doctor_take_certificate(struct doctor *d, const char *listener, const char *value)
+{
+    for (size_t i = 0; i < d->n_sockets; i++)
+        if (strcmp(d->sockets[i].listener, listener) == 0)
+            (void)parse_u64(value, INT64_MAX, &d->sockets[i].not_after);
+}
+
 /* Takes SAMPLE. Returns 0 or -ENOMEM. */
 static int doctor_take_sample(struct doctor *d, const struct sample *sample)
 {
@@ -44,6 +52,10 @@ static int doctor_take_sample(struct doctor *d, const struct sample *sample)
 
     if (strcmp(sample->name, "netd_journal_waiting") == 0 && *sample->value != '0')
         copy_text(d->waiting, sizeof(d->waiting), sample_label(sample, "cause"));
+    if (strcmp(sample->name, "netd_sessions_limit") == 0)
+        (void)parse_u64(sample->value, UINT32_MAX, &d->sessions_limit);
+    if (strcmp(sample->name, "netd_tls_certificate_not_after_seconds") == 0)
+        doctor_take_certificate(d, listener ? listener : "", sample->value);
     if (strcmp(sample->name, "netd_listener_info") != 0)
         return 0;
     s = doctor_add_socket(d);
@@ -94,8 +106,9 @@ int doctor_read_metrics(struct doctor *d)
             r = doctor_take_sample(d, &sample);
     if (f)
         fclose(f);
-    if (r >= 0 &&
-        (d->options->host || d->options->port || getenv("SERVER_HOST") || getenv("SERVER_PORT")))
+    d->named =
+        d->options->host || d->options->port || getenv("SERVER_HOST") || getenv("SERVER_PORT");
+    if (d->named)
         d->n_sockets = 0;
     return r >= 0 && d->n_sockets == 0 ? doctor_add_given(d) : r;
 }
@@ -126,16 +139,23 @@ static int socket_connect(const struct doctor *d, const struct doctor_socket *s,
     if (!s->given) {
         options.port = socket_split(s->address, host, sizeof(host));
         options.host = host;
+        options.tls = options.tls && s->not_after > 0;
     }
     errno = 0;
     return connection_open(ret, &options, true);
 }
 
-/* True if the test session can be one of S. RELP would have to be spoken, and TLS has names of its
- * own, which only --tls and --host say. */
-static bool socket_is_testable(const struct doctor_socket *s)
+/* A client has to trust a certificate and may need one: --tls says which. A connection without a
+ * handshake would be a refused client. */
+static bool socket_is_reachable(const struct doctor *d, const struct doctor_socket *s)
 {
-    return strcmp(s->framing, "relp") != 0;
+    return s->not_after == 0 || d->options->tls;
+}
+
+/* True if the test session can be one of S. */
+static bool socket_is_testable(const struct doctor *d, const struct doctor_socket *s)
+{
+    return strcmp(s->framing, "relp") != 0 && socket_is_reachable(d, s);
 }
 
 static const char *connect_reason(int error)
@@ -143,30 +163,49 @@ static const char *connect_reason(int error)
     return error > 0 ? strerror(error) : "no connection";
 }
 
+/* Where the service does not run, who answers at its address is somebody else. */
+static bool session_is_moot(const struct doctor *d, struct finding *f)
+{
+    if (d->named || !d->failed)
+        return false;
+    finding_set(f, DOCTOR_WARNING, "not tried: the service does not run");
+    return true;
+}
+
 void doctor_check_address(struct doctor *d, struct finding *f)
 {
+    size_t skipped = 0;
     bool kept = false;
 
+    if (session_is_moot(d, f))
+        return;
     for (size_t i = 0; i < d->n_sockets; i++) {
         struct doctor_socket *s = &d->sockets[i];
 
-        if (socket_connect(d, s, &s->connection) >= 0) {
+        if (!socket_is_reachable(d, s)) {
+            skipped++;
+        } else if (socket_connect(d, s, &s->connection) >= 0) {
             if (f->status == DOCTOR_OK)
                 finding_set(f, DOCTOR_PROBLEM, "%s: %s", s->address, connect_reason(errno));
             else
                 finding_explain(f, "%s: %s", s->address, connect_reason(errno));
-        } else if (kept || !socket_is_testable(s)) {
+        } else if (kept || !socket_is_testable(d, s)) {
             connection_close(&s->connection);
         } else {
             kept = true;
         }
     }
     if (f->status != DOCTOR_OK)
-        finding_command(f, "systemctl restart %s", d->unit);
-    else if (d->n_sockets == 1)
+        finding_restart(d, f);
+    else if (d->n_sockets == 1 && skipped == 0)
         finding_set(f, DOCTOR_OK, "%s accepts connections", d->sockets[0].address);
-    else
+    else if (skipped == 0)
         finding_set(f, DOCTOR_OK, "%zu addresses accept connections", d->n_sockets);
+    else
+        finding_set(f, DOCTOR_OK,
+                    "%zu of %zu addresses accept connections; not tried without "
+                    "--tls: %zu",
+                    d->n_sockets - skipped, d->n_sockets, skipped);
 }
 
 /* --- Is what it receives in the journal? --- */
@@ -273,7 +312,7 @@ static void test_look_up(struct doctor *d, struct finding *f, const char *id, ui
     struct tally tally = {0};
     int r;
 
-    if (reader_open(d->options, &reader) >= 0) {
+    if (!d->journal.readable || reader_open(d->options, &reader) >= 0) {
         finding_set(f, DOCTOR_WARNING, "logged, says the receipt; cannot be looked up");
         return;
     }
@@ -303,7 +342,7 @@ static void test_fail(struct doctor *d, struct finding *f, const struct doctor_s
                         d->waiting);
         finding_command(f, "systemctl restart systemd-journald.service");
     } else {
-        finding_command(f, "systemctl restart %s", d->unit);
+        finding_restart(d, f);
     }
 }
 
@@ -311,13 +350,15 @@ void doctor_check_session(struct doctor *d, struct finding *f)
 {
     uint64_t start = now_usec(CLOCK_MONOTONIC);
 
-    finding_set(f, DOCTOR_WARNING, "not tried: no listener takes plain records");
+    if (session_is_moot(d, f))
+        return;
+    finding_set(f, DOCTOR_WARNING, "not tried: no listener takes plain records without TLS");
     for (size_t i = 0; i < d->n_sockets; i++) {
         struct doctor_socket *s = &d->sockets[i];
         struct receipt receipt;
         int r;
 
-        if (!socket_is_testable(s))
+        if (!socket_is_testable(d, s))
             continue;
         r = test_run(d, s, &receipt);
         *f = (struct finding){0};
@@ -330,4 +371,39 @@ void doctor_check_session(struct doctor *d, struct finding *f)
         else
             test_fail(d, f, s, r);
     }
+}
+
+/* --- Certificates --- */
+
+enum doctor_status doctor_certificate_status(uint64_t not_after, uint64_t now)
+{
+    uint64_t left = not_after > now ? not_after - now : 0;
+
+    if (left >= CERTIFICATE_WARNING)
+        return DOCTOR_OK;
+    return left >= CERTIFICATE_PROBLEM ? DOCTOR_WARNING : DOCTOR_PROBLEM;
+}
+
+void doctor_check_certificates(struct doctor *d, struct finding *f)
+{
+    const struct output output = {.utc = d->options->utc};
+    const struct doctor_socket *first = NULL;
+    uint64_t now = now_usec(CLOCK_REALTIME) / USEC_PER_SEC;
+    char end[TIME_TEXT_MAX];
+
+    for (size_t i = 0; i < d->n_sockets; i++)
+        if (d->sockets[i].not_after > 0 && (!first || d->sockets[i].not_after < first->not_after))
+            first = &d->sockets[i];
+    if (!first) {
+        finding_set(f, DOCTOR_OK, "no listener has one");
+        return;
+    }
+    output_time(&output, first->not_after * USEC_PER_SEC, false, end);
+    finding_set(f, doctor_certificate_status(first->not_after, now), "that of listener %s %s %s",
+                first->listener, first->not_after > now ? "ends" : "ended", end);
+    if (f->status == DOCTOR_OK)
+        return;
+    finding_explain(f, "From then on its clients connect no more. When the files are renewed:");
+    finding_command(f, "systemctl %s %s", doctor_has_credentials(d) ? "restart" : "reload",
+                    d->unit);
 }

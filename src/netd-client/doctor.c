@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 
 /* Time without progress after which a connection or the test session has failed. */
 #define DOCTOR_TIMEOUT_USEC (10 * USEC_PER_SEC)
@@ -21,10 +22,21 @@
 static const struct {
     const char *name;
     void (*run)(struct doctor *d, struct finding *f);
+    bool anywhere; /* also where systemd is not running */
 } checks[] = {
-    {"service", doctor_check_service},
-    {"address", doctor_check_address},
-    {"test session", doctor_check_session},
+    {"permission", doctor_check_permission, false},
+    {"service", doctor_check_service, false},
+    {"boot", doctor_check_boot, false},
+    {"address", doctor_check_address, true},
+    {"test session", doctor_check_session, true},
+    {"rate limit", doctor_check_rate_limit, false},
+    {"dropped", doctor_check_dropped, false},
+    {"level", doctor_check_level, false},
+    {"forwarding", doctor_check_forwarding, false},
+    {"storage", doctor_check_storage, false},
+    {"space", doctor_check_space, false},
+    {"open files", doctor_check_open_files, false},
+    {"certificates", doctor_check_certificates, true},
 };
 
 static const struct {
@@ -76,14 +88,44 @@ void finding_command(struct finding *f, const char *format, ...)
     va_end(arguments);
 }
 
+void finding_drop_in(struct finding *f, const char *directory, const char *name,
+                     const char *section, const char *settings)
+{
+    finding_command(f, "mkdir -p %s", directory);
+    finding_command(f, "printf '[%s]\\n%s' >%s/%s", section, settings, directory, name);
+}
+
+void finding_journald(const struct doctor *d, struct finding *f, const char *name,
+                      const char *settings)
+{
+    const char *space = d->journal.name_space, *at = *space ? "@" : "";
+    char directory[PATH_MAX];
+
+    snprintf(directory, sizeof(directory), "/etc/systemd/journald%s%s.conf.d", at, space);
+    finding_drop_in(f, directory, name, "Journal", settings);
+    finding_command(f, "systemctl restart systemd-journald%s%s.service", at, space);
+}
+
 /* --- Output --- */
+
+/* Returns where the line at LINE ends, and moves *NEXT to the one after it. One that was cut off
+ * has no LF. */
+static const char *line_end(const char *line, const char **next)
+{
+    const char *end = line + strcspn(line, "\n");
+
+    *next = *end ? end + 1 : end;
+    return end;
+}
 
 /* Prints the lines of TEXT, each indented to COLUMN. */
 static void doctor_print_lines(const char *text, int column)
 {
-    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+    for (const char *line = text, *next; *line; line = next) {
+        const char *end = line_end(line, &next);
+
         printf("%*s", column, "");
-        escape_write(stdout, line, strcspn(line, "\n"));
+        escape_write(stdout, line, (size_t)(end - line));
         putchar('\n');
     }
 }
@@ -106,8 +148,8 @@ static json_t *doctor_lines_json(const char *text)
 {
     json_t *array = json_array();
 
-    for (const char *line = text; array && *line; line += strcspn(line, "\n") + 1) {
-        struct value value = {.text = line, .length = strcspn(line, "\n")};
+    for (const char *line = text, *next; array && *line; line = next) {
+        struct value value = {.text = line, .length = (size_t)(line_end(line, &next) - line)};
 
         if (json_array_append_new(array, value_json(&value)) < 0) {
             json_decref(array);
@@ -147,7 +189,10 @@ static int doctor_run_checks(struct doctor *d, const struct output *output)
 
     for (size_t i = 0; f && i < ARRAY_SIZE(checks); i++) {
         *f = (struct finding){.status = DOCTOR_OK};
-        checks[i].run(d, f);
+        if (checks[i].anywhere || sd_booted() > 0)
+            checks[i].run(d, f);
+        else
+            finding_set(f, DOCTOR_WARNING, "not checked: systemd is not running");
         found[f->status]++;
         if (d->options->json && output_json(doctor_json(checks[i].name, f)) < 0)
             return client_fail(EXIT_FAILED, "%s", strerror(ENOMEM));
@@ -167,6 +212,7 @@ static void doctor_free(struct doctor *d)
         connection_close(&d->sockets[i].connection);
     free(d->sockets);
     free(d->path);
+    free(d->log_namespace);
     sd_bus_flush_close_unref(d->bus);
 }
 
@@ -182,7 +228,9 @@ int doctor_run(const struct options *options, char **arguments, int count)
         used.timeout = DOCTOR_TIMEOUT_USEC;
     signal(SIGPIPE, SIG_IGN);
     doctor_open_bus(&d);
-    if (doctor_read_metrics(&d) < 0)
+    if (!used.name_space && d.log_namespace && *d.log_namespace)
+        used.name_space = d.log_namespace;
+    if (doctor_read_metrics(&d) < 0 || doctor_read_journald(&d) < 0)
         return client_fail(EXIT_FAILED, "%s", strerror(ENOMEM));
     output_open(&output, options, false);
     return doctor_run_checks(&d, &output);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-journal.h>
+#include <systemd/sd-messages.h>
 
 /* While events are followed, the journal is read at least so often. */
 #define POLL_MSEC 1000
@@ -198,6 +199,17 @@ void reader_freep(struct reader **reader)
 
 /* --- Matches --- */
 
+static int reader_match(struct reader *reader, const char *field, const char *value)
+{
+    char *match CLEANUP(free_pointer) = NULL;
+
+    if (asprintf(&match, "%s=%s", field, value) < 0) {
+        match = NULL;
+        return -ENOMEM;
+    }
+    return sd_journal_add_match(reader->journal, match, 0);
+}
+
 static int reader_match_session(struct reader *reader, const char *session)
 {
     char match[sizeof(FIELD_SESSION_ID "=") + SESSION_ID_HEX];
@@ -221,14 +233,8 @@ int reader_filter(struct reader *reader, const char *session, unsigned kinds)
 
 int reader_filter_listener(struct reader *reader, const char *listener)
 {
-    CLEANUP(free_pointer) char *match = NULL;
-    int r;
+    int r = reader_match(reader, FIELD_LISTENER, listener);
 
-    if (asprintf(&match, FIELD_LISTENER "=%s", listener) < 0) {
-        match = NULL;
-        return -ENOMEM;
-    }
-    r = sd_journal_add_match(reader->journal, match, 0);
     return r < 0 ? r : 0;
 }
 
@@ -503,6 +509,78 @@ int reader_has_several_hosts(struct reader *reader)
             return 0;
     }
     return r;
+}
+
+/* --- What journald and systemd say about a unit --- */
+
+/* The value of FIELD of the current entry as a number, or 0. */
+static uint64_t reader_number(struct reader *reader, const char *field)
+{
+    size_t length, head = strlen(field) + 1;
+    char text[NUMBER_MAX + 1] = "";
+    const char *data;
+    uint64_t number = 0;
+
+    if (sd_journal_get_data(reader->journal, field, (const void **)&data, &length) >= 0 &&
+        length > head && length - head < sizeof(text)) {
+        memcpy(text, data + head, length - head);
+        (void)parse_u64(text, UINT64_MAX, &number);
+    }
+    return number;
+}
+
+int reader_count_dropped(struct reader *reader, const char *unit, uint64_t since, uint64_t *ret)
+{
+    uint64_t sum = 0, time;
+    int r;
+
+    sd_journal_flush_matches(reader->journal);
+    r = reader_match(reader, "MESSAGE_ID", SD_MESSAGE_JOURNAL_DROPPED_STR);
+    if (r >= 0)
+        r = reader_match(reader, "OBJECT_SYSTEMD_UNIT", unit);
+    if (r >= 0)
+        r = sd_journal_seek_tail(reader->journal);
+    while (r >= 0 && (r = sd_journal_previous(reader->journal)) > 0) {
+        r = sd_journal_get_realtime_usec(reader->journal, &time);
+        if (r >= 0 && time < since)
+            break;
+        sum += reader_number(reader, "N_DROPPED");
+    }
+    if (r < 0)
+        return r;
+    *ret = sum;
+    return 0;
+}
+
+int reader_last_error(struct reader *reader, const char *unit, char *ret, size_t size)
+{
+    const size_t head = sizeof("MESSAGE");
+    const char *data;
+    size_t length;
+    int r;
+
+    sd_journal_flush_matches(reader->journal);
+    r = reader_match(reader, "_SYSTEMD_UNIT", unit);
+    if (r >= 0)
+        r = reader_match(reader, "_TRANSPORT", "stdout");
+    for (char level[] = "0"; r >= 0 && *level <= '3'; (*level)++)
+        r = reader_match(reader, FIELD_PRIORITY, level);
+    if (r >= 0)
+        r = sd_journal_seek_tail(reader->journal);
+    if (r >= 0)
+        r = sd_journal_previous(reader->journal);
+    if (r <= 0)
+        return r;
+    r = sd_journal_get_data(reader->journal, "MESSAGE", (const void **)&data, &length);
+    if (r < 0)
+        return r;
+    snprintf(ret, size, "%.*s", (int)min_size(length - head, size), data + head);
+    return 1;
+}
+
+int reader_usage(struct reader *reader, uint64_t *ret)
+{
+    return sd_journal_get_usage(reader->journal, ret);
 }
 
 /* --- Values --- */

@@ -137,6 +137,20 @@ int reader_each_session(struct reader *reader, const char *prefix,
  * negative errno. */
 int reader_has_several_hosts(struct reader *reader);
 
+/*
+ * Counts the entries of UNIT that journald says it dropped at or after SINCE (microseconds since
+ * the epoch), because of its rate limit; it says so some time later. Returns 0 and *RET, or a
+ * negative errno. Changes the filter.
+ */
+int reader_count_dropped(struct reader *reader, const char *unit, uint64_t since, uint64_t *ret);
+
+/* Copies the last error that UNIT has written to RET, of SIZE bytes. Returns 1, 0 if there is none,
+ * or a negative errno. Changes the filter. */
+int reader_last_error(struct reader *reader, const char *unit, char *ret, size_t size);
+
+/* Returns 0 and the size of the journal's files in *RET, in bytes, or a negative errno. */
+int reader_usage(struct reader *reader, uint64_t *ret);
+
 /* The value as a number; 0 if there is no value or it is not a number. */
 uint64_t value_number(const struct value *value);
 

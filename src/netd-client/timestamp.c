@@ -82,8 +82,7 @@ static uint64_t take_unit(const char **p)
     return 0;
 }
 
-/* Parses a time span such as "1h 30min". */
-static int span_parse(const char *text, uint64_t *ret)
+int timespan_parse(const char *text, uint64_t *ret)
 {
     const char *p = skip_blanks(text);
     double number, sum = 0;
@@ -119,7 +118,7 @@ static int relative_parse(char *text, uint64_t now, uint64_t *ret)
         before = true;
     else if (!cut_suffix(text, " left"))
         return -EINVAL;
-    r = span_parse(text, &span);
+    r = timespan_parse(text, &span);
     if (r < 0)
         return r;
     if (before)
@@ -263,7 +262,7 @@ int timestamp_parse(const char *text, uint64_t now, uint64_t *ret)
         return 0;
     }
     if (*text == '@')
-        return isdigit((unsigned char)text[1]) ? span_parse(text + 1, ret) : -EINVAL;
+        return isdigit((unsigned char)text[1]) ? timespan_parse(text + 1, ret) : -EINVAL;
     if (relative_parse(copy, now, ret) == 0)
         return 0;
     strcpy(copy, text); /* relative_parse() may have removed a suffix */

@@ -17,3 +17,7 @@
  * the name of a time zone; *RET is then unchanged.
  */
 int timestamp_parse(const char *text, uint64_t now, uint64_t *ret);
+
+/* Parses a time span such as "1h 30min" or "30", seconds. Returns 0 and *RET in microseconds, or
+ * -EINVAL, and *RET is unchanged. */
+int timespan_parse(const char *text, uint64_t *ret);

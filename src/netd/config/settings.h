@@ -20,10 +20,6 @@
 #define BUFFER_MEMORY_HIGH (UINT64_C(1) << 40)
 #define SECONDS_HIGH       31536000 /* a year, for every key in seconds */
 
-/* File descriptors that sessions never get: supervisor and worker share one table, and need some
- * for sd_notify(3), to start another worker, for a listener and for the journal. */
-#define DESCRIPTORS_KEPT 64
-
 #define LISTENER_NAME_MAX 63
 #define IDENTIFIER_MAX    63        /* bytes of the template */
 #define MAX_RATE_HIGH     INT32_MAX /* needs no suffix in a file */

@@ -238,6 +238,8 @@ void metrics_print(FILE *stream, const struct table_header *h)
                   h->worker_starts);
     metrics_of_sockets(stream, h);
     metrics_of_sessions(stream, h);
+    metrics_value(stream, "sessions_limit", "gauge", "Sessions that may be open.",
+                  h->settings.sessions_max);
     metrics_of_listeners(stream, h);
     metrics_of_reasons(stream, h, &tls, "sessions_ended_total", "Sessions that ended.",
                        REASON_NONE + 1, REASON_SESSION_LIMIT);
