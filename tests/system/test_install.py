@@ -74,6 +74,7 @@ def test_the_umask_does_not_reach_what_is_installed(box, directory):
 def test_unit_files_and_manual_pages_name_the_chosen_paths(box, directory):
     install(box, f"DESTDIR={directory}", "PREFIX=/opt/netd", "SYSCONFDIR=/opt/etc",
             "UNITDIR=/opt/units")
+    assert "./opt/netd/libexec/netd-tls" in files(box, directory)
     unit = box.sh(f"cat {directory}/opt/units/netd.service")
     assert "ExecStart=/opt/netd/sbin/netd\n" in unit
     assert "ExecReload=/opt/netd/sbin/netd --reload $MAINPID\n" in unit
@@ -88,12 +89,17 @@ def test_unit_files_and_manual_pages_name_the_chosen_paths(box, directory):
     assert not re.search("(?<!/opt)/etc/(netd|default)", pages)
 
 
-def test_the_program_reads_the_chosen_sysconfdir(box, directory):
-    make(box, f"BUILD={directory}/build", f"SYSCONFDIR={directory}/etc", f"{directory}/build/netd")
+def test_the_program_uses_the_chosen_directories(box, directory):
+    make(box, f"BUILD={directory}/build", f"SYSCONFDIR={directory}/etc",
+         f"LIBEXECDIR={directory}/libexec", f"{directory}/build/netd")
     box.sh(f"mkdir -p {directory}/etc/netd; echo 'nonsense = 1;' >{directory}/etc/netd/netd.conf")
     result = box.run(f"{directory}/build/netd", "-t", check=False)
     assert result.returncode == 78
     assert f"{directory}/etc/netd/netd.conf:1: " in result.stderr
+    box.sh(f"""echo 'listeners = ({{ name = "x"; tls = {{ certificate = "x"; key = "x"; }}; }});' \
+        >{directory}/etc/netd/netd.conf""")
+    result = box.run(f"{directory}/build/netd", "-t", check=False)
+    assert f"{directory}/libexec/netd-tls: No such file or directory" in result.stderr
 
 
 def test_a_changed_configuration_survives_install_and_uninstall(box, directory):
