@@ -17,6 +17,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/un.h>
 #include <syslog.h>
 
 #include <cmocka.h>
@@ -1490,6 +1491,144 @@ static void addresses_in_headers_are_limited(void **state)
     assert_int_equal(rig.table.header->open, 2);
 }
 
+/* --- RELP --- */
+
+static void has_little_room(int fd)
+{
+    const int least = 1;
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)), 0);
+}
+
+/* The listener takes RELP from local clients, whose connections have no room until they read. */
+static void listener_takes_local_relp(void)
+{
+    const struct sockaddr_un any = {.sun_family = AF_UNIX};
+    struct table_listener *l = &rig.table.header->listeners[0];
+
+    l->settings.framing = FRAMING_RELP;
+    close_fd(&l->fd);
+    l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(l->fd, (const struct sockaddr *)&any, sizeof(any.sun_family)), 0);
+    assert_int_equal(listen(l->fd, 1), 0);
+}
+
+/* Client I has session I. */
+static void admit_local_client(size_t i)
+{
+    int listener = rig.table.header->listeners[0].fd;
+    struct sockaddr_un sa;
+    socklen_t length = sizeof(sa);
+
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&sa, &length), 0);
+    rig.fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(rig.fds[i], (struct sockaddr *)&sa, length), 0);
+    assert_int_equal(admission_accept(rig.scheduler, 0, 1), 0);
+    has_little_room(rig.table.sessions[i].fd);
+}
+
+/* Sends N records, in front of record 0 the open command, or nothing if there is no room. Returns
+ * the number of the next record. */
+static size_t client_sends_records(size_t i, size_t first, size_t n)
+{
+    char text[200 * 32];
+    size_t length = 0;
+
+    assert_true(n <= 200);
+    for (size_t k = first; k < first + n; k++)
+        length +=
+            (size_t)sprintf(text + length, "%s%zu syslog 1 x\n", k ? "" : "1 open 0\n", k + 2);
+    return send(rig.fds[i], text, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? first : first + n;
+}
+
+/* Reads the responses to N records from number FIRST on, in order, and in front of record 0 that to
+ * the open command. */
+static void client_hears(size_t i, size_t first, size_t n)
+{
+    static char text[65536];
+    char opened[] = "1 rsp 102 200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog\n"
+                    "netd_session=0123456789abcdef0123456789abcdef\n";
+    size_t skip = first ? 0 : strlen(opened), length = skip, heard = 0;
+    char expected[65536];
+
+    for (; n > 0; first++, n--)
+        length += (size_t)sprintf(expected + length, "%zu rsp 6 200 OK\n", first + 2);
+    assert_true(length < sizeof(text));
+    while (heard < length) {
+        ssize_t r = recv(rig.fds[i], text + heard, min_size(length - heard, 700), MSG_DONTWAIT);
+
+        assert_true(r > 0); /* what has room is there */
+        heard += (size_t)r;
+        scheduler_serve_urgent(rig.scheduler);
+        settle();
+    }
+    assert_memory_equal(text + skip, expected + skip, length - skip);
+    assert_int_equal(recv(rig.fds[i], text, 1, MSG_DONTWAIT), -1);
+}
+
+/* Client 0 has heard of the first records, sends more and reads no answer. When it is no longer
+ * read it goes on: more than one read takes. Returns how many it has sent. */
+static size_t client_does_not_read(size_t first)
+{
+    size_t sent = first;
+
+    listener_takes_local_relp();
+    admit_local_client(0);
+    (void)client_sends_records(0, 0, first);
+    settle();
+    client_hears(0, 0, first);
+    while (!rig.table.sessions[0].deaf) {
+        sent = client_sends_records(0, sent, 1 + random_below(200));
+        settle();
+    }
+    for (int i = 0; i < 15; i++)
+        sent = client_sends_records(0, sent, 200);
+    assert_true(session_unread(&rig.table.sessions[0]) > READ_MAX);
+    return sent;
+}
+
+/* A client that reads no answers is not read. When it does, the next worker tells it the rest. */
+static void clients_that_do_not_read_are_not_read(void **state)
+{
+    size_t first = 1 + random_below(200), sent = client_does_not_read(first);
+    size_t logged = rig.histories[0].stream.records;
+
+    (void)state;
+    assert_true(logged < sent);
+    admit_local_client(1); /* others are served */
+    (void)client_sends_records(1, 0, 20);
+    settle();
+    client_hears(1, 0, 20);
+    for (int i = 0; i < 3; i++) {
+        scheduler_serve_urgent(rig.scheduler);
+        settle();
+        assert_true(rig.table.sessions[0].deaf);
+        assert_true(session_unread(&rig.table.sessions[0]) > 0);
+        assert_int_equal(rig.histories[0].stream.records, logged);
+        restart();
+    }
+    client_hears(0, first, sent - first);
+    assert_false(rig.table.sessions[0].deaf);
+    assert_int_equal(rig.histories[0].stream.records, sent);
+    assert_int_equal(counters_get(&rig.table, &rig.table.sessions[0])->relp_acknowledged,
+                     sent + 20);
+}
+
+/* A stop logs what such a client has sent, and does not wait for it. */
+static void stops_do_not_wait_for_clients_that_do_not_read(void **state)
+{
+    size_t sent = client_does_not_read(1);
+
+    (void)state;
+    scheduler_stop(rig.scheduler);
+    settle();
+    assert_int_equal(rig.histories[0].stream.records, sent);
+    assert_string_equal(rig.histories[0].reason, "shutdown");
+    assert_int_equal(rig.scheduler->sessions, 1);
+    scheduler_tick(rig.scheduler, now_usec(CLOCK_MONOTONIC) + 200 * USEC_PER_MSEC);
+    assert_int_equal(rig.scheduler->sessions, 0);
+}
+
 /* --- Random steps --- */
 
 /* True when something comes back to S: its turn, its end in the batch, or what its client does. */
@@ -1537,14 +1676,26 @@ static void random_header(size_t i)
         (void)send(rig.fds[i], rows[n].data, rows[n].length, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* How many records a RELP client has sent. */
+static size_t random_sent[CLIENTS_MAX];
+
 static void random_client_step(size_t i)
 {
     static uint8_t data[READ_MAX];
     struct linger now = {.l_onoff = 1};
+    bool relp = rig.table.header->listeners[0].settings.framing == FRAMING_RELP;
 
     if (rig.fds[i] < 0) {
         client_connects(i, 0);
         random_header(i);
+        random_sent[i] = 0;
+        return;
+    }
+    if (relp && random_below(20)) {
+        if (random_below(3))
+            random_sent[i] = client_sends_records(i, random_sent[i], random_below(200));
+        else
+            (void)recv(rig.fds[i], data, random_below(sizeof(data)), MSG_DONTWAIT);
         return;
     }
     switch (random_below(8)) {
@@ -1595,7 +1746,9 @@ static void random_worker_step(void)
         assert_int_equal(admission_accept(rig.scheduler, 0, 3), 0);
         break;
     default:
-        if (scheduler_is_blocked(rig.scheduler))
+        if (random_below(4) == 0)
+            scheduler_serve_urgent(rig.scheduler);
+        else if (scheduler_is_blocked(rig.scheduler))
             scheduler_retry(rig.scheduler);
         else if (random_below(2))
             scheduler_find_ready(rig.scheduler);
@@ -1616,7 +1769,8 @@ static void every_session_stays_scheduled(void **state)
     own->proxy = random_below(2);
     own->idle_timeout = (uint32_t)random_below(2);
     own->flush_timeout = (uint32_t)random_below(2);
-    own->framing = (enum framing)random_below(FRAMINGS);
+    own->framing = random_below(3) ? (enum framing)random_below(FRAMINGS) : FRAMING_RELP;
+    has_little_room(rig.table.header->listeners[0].fd); /* nor have its connections */
     own->max_rate = random_below(2) ? 1 + (uint32_t)random_below(100000) : 0;
     rig.table.header->settings.buffer_memory = random_below(2) ? 16 * PAGE : clients * REGION_SIZE;
     for (int n = random_rounds(10000); n > 0; n--) {
@@ -1637,6 +1791,7 @@ static void every_session_stays_scheduled(void **state)
     do {
         assert_int_equal(admission_accept(rig.scheduler, 0, CLIENTS_MAX), 0);
         scheduler_find_ready(rig.scheduler);
+        scheduler_serve_urgent(rig.scheduler);
         scheduler_run(rig.scheduler);
         journal_takes_all();
         for (uint32_t i = 0; i < rig.table.header->used; i++)
@@ -1705,6 +1860,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_connection_is_one_session, setup, teardown),
         cmocka_unit_test_setup_teardown(addresses_in_headers_are_limited, setup, teardown),
         cmocka_unit_test_setup_teardown(headers_have_five_seconds, setup, teardown),
+        cmocka_unit_test_setup_teardown(clients_that_do_not_read_are_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_do_not_wait_for_clients_that_do_not_read, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(every_session_stays_scheduled, setup, teardown),
     };
 
