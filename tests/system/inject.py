@@ -38,6 +38,7 @@ import glob
 import multiprocessing
 import os
 import pathlib
+import queue
 import re
 import select
 import signal
@@ -63,7 +64,7 @@ UNREACHED_MAX = 0.03
 # Seconds. After a permanent failure, what the script waits for may never happen; it then continues.
 IMPATIENCE = 1.0
 
-PORT, NEW_PORT, CLIENT_PORT = 3000, 3001, 40000
+PORT, NEW_PORT, RELP_PORT, CLIENT_PORT = 3000, 3001, 3003, 40000
 CONFIG = """
 port = %d;
 output = "%s";
@@ -76,6 +77,7 @@ output = "journal";
 sessions = {{ stop_timeout = 1; }};
 listeners = (
     {{ name = "first"; port = {PORT}; max_rate = 20000; deny = ("127.0.0.9"); }},
+    {{ name = "relp"; port = {RELP_PORT}; framing = "relp"; format = "syslog"; }},
     {{ name = "{name}"; {settings} }}
 );
 """ for name, settings in (("local", f'path = "{LOCAL}"; framing = "nul"; max_sessions = 2;'),
@@ -286,6 +288,44 @@ class Client(Stream):
         return found and (found[1], int(found[2]), int(found[3]), found[4])
 
 
+OPENED = re.compile(rb"1 rsp 102 200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog\n"
+                    rb"netd_session=[0-9a-f]{32}\n")
+SERVERCLOSE = b"0 serverclose 0\n"
+
+
+class RelpClient(Client):
+    def __init__(self, *words, **options):
+        super().__init__(*words, **options)
+        self.records = []
+        self.send(b"1 open 0\n")
+
+    def send_records(self, *records):
+        for record in records:
+            self.records.append(record)
+            self.send(b"%d syslog %d %s\n" % (len(self.records) + 1, len(record), record))
+
+    def close(self):
+        """Sends the close command."""
+        self.send(b"%d close 0\n" % (len(self.records) + 2))
+        self.scenario.until(lambda: self.over, f"the end of client {self.name}")
+
+    @property
+    def closed(self):
+        """The response to that."""
+        return b"%d rsp 0\n" % (len(self.records) + 2)
+
+    @property
+    def acknowledged(self):
+        """How many records it was told are logged; they are the first ones."""
+        opened = OPENED.match(self.data)
+        heard = self.data[opened.end():] if opened else self.data
+        count = heard.count(b" rsp 6 200 OK\n")
+        expected = b"".join(b"%d rsp 6 200 OK\n" % (i + 2) for i in range(count))
+        require(heard in (expected, expected + SERVERCLOSE, expected + self.closed) and
+                (opened or count == 0), f"client {self.name} received {self.data}")
+        return count
+
+
 class Scenario:
     """One run of a program under inject, with fakes of journald and systemd."""
 
@@ -481,12 +521,20 @@ def check_client(client, events):
     require(kinds.count(b"connect") <= 1 and b"connect" not in kinds[1:], f"{who}: {kinds}")
     require(kinds.count(b"disconnect") <= 1 and b"disconnect" not in kinds[:-1], f"{who}: {kinds}")
     require(b"connect" in kinds or not kinds, f"{who}: {kinds}")
-    got = journal.joined(data)
-    require(client.sent.startswith(got), f"{who} sent {client.sent[:99]}, logged {got[:99]}")
+    relp = isinstance(client, RelpClient)
+    got = b"".join(e.record for e in data) if relp else journal.joined(data)
+    if relp:
+        records = [e.record for e in data]
+        require(client.records[:len(data)] == records, f"{who} sent {client.records}: {records}")
+    else:
+        require(client.sent.startswith(got), f"{who} sent {client.sent[:99]}, logged {got[:99]}")
     if kinds[-1:] == [b"disconnect"]:
         require(events[-1].number("NETD_BYTES") == len(got), f"{who}: {events[-1]}, {len(got)}")
         require(events[-1].number("NETD_RECORDS") ==
                 sum(e.get("NETD_TERMINATOR") != b"continued" for e in data), f"{who}: records")
+    if relp:
+        require(client.acknowledged <= len(data), f"{who}: {len(data)} logged, {client.data}")
+        return
     if client.receipt is None:
         require(client.data == b"", f"{who} received {client.data}")
         return
@@ -501,7 +549,9 @@ def check_client(client, events):
 
 
 def is_served(client, end=b"eof"):
-    """True if it got a receipt for everything it sent."""
+    """True if it got a receipt for everything it sent, or all responses."""
+    if isinstance(client, RelpClient):
+        return client.acknowledged == len(client.records) and client.data.endswith(client.closed)
     return client.receipt is not None and client.receipt[2:] == (len(client.sent), end)
 
 
@@ -558,11 +608,11 @@ def reload_netd(scenario, output="journal", config=None):
     scenario.until(lambda: scenario.times_ready() > before, "the reload's end")
 
 
-def connect(scenario, name, *places, **options):
+def connect(scenario, name, *places, kind=Client, **options):
     """Connects to the first of PLACES that accepts; returns None if none does."""
     for place in places:
         with contextlib.suppress(OSError):
-            return Client(scenario, name, place, **options)
+            return kind(scenario, name, place, **options)
     return None
 
 
@@ -653,7 +703,7 @@ def passed_scenario(scenario, programs):
 
 
 def listeners_scenario(scenario, programs):
-    """Several listeners: rules, a rate, a unix socket, and a reload that changes each."""
+    """Several listeners: rules, a rate, a unix socket, RELP, and a reload that changes each."""
     if not start_netd(scenario, programs, config=LISTENERS[0]):
         scenario.until_end()
         return check_netd(scenario, {})
@@ -667,9 +717,16 @@ def listeners_scenario(scenario, programs):
     if local:
         local.send(b"one\0tw")
         scenario.until(lambda: logged(scenario, local, 2), "the first record")
+    relp = connect(scenario, "relp", RELP_PORT, kind=RelpClient)
+    if relp:
+        relp.send_records(b"<14>app: one", b"t\0wo\n")
+        scenario.until(lambda: relp.over or relp.acknowledged == 2, "the responses")
+        relp.send_records(b"three")
     if a:
         a.finish()
     reload_netd(scenario, config=LISTENERS[1])
+    if relp:
+        relp.close()
     if local:
         local.send(b"o\0three")
         local.finish()
@@ -679,7 +736,7 @@ def listeners_scenario(scenario, programs):
         b.finish()
     scenario.signal(signal.SIGTERM)
     scenario.until_end()
-    served = {c.name: is_served(c) for c in (a, local, b) if c}
+    served = {c.name: is_served(c) for c in (a, local, relp, b) if c}
     if denied:
         served["denied"] = denied.data == b"netd error=denied\n"
     return check_netd(scenario, served)
@@ -839,6 +896,7 @@ def work(arguments, number, jobs, results):
     os.sched_setaffinity(0, {processors[number % len(processors)]})
     enter(arguments.root)
     for name, call, fault in iter(jobs.get, None):
+        results.put((number, name, fault, None))
         for _ in range(RETRIES):
             outcome, scenario = live(name, arguments, fault)
             if scenario.failed():
@@ -846,7 +904,8 @@ def work(arguments, number, jobs, results):
         else:
             outcome = "unreached"
         detail = "" if not outcome.startswith("WRONG") else "\n".join(scenario.lines())
-        results.put((name, scenario.failed() or call, fault, outcome, detail, scenario.known))
+        results.put((number, name, fault,
+                     (scenario.failed() or call, outcome, detail, scenario.known)))
 
 
 def record(arguments, names, results):
@@ -859,6 +918,29 @@ def apart(context, function, *arguments):
     process = context.Process(target=function, args=arguments, daemon=True)
     process.start()
     return process
+
+
+def results_of(workers, results, total):
+    """Yields the results of TOTAL runs. Ends the program when no more come."""
+    running, heard = {}, time.monotonic()
+    while total > 0:
+        try:
+            number, name, fault, result = results.get(timeout=1)
+        except queue.Empty:
+            dead = {n: w.exitcode for n, w in enumerate(workers) if w.exitcode}
+            if not dead and time.monotonic() - heard < 3 * LIMIT:
+                continue
+            for n, (name, fault) in running.items():
+                print(f"worker {n}, {f'died: {dead[n]}' if n in dead else 'alive'}, runs "
+                      f"--scenario {name} --fault {':'.join(map(str, fault))}")
+            raise SystemExit(f"{total} runs without a result, {len(dead)} of {len(workers)} "
+                             f"workers died: exit status {sorted(dead.values())}") from None
+        heard = time.monotonic()
+        running[number] = name, fault
+        if result:
+            del running[number]
+            total -= 1
+            yield name, fault, *result
 
 
 def run_all(arguments, names, modes):
@@ -886,8 +968,7 @@ def run_all(arguments, names, modes):
     outcomes = collections.defaultdict(collections.Counter)
     of_libraries = collections.Counter()
     wrong = 0
-    for _ in range(total):
-        name, call, fault, outcome, detail, kinds = results.get(timeout=3 * LIMIT)
+    for name, fault, call, outcome, detail, kinds in results_of(workers, results, total):
         outcomes[name, fault.mode][outcome.split()[0]] += 1
         of_libraries.update(kinds)
         if outcome.startswith("WRONG"):
