@@ -6,6 +6,8 @@
  *
  *   instructions CLIENTS LINES BYTES            CLIENTS at a time, each LINES of BYTES
  *   instructions CLIENTS MESSAGES BYTES syslog  counted syslog messages instead
+ *   instructions CLIENTS LINES BYTES relp       RELP, LINES without their LF as data; clients read
+ *                                               the responses
  *
  * Prints how many events the journal got.
  */
@@ -24,7 +26,10 @@
 
 #define CLIENTS_MAX 1024
 
+enum kind { LINES, SYSLOG, RELP };
+
 struct setup {
+    enum kind kind;
     char path[64];
     int journal;
     uint16_t port;
@@ -44,6 +49,8 @@ __attribute__((noinline)) void measured_round(struct scheduler *c)
         admission_accept(c, 0, 32);
     if (!scheduler_is_blocked(c)) {
         scheduler_find_ready(c);
+        if (c->table->header->listeners[0].settings.framing == FRAMING_RELP)
+            scheduler_serve_urgent(c);
         scheduler_run(c);
     }
 }
@@ -67,7 +74,7 @@ static void empty_journal(struct setup *s)
         s->events++;
 }
 
-static void listen_somewhere(struct setup *s, bool syslog)
+static void listen_somewhere(struct setup *s)
 {
     static struct listener_config config = {
         .address = {.host = "127.0.0.1"},
@@ -82,9 +89,11 @@ static void listen_somewhere(struct setup *s, bool syslog)
     struct listener_settings *settings = &config.settings;
     char error[LISTENER_ERROR_MAX];
 
-    if (syslog) {
+    if (s->kind == SYSLOG) {
         settings->framing = FRAMING_OCTET;
         settings->format = FORMAT_SYSLOG;
+    } else if (s->kind == RELP) {
+        settings->framing = FRAMING_RELP;
     }
     if (listener_resolve(&config, true, &endpoints, error) < 0 ||
         listeners_configure(&s->table, &config, NULL, &endpoints, 1, error) < 0) {
@@ -94,14 +103,14 @@ static void listen_somewhere(struct setup *s, bool syslog)
     s->port = s->table.header->listeners[0].bound.port;
 }
 
-static void start(struct setup *s, bool syslog)
+static void start(struct setup *s)
 {
     open_journal(s);
     if (table_create(&s->table, CLIENTS_MAX + 256) < 0 || table_attach(&s->table) < 0)
         die("table");
     s->table.header->settings.sessions_max = CLIENTS_MAX;
     s->table.header->settings.buffer_memory = (uint64_t)1 << 30;
-    listen_somewhere(s, syslog);
+    listen_somewhere(s);
     if (scheduler_init(&s->clients, &s->table, OUTPUT_JOURNAL, s->path) < 0)
         die("clients");
     admission_adopt(&s->clients, NO_UNCLAIMED);
@@ -118,51 +127,79 @@ static int connect_client(const struct setup *s)
     return fd;
 }
 
-/* Rounds until there is nothing left to do. */
-static void work(struct setup *s)
+/* What the clients have to send, SIZE bytes each; RET is its length. */
+static char *make_text(enum kind kind, size_t lines, size_t size, size_t *ret)
 {
+    char *all = kind == SYSLOG ? make_syslog(lines, size) : make_lines(lines, size, '\n'), *relp;
+
+    *ret = lines * size;
+    if (kind != RELP)
+        return all;
+    relp = malloc(lines * (size + 64) + 64);
+    if (!relp)
+        die("malloc");
+    *ret = (size_t)sprintf(relp, "1 open 0\n");
+    for (size_t i = 0; i < lines; i++) {
+        *ret += (size_t)sprintf(relp + *ret, "%zu syslog %zu ", i + 2, size - 1);
+        memcpy(relp + *ret, all + i * size, size);
+        *ret += size;
+    }
+    free(all);
+    return relp;
+}
+
+/* Rounds until there is nothing left to do. */
+static void work(struct setup *s, const int *fds, size_t count)
+{
+    static char answers[65536];
     size_t before;
 
     do {
         before = s->events;
         measured_round(&s->clients);
         empty_journal(s);
+        for (size_t i = 0; s->kind == RELP && i < count; i++)
+            while (recv(fds[i], answers, sizeof(answers), MSG_DONTWAIT) > 0)
+                ;
     } while (s->events != before || scheduler_has_work(&s->clients));
 }
 
 int main(int argc, char **argv)
 {
     static struct setup s;
-    size_t count, lines, size;
-    int fds[CLIENTS_MAX];
+    size_t count, lines, size, length;
+    static int fds[CLIENTS_MAX];
     char *text;
-    bool syslog = argc == 5 && strcmp(argv[4], "syslog") == 0;
 
-    if (argc != 4 && !syslog)
+    if (argc == 5 && strcmp(argv[4], "syslog") == 0)
+        s.kind = SYSLOG;
+    else if (argc == 5 && strcmp(argv[4], "relp") == 0)
+        s.kind = RELP;
+    else if (argc != 4)
         return EXIT_FAILURE;
     count = number(argv[1], 1);
     lines = number(argv[2], 1);
     size = number(argv[3], 32);
     if (count > CLIENTS_MAX)
         return EXIT_FAILURE;
-    text = syslog ? make_syslog(lines, size) : make_lines(lines, size, '\n');
-    start(&s, syslog);
+    text = make_text(s.kind, lines, size, &length);
+    start(&s);
     for (size_t i = 0; i < count; i++)
         fds[i] = connect_client(&s);
-    work(&s);
+    work(&s, fds, count);
     /* So much at a time as surely goes into the socket. */
-    for (size_t at = 0; at < lines * size; at += 32768)
+    for (size_t at = 0; at < length; at += 32768)
         for (size_t i = 0; i < count; i++) {
-            size_t most = min_size(32768, lines * size - at);
+            size_t most = min_size(32768, length - at);
 
             if (send(fds[i], text + at, most, MSG_DONTWAIT) != (ssize_t)most)
                 die("send");
             if (i % 32 == 31 || i == count - 1)
-                work(&s);
+                work(&s, fds, count);
         }
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
-    work(&s);
+    work(&s, fds, 0);
     unlink(s.path);
     printf("%zu\n", s.events);
     return 0;

@@ -29,5 +29,6 @@ check "a record of 100 bytes, one busy client" 738 10000 1 10000 100
 check "a record of 1000 bytes, one busy client" 1800 10000 1 10000 1000
 check "a record of 100 bytes, 1000 busy clients" 975 100000 1000 100 100
 check "a syslog record of 160 bytes, one busy client" 1800 10000 1 10000 160 syslog
+check "a RELP record of 100 bytes, one busy client" 1310 10000 1 10000 100 relp
 check "connect, one record, disconnect" 17820 1000 1000 1 100
 exit $status
