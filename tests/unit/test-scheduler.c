@@ -17,6 +17,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <syslog.h>
 
@@ -48,6 +49,19 @@ static struct {
 } rig;
 
 static struct listener_config config;
+
+/* The errno with which the next call of recvmmsg(2) fails, once. */
+static int receive_error;
+
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    if (receive_error != 0) {
+        errno = receive_error;
+        receive_error = 0;
+        return -1;
+    }
+    return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, timeout);
+}
 
 static int setup(void **state)
 {
@@ -1629,6 +1643,27 @@ static void stops_do_not_wait_for_clients_that_do_not_read(void **state)
     assert_int_equal(rig.scheduler->sessions, 0);
 }
 
+/* A connection that failed ends when the bytes that came before are read, and not only when its
+ * client, which waits for an answer, does something. */
+static void connections_that_failed_end(void **state)
+{
+    char c;
+
+    (void)state;
+    listener_takes_local_relp();
+    admit_local_client(0);
+    (void)client_sends_records(0, 0, 1);
+    settle();
+    client_hears(0, 0, 1);
+    assert_int_equal(client_sends_records(0, 1, 1), 2);
+    receive_error = ENOMEM;
+    settle();
+    assert_int_equal(rig.histories[0].stream.records, 2);
+    assert_string_equal(rig.histories[0].reason, "error");
+    assert_int_equal(rig.scheduler->sessions, 0);
+    assert_int_equal(recv(rig.fds[0], &c, 1, 0), 0); /* over TCP a reset */
+}
+
 /* --- Random steps --- */
 
 /* True when something comes back to S: its turn, its end in the batch, or what its client does. */
@@ -1861,6 +1896,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(addresses_in_headers_are_limited, setup, teardown),
         cmocka_unit_test_setup_teardown(headers_have_five_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(clients_that_do_not_read_are_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(connections_that_failed_end, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_do_not_wait_for_clients_that_do_not_read, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(every_session_stays_scheduled, setup, teardown),

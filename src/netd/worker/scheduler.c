@@ -404,7 +404,11 @@ static bool scheduler_wait(struct scheduler *sched, struct session *s, uint32_t 
 
     if (s->throttled || (s->deaf && sched->stopping))
         scheduler_unwatch(sched, s);
-    if (s->throttled || s->watched || s->reason != REASON_NONE)
+    if (s->throttled || s->reason != REASON_NONE)
+        return false;
+    if (s->pending_reason != REASON_NONE)
+        return true; /* it ends when nothing is left to be read */
+    if (s->watched)
         return false;
     if (received > 0)
         return true;
