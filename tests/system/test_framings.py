@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Framings "nul" and "octet": which records a stream has, exact to the byte, whoever sends it."""
+"""Framings "nul" and "octet": which records a stream has, exact to the byte."""
 
 import json
-import logging
-import logging.handlers
-import socket
 
 import pytest
 
@@ -124,57 +121,6 @@ def test_half_a_frame_is_seen_and_goes_on(netd):
         (b"one", b"octet"), (b"5 xx\n", b"continued", b"20"), (b"7 yy\n\0", b"continued"),
         (b"8 zz\n1234", b"octet"), (b"67890", b"octet"), (b" after", None), (b"after\n", b"octet")])
     assert netd.events(netd.send(b"5 line\n").session, "data")[0].record == b"5 line"
-
-
-# Who sends
-
-
-def logged(netd):
-    """Data events of the one session there is, once it has ended."""
-    wait_for(lambda: netd.events(event="disconnect"), "the end of the session")
-    return netd.events(event="data")
-
-
-def test_logger(netd):
-    netd.start(config='framing = "octet";')
-    netd.box.run("logger", "--tcp", "--server", "127.0.0.1", "--port", "3000", "--octet-count",
-                 "--rfc5424=notime,notq,nohost", "--tag", "t", "one\ttwo")
-    (event,) = logged(netd)
-    assert event.text("NETD_TERMINATOR") == "octet"
-    assert event.record.startswith(b"<13>1 - ") and event.record.endswith(b"one\ttwo")
-    session = event.text("NETD_SESSION_ID")
-    sent = netd.box.run("netd-client", "cat", session, text=False).stdout
-    assert sent == b"%d %s" % (len(event.record), event.record)
-
-
-def test_rsyslog_and_syslog_ng(netd):
-    """What they send: rsyslog's omfwd with TCP_Framing="octet-counted" counts the message alone;
-    syslog-ng counts the LF behind it, too. Both fall back to lines where they are told to."""
-    netd.start(config='framing = "octet";')
-    message = b"<30>Nov 25 10:00:00 host app[1]: first\tword"
-    counted = b"%d %s" % (len(message), message)
-    with_lf = b"%d %s\n" % (len(message) + 1, message)
-    data = counted * 3 + with_lf * 2 + message + b"\n" + counted
-    check(netd, netd.send(data).session, data,
-          [(message, b"octet")] * 3 + [(message + b"\n", b"octet")] * 2 +
-          [(message, None), (message, b"octet")])
-
-
-def test_python_logging(netd):
-    """SysLogHandler ends each message with a NUL."""
-    class Handler(logging.handlers.SysLogHandler):
-        def createSocket(self):  # pylint: disable=invalid-name
-            self.socket, self.unixsocket = netd.connect(), False
-
-    netd.start(config='framing = "nul";')
-    handler = Handler(socktype=socket.SOCK_STREAM)
-    for text in "one", "two\nlines":
-        handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO,
-                                            "levelname": "INFO"}))
-    handler.close()
-    events = logged(netd)
-    assert [(e.record, e["NETD_TERMINATOR"]) for e in events] == \
-        [(b"<14>one", b"nul"), (b"<14>two\nlines", b"nul")]
 
 
 # netd-client

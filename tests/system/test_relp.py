@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from box import wait_for
 from traffic import ended, session_of
 
 RELP = 'framing = "relp";'
@@ -209,10 +208,12 @@ def test_nothing_is_acknowledged_while_the_journal_takes_nothing(netd):
 
 
 def test_reloads_and_kills_with_a_window_open(netd):
-    netd.start(config=RELP)
-    records = [b"record %d" % i for i in range(4000)]
+    """Of a sender of syslog behind a proxy."""
+    netd.start(config="""listeners = ({ name = "relay"; framing = "relp"; format = "syslog";
+                                        proxy = true; });""")
+    records = [b"<11>app[7]: record %d" % i for i in range(4000)]
     with netd.connect() as client:
-        client.sendall(OPEN)
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 514\r\n" + OPEN)
         session = opened(client)
         for i in range(0, len(records), 500):
             client.sendall(frames(records[i:i + 500], i + 2))
@@ -225,28 +226,8 @@ def test_reloads_and_kills_with_a_window_open(netd):
         client.sendall(b"4002 close 0\n")
         hear(client, b"4002 rsp 0\n")
     check(netd, session, records)
-
-
-def test_rsyslog_sends_by_omrelp(netd):
-    netd.start(config=RELP)
-    conf = ('module(load="omrelp") module(load="imfile" pollingInterval="1")\n'
-            'global(workDirectory="/var/lib/netd-test-rsyslog")\n'
-            'input(type="imfile" file="/var/lib/netd-test-rsyslog/in" tag="t")\n'
-            'template(name="raw" type="string" string="%msg%")\n'
-            'action(type="omrelp" target="127.0.0.1" port="3000" template="raw")\n')
-    netd.box.run("mkdir", "-p", "/var/lib/netd-test-rsyslog")
-    netd.box.path("/var/lib/netd-test-rsyslog/conf").write_text(conf, encoding="utf-8")
-    netd.box.path("/var/lib/netd-test-rsyslog/in").write_text(
-        "".join(f"line {i}\n" for i in range(500)), encoding="utf-8")
-    sender = netd.box.popen("rsyslogd", "-n", "-f", "/var/lib/netd-test-rsyslog/conf", "-i",
-                            "/var/lib/netd-test-rsyslog/pid")
-    try:
-        wait_for(lambda: len(netd.events(event="data")) >= 500, "the records", 60)
-    finally:
-        netd.box.run("sh", "-c", "kill $(cat /var/lib/netd-test-rsyslog/pid)")
-        sender.wait(60)
-        netd.box.run("rm", "-rf", "/var/lib/netd-test-rsyslog")
-    found = [e.record.strip() for e in netd.events(event="data")]
-    assert found == [b"line %d" % i for i in range(500)]
-    wait_for(lambda: netd.events(event="disconnect"), "the end")
-    assert netd.events(event="disconnect")[-1].text("NETD_REASON") == "eof"
+    events = netd.events(session)
+    assert {e.text("NETD_PEER") for e in events} == {"192.0.2.1:4711"}
+    for event in events[1:-1]:
+        assert [event.text(name) for name in ("PRIORITY", "SYSLOG_IDENTIFIER", "SYSLOG_PID")] == \
+            ["3", "app", "7"]

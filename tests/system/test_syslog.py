@@ -27,27 +27,45 @@ def verify(netd, session, data):
 # Programs
 
 
-@pytest.mark.parametrize("form", [(), ("--octet-count",)], ids=["lines", "counted"])
-@pytest.mark.parametrize("rfc", [(), ("--rfc3164",), ("--rfc5424",),
-                                 ("--rfc5424=notime,notq,nohost",)],
-                         ids=["default", "rfc3164", "rfc5424", "short"])
-def test_logger_is_found_by_program_and_severity(netd, form, rfc):
+LOGGER = ["logger", "-n", "127.0.0.1", "-P", "3000", "-T", "-t", "sshd"]
+STRUCTURED = '[zoo@123 tiger="hungry"]'
+# Options of logger, and what else the entry then has.
+LOGGERS = [
+    ((), {}),
+    (("--id=4711",), {"SYSLOG_PID": "4711"}),
+    (("-i",), {}),
+    (("--rfc3164",), {"NETD_FORMAT": "rfc3164", "SYSLOG_PID": None}),
+    (("--rfc3164", "--id=4711"), {"NETD_FORMAT": "rfc3164", "SYSLOG_PID": "4711"}),
+    (("--rfc3164", "-i"), {"NETD_FORMAT": "rfc3164"}),
+    (("--rfc5424",), {}),
+    (("--rfc5424=notime,notq,nohost",),
+     {"NETD_HOSTNAME": None, "SYSLOG_TIMESTAMP": None, "SYSLOG_STRUCTURED_DATA": None}),
+    (("--rfc5424=notq", "--msgid", "ID47", "--sd-id", "zoo@123", "--sd-param", 'tiger="hungry"'),
+     {"SYSLOG_MSGID": "ID47", "SYSLOG_STRUCTURED_DATA": STRUCTURED}),
+]
+
+
+def test_logger_is_found_by_program_and_severity(netd):
+    """With each of its options, in lines and in counted frames."""
     netd.start(config=SYSLOG)
-    netd.box.run("logger", "-n", "127.0.0.1", "-P", "3000", "-T", *form, *rfc, "-p", "auth.err",
-                 "-t", "sshd", "--id=4711", "Failed password for root")
-    netd.box.run("logger", "-n", "127.0.0.1", "-P", "3000", "-T", *form, *rfc, "-p", "auth.info",
-                 "-t", "sshd", "Accepted")
+    forms = [(framing, *form) for framing in ((), ("--octet-count",)) for form in LOGGERS]
+    for i, (framing, words, _) in enumerate(forms):
+        netd.box.run(*LOGGER, *framing, *words, "-p", "auth.err", f"Failed password {i}")
+        netd.box.run(*LOGGER, *framing, *words, "-p", "auth.info", "Accepted")
     # logger does not wait for anything.
-    wait_for(lambda: len(netd.events(event="disconnect")) == 2, "both messages")
+    wait_for(lambda: len(netd.events(event="disconnect")) == 2 * len(forms), "all messages")
     found = netd.box.run("journalctl", "-q", "-t", "sshd", "-p", "err", "-o", "json",
                          f"--cursor={netd.since}").stdout
-    (entry,) = map(json.loads, found.splitlines())
-    assert entry["MESSAGE"] == "Failed password for root"
-    assert (entry["PRIORITY"], entry["SYSLOG_FACILITY"]) == ("3", "4")
-    assert entry["SYSLOG_PID"] == "4711"
-    assert entry["NETD_FORMAT"] == ("rfc3164" if rfc == ("--rfc3164",) else "rfc5424")
-    assert ("NETD_HOSTNAME" in entry) == (rfc != ("--rfc5424=notime,notq,nohost",))
-    assert "NETD_DATA" not in entry
+    entries = {entry["MESSAGE"]: entry for entry in map(json.loads, found.splitlines())}
+    assert len(entries) == len(found.splitlines()) == len(forms)
+    for i, (framing, words, fields) in enumerate(forms):
+        entry = entries[f"Failed password {i}"]
+        wanted = {"NETD_FORMAT": "rfc5424", "NETD_DATA": None, "PRIORITY": "3",
+                  "SYSLOG_FACILITY": "4", "NETD_TERMINATOR": "octet" if framing else None, **fields}
+        assert {name: entry.get(name) for name in wanted} == wanted, words
+        assert ("NETD_HOSTNAME" in entry) == ("NETD_HOSTNAME" not in fields)
+        if "-i" in words:
+            assert entry["SYSLOG_PID"].isdigit()
 
 
 # The corpus
