@@ -14,6 +14,7 @@
 #   make check-long         the same in full, without samples; takes hours (root)
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
+#   make picture            draws README's picture anew, from a run of netd
 #   make quickstart         from a minimal Debian to the first events in the journal (root)
 #   make dist               build/netd-VERSION.tar.gz, the release
 #
@@ -355,6 +356,9 @@ check-long:
 quickstart:
 	$(Q)tests/quickstart.sh
 
+picture: $(BUILD)/netd
+	$(Q)tests/picture.py $< >$(BUILD)/picture.svg && mv $(BUILD)/picture.svg tests/picture.svg
+
 dist:
 	$(Q)etc/packaging/dist.sh
 
@@ -368,6 +372,6 @@ clean:
 .PHONY: all table-text install uninstall writable unit test inject valgrind valgrind-run soak coverage \
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
-	quickstart bench bench-tools instructions dist packages clean FORCE
+	quickstart picture bench bench-tools instructions dist packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
