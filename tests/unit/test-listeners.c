@@ -298,7 +298,8 @@ static void a_file_has_its_mode(void **state)
         assert_int_equal(configure(1), 0);
         assert_string_equal(find("a")->path, path);
         assert_int_equal(mode_of(path), modes[i]);
-        check_connects(path);
+        if (modes[i] & S_IWUSR || geteuid() == 0) /* unix(7): it takes write permission */
+            check_connects(path);
     }
     assert_int_equal(umask(mask), 0027);
 }
