@@ -17,6 +17,9 @@
 #   make picture            draws README's picture anew, from a run of netd
 #   make quickstart         from a minimal Debian to the first events in the journal (root)
 #   make dist               build/netd-VERSION.tar.gz, the release
+#   make deb                packages for RELEASE (bookworm, trixie) in build/deb/RELEASE (root)
+#   make rpm                the same with rpmbuild of Debian, in build/rpm (root)
+#   make check-packages     builds, installs, upgrades and removes them, on both releases (root)
 #
 # Packagers: CFLAGS, CPPFLAGS, LDFLAGS and HARDENING are yours; the project adds its own flags to
 # them. V=1 shows the commands, WERROR=1 makes warnings errors, SANITIZE=address,undefined builds
@@ -331,7 +334,8 @@ lint-cppcheck:
 	    $(filter-out -std=%,$(LINT_FLAGS)) src
 
 lint-shell:
-	$(Q)shellcheck .ci/run $(wildcard tests/*.sh tests/*/*.sh etc/completion/*.bash etc/packaging/*.sh)
+	$(Q)shellcheck .ci/run $(wildcard tests/*.sh tests/*/*.sh etc/completion/*.bash etc/packaging/*.sh \
+	    etc/packaging/debian/netd.p* etc/packaging/debian/tests/smoke)
 
 lint-man:
 	$(Q)! mandoc -T lint -W warning $(MAN) | grep .
@@ -362,6 +366,18 @@ picture: $(BUILD)/netd
 dist:
 	$(Q)etc/packaging/dist.sh
 
+deb: OUTPUT ?= build/deb/$(RELEASE)
+rpm: OUTPUT ?= build/rpm
+deb rpm: dist
+	$(Q)tests/packages.sh build/packages.log git mmdebstrap python3 systemd-container
+	$(Q)flock build/packaging-$(RELEASE).lock /usr/bin/python3 -B etc/packaging/build.py $@ \
+	    --release $(RELEASE) $(OUTPUT)
+
+check-packages:
+	$(Q)mkdir -p build && tests/packages.sh build/packages.log dpkg-dev git mmdebstrap \
+	    openssl python3-pytest systemd-container
+	$(Q)/usr/bin/python3 -B -m pytest tests/system/test_packages.py --long
+
 # Debian packages that the build needs.
 packages:
 	@echo make gcc libc6-dev pkg-config libsystemd-dev libconfig-dev libjansson-dev libssl-dev
@@ -372,6 +388,7 @@ clean:
 .PHONY: all table-text install uninstall writable unit test inject valgrind valgrind-run soak coverage \
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
-	quickstart picture bench bench-tools instructions dist packages clean FORCE
+	quickstart picture bench bench-tools instructions dist deb rpm \
+	check-packages packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -26,6 +26,6 @@ tarball=build/netd-$version.tar.gz
 files | LC_ALL=C sort -z |
     tar --null --files-from=- --transform="flags=r;s,^,netd-$version/," --format=ustar \
         --owner=0 --group=0 --numeric-owner --mode=a+rX,u+w,go-w --mtime="$date 00:00Z" -cf - |
-    gzip -9n >"$tarball.new"
-mv "$tarball.new" "$tarball"
+    gzip -9n >"$tarball.$$"
+mv "$tarball.$$" "$tarball"
 sha256sum "$tarball"
