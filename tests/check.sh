@@ -14,7 +14,8 @@ LOGS=build/check
 RELEASES=(bookworm trixie)
 # Besides what the build needs.
 PACKAGES=(clang clang-format clang-tidy cppcheck dpkg-dev git libclang-rt-dev libcmocka-dev mandoc
-    mmdebstrap python3-prometheus-client python3-pytest shellcheck systemd-container tzdata valgrind)
+    mmdebstrap openssl python3-prometheus-client python3-pytest shellcheck systemd-container tzdata
+    valgrind)
 
 # With --long, every row of the fault matrix runs in full; every place and every failing call is
 # tried instead of a sample, and calls fail permanently, too; fuzzers run longer; and the system
@@ -132,7 +133,8 @@ step valgrind make -j"$(nproc)" CC=gcc WERROR=1 valgrind PERCENT=$VALGRIND_PERCE
 step fuzz make -j2 fuzz SECONDS=$FUZZ_SECONDS
 grep FUZZ "$LOGS/fuzz.log" || true
 [ ${#EXTENT[@]} -gt 0 ] || note "shortened: fuzzers $FUZZ_SECONDS s each, valgrind with" \
-    "$VALGRIND_PERCENT % of the random rounds; more in make check-long"
+    "$VALGRIND_PERCENT % of the random rounds, packages in make check-packages; all in make" \
+    "check-long"
 count_unit_tests $LOGS/unit*.log
 
 wait_for_system_tests

@@ -25,6 +25,7 @@ test uses the fixture `netd` (daemon.py) and runs on both releases:
 - The report of a failed test has netd's log since the test began.
 - `pristine` creates another container, without a compiler, see test_quickstart.py.
 - A test that cannot run or that hangs fails. None is skipped.
+- test_packages.py runs only with --long: make check-packages, make check-long.
 - Tests that go through every place or call try a sample of them, with the fixture `sample`; with
   --long all. The sample differs from run to run; NETD_TEST_SAMPLE=N selects one.
 
@@ -85,6 +86,13 @@ def pytest_addoption(parser):
     parser.addoption("--sanitize", action="store_true",
                      help="build netd and netd-client with gcc's sanitizers, and relax the sandbox "
                      "for them; a report fails the test")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Packages take minutes to build."""
+    if collection_path.name == "test_packages.py" and not config.getoption("--long"):
+        return True
+    return None
 
 
 def pytest_configure():

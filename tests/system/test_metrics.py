@@ -353,18 +353,10 @@ def test_http_units(box):
 @pytest.fixture
 def monitoring(box, long):
     """Installs what only --long uses, from the host's network; nothing of it runs by itself."""
-    packages = "prometheus prometheus-node-exporter"
     if long and box.run("sh", "-c", "command -v promtool", check=False).returncode:
-        script = f"""
-            printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d
-            apt-get -q update && apt-get -q install -y --no-install-recommends {packages} 2>&1
-            rm /usr/sbin/policy-rc.d
-            systemctl disable prometheus prometheus-node-exporter
-        """
-        box.path("/etc/resolv.conf").write_bytes(open("/etc/resolv.conf", "rb").read())
-        subprocess.run(["nsenter", "-t", str(box.pid), "-m", "-u", "-i", "-p", "-r", "env", "-i",
-                        "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
-                        "sh", "-ec", script], check=True, stdin=subprocess.DEVNULL, timeout=600)
+        packages = "prometheus", "prometheus-node-exporter"
+        box.install_from_mirror(*packages)
+        box.run("systemctl", "disable", *packages)
     return long
 
 
