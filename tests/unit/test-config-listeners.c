@@ -4,6 +4,7 @@
 #include "netd/config/preprocess.h"
 #include "netd/config/print.h"
 
+#include <sys/stat.h>
 #include <syslog.h>
 
 #include "config.h"
@@ -84,6 +85,29 @@ static void unix_listeners(void **state)
     assert_int_equal(c.listeners[1].address.mode, 0666);
     snprintf(expected, sizeof(expected), "%s:2: listeners.path", conf);
     assert_string_equal(c.listeners[1].origin.host, expected);
+}
+
+static void relative_paths_are_credentials_or_beside_the_file(void **state)
+{
+    struct config_input input = {.file = conf, .credentials = directory};
+    char folder[66], expected[128];
+
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/b", directory);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(conf, sizeof(conf), "%s/netd.conf", folder);
+    write_text("in-both", "");
+    write_text("b/in-both", "");
+    write_text("b/netd.conf", "listeners = ( { name = \"a\"; tls = { certificate = \"in-both\";"
+                              " key = \"beside-only\"; client_ca = \"/absolute\"; }; } );");
+    for (int i = 0; i < 2; i++, input.credentials = NULL) {
+        assert_int_equal(load(&c, &input), 0);
+        snprintf(expected, sizeof(expected), "%s/in-both", i == 0 ? directory : folder);
+        assert_string_equal(config_text(&c, c.listeners[0].tls.certificate), expected);
+        snprintf(expected, sizeof(expected), "%s/beside-only", folder);
+        assert_string_equal(config_text(&c, c.listeners[0].tls.key), expected);
+        assert_string_equal(config_text(&c, c.listeners[0].tls.client_ca), "/absolute");
+    }
 }
 
 static void paths_have_a_limit(void **state)
@@ -601,6 +625,7 @@ int main(void)
         CONFIG_TEST(one_listener_without_a_list),
         CONFIG_TEST(every_key_of_a_listener_is_read),
         CONFIG_TEST(unix_listeners),
+        CONFIG_TEST(relative_paths_are_credentials_or_beside_the_file),
         CONFIG_TEST(paths_have_a_limit),
         CONFIG_TEST(defaults_are_of_the_top_level),
         CONFIG_TEST(bad_listeners),

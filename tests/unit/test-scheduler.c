@@ -976,6 +976,21 @@ static void flush_timeout_0_is_never(void **state)
     assert_int_equal(deadlines_first(&rig.scheduler->deadlines), NO_DEADLINE);
 }
 
+/* A piece would be a record that its client is never told of. */
+static void relp_records_have_no_flush_timeout(void **state)
+{
+    static const char text[] = "1 open 14 relp_version=0\n2 syslog 9 half";
+
+    (void)state;
+    rig.table.header->listeners[0].settings.framing = FRAMING_RELP;
+    rig.table.header->listeners[0].settings.flush_timeout = 3;
+    client_waits(text);
+    time_passes();
+    assert_int_equal(rig.histories[0].connects, 1);
+    assert_int_equal(rig.histories[0].stream.length, 0);
+    assert_int_equal(deadlines_first(&rig.scheduler->deadlines), NO_DEADLINE);
+}
+
 /* The end of a record that arrived while the session was not read is found first. */
 static void ends_not_yet_read_are_read_first(void **state)
 {
@@ -1872,6 +1887,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(adopted_records_give_memory_back, setup, teardown),
         cmocka_unit_test_setup_teardown(half_a_line_end_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(flush_timeout_0_is_never, setup, teardown),
+        cmocka_unit_test_setup_teardown(relp_records_have_no_flush_timeout, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_not_yet_read_are_read_first, setup, teardown),
         cmocka_unit_test_setup_teardown(deadlines_wait_for_the_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(many_are_due_at_once, setup, teardown),
