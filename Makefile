@@ -340,8 +340,11 @@ lint-shell:
 lint-man:
 	$(Q)! mandoc -T lint -W warning $(MAN) | grep .
 
+# How many states of a function the analyser looks at. With 20000 it takes a fifth of the time.
+TIDY_NODES ?= 225000
 lint-tidy/%:
-	$(Q)said=$$(clang-tidy --quiet $* -- $(LINT_FLAGS) -include tests/lint-errno.h 2>&1) || \
+	$(Q)said=$$(clang-tidy --quiet $* -- $(LINT_FLAGS) -include tests/lint-errno.h \
+	    -Xclang -analyzer-config -Xclang max-nodes=$(TIDY_NODES) 2>&1) || \
 	    { printf '%s\n' "$$said" | grep -v 'warnings* generated'; exit 1; }
 
 # All checks of gcc's analyser, except in list.c, where it does not know that tsearch(3) keeps its
