@@ -26,8 +26,11 @@ test uses the fixture `netd` (daemon.py) and runs on both releases:
 - `pristine` creates another container, without a compiler, see test_quickstart.py.
 - A test that cannot run or that hangs fails. None is skipped.
 - test_packages.py runs only with --long: make check-packages, make check-long.
+- One that is the same on both releases and takes long may name the one on which it runs without
+  --long: @pytest.mark.only_on("trixie").
 - Tests that go through every place or call try a sample of them, with the fixture `sample`; with
-  --long all. The sample differs from run to run; NETD_TEST_SAMPLE=N selects one.
+  --long all. The sample differs between the releases, and from run to run; NETD_TEST_SAMPLE=N
+  selects one.
 
 Run all of it with `make check`, or, as root, some of it:
 
@@ -64,7 +67,7 @@ SOURCE_INSIDE = "/usr/src/netd"
 TIME_LIMIT = 600
 
 Sample = collections.namedtuple("Sample", "every first")
-SAMPLE_EVERY = 4
+SAMPLE_EVERY = 8
 SAMPLE_FIRST = int(os.environ.get("NETD_TEST_SAMPLE", random.randrange(4 * SAMPLE_EVERY)))
 
 # For --sanitize: the directory of the reports. A process that writes one aborts.
@@ -100,11 +103,20 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
+def is_of_another_release(item):
+    marker = item.get_closest_marker("only_on")
+    return marker and item.callspec.params["release"] not in marker.args
+
+
+def pytest_collection_modifyitems(config, items):
     for item in items:
         for name in ("long", "sample"):
             if name in item.fixturenames:
                 item.add_marker(name)
+    if not config.getoption("--long"):
+        others = [item for item in items if is_of_another_release(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_generate_tests(metafunc):
@@ -304,10 +316,12 @@ def long(request):
 
 
 @pytest.fixture
-def sample(long):
-    """Which of all places or calls to try: one in .every, starting at index .first. With --long
-    all."""
-    return Sample(1, 0) if long else Sample(SAMPLE_EVERY, SAMPLE_FIRST % SAMPLE_EVERY)
+def sample(long, release):
+    """Which of all places or calls to try: one in .every, starting at index .first, modulo .every.
+    Those of one release are halfway between those of the other. With --long all."""
+    if long:
+        return Sample(1, 0)
+    return Sample(SAMPLE_EVERY, SAMPLE_FIRST + RELEASES.index(release) * SAMPLE_EVERY // 2)
 
 
 @pytest.fixture

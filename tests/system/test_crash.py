@@ -122,7 +122,7 @@ def places(death, client, sample, *before):
     """Kills a worker at each place after one of SAMPLE's stops, each time with a new client.
     Yields place and result, where place is None if no worker died there. Before that, workers are
     killed at the places BEFORE; it is repeated if they are not reached."""
-    stops, changes, missed = sample.first, 0, 0
+    stops, changes, missed = sample.first % sample.every, 0, 0
     while missed < 50:
         place = stops, changes
         result, died, reached = death.die(client, *before, place)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from box import SOURCE
-from conftest import SAMPLE_FIRST, SOURCE_INSIDE
+from conftest import SOURCE_INSIDE
 
 INJECT = pathlib.Path(__file__).with_name("inject.py")
 
@@ -17,7 +17,7 @@ def test_p7_every_call_fails(box, long, sample, capsys):
     mode = [] if long else ["--mode", "once"]
     command = [sys.executable, "-B", INJECT, "--root", box.root,
                "--programs", f"{SOURCE_INSIDE}/build/inject",
-               "--sample", f"{sample.every}:{0 if long else SAMPLE_FIRST}", *mode]
+               "--sample", f"{sample.every}:{sample.first}", *mode]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                             cwd=SOURCE, check=False)
     assert result.returncode == 0, result.stdout[-20000:] + result.stderr

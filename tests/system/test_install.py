@@ -89,6 +89,7 @@ def test_unit_files_and_manual_pages_name_the_chosen_paths(box, directory):
     assert not re.search("(?<!/opt)/etc/(netd|default)", pages)
 
 
+@pytest.mark.only_on("bookworm")
 def test_the_program_uses_the_chosen_directories(box, directory):
     make(box, f"BUILD={directory}/build", f"SYSCONFDIR={directory}/etc",
          f"LIBEXECDIR={directory}/libexec", f"{directory}/build/netd")

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 
+import pytest
+
 from box import NSPAWN
 
 TREE = "/usr/src/netd"
@@ -60,6 +62,7 @@ def test_with_systemd(pristine):
     check_shown(box, quickstart(box).stdout, "127.0.0.1:3000")
 
 
+@pytest.mark.only_on("trixie")
 def test_without_systemd(pristine):
     root = pristine().root
     inside = [*NSPAWN, "--quiet", "--pipe", "--private-network", "--resolv-conf=off",
