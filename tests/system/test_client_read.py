@@ -19,6 +19,7 @@ import pytest
 
 from box import SOURCE, wait_for
 from fake_events import BOOT, IDS, START, Journal, session_id, stream
+from traffic import together
 
 # c4ca4238..., c81e728d..., eccbc87e..., a87ff679...
 A, B, C, D = (session_id(n) for n in (1, 2, 3, 4))
@@ -531,11 +532,15 @@ def test_a_killed_netd_abandons_its_sessions(netd):
         s.sendall(b"hello\nthere")
         wait_for(lambda: netd.events(event="data"), "the record")
         (session,) = lines(client(netd.box, "sessions", "-q", "--open"))
-        assert re.search(r"\n +End: open\n", client(netd.box, "show", session).stdout)
-        out, status, err = cat(netd.box, session)
+        # At once: each waits for an end.
+        shown, (out, status, err), quiet = together([
+            lambda: client(netd.box, "show", session).stdout,
+            lambda: cat(netd.box, session),
+            lambda: cat(netd.box, "-q", session)])
+        assert re.search(r"\n +End: open\n", shown)
         assert (out, status) == (b"hello\n", 0)
         assert err == f"netd-client: session {session} is open: this is what there is so far\n"
-        assert cat(netd.box, "-q", session) == (b"hello\n", 0, "")
+        assert quiet == (b"hello\n", 0, "")
         netd.box.run("systemctl", "kill", "-s", "KILL", "netd.service", check=False)
         wait_for(lambda: netd.show("ActiveState") == "failed", "systemd to notice")
         last = lines(client(netd.box, "sessions", "-n", "1"))[1]
@@ -795,10 +800,13 @@ def test_a_unique_prefix_names_a_session(box, directory):
     three_sessions().write(box, f"{directory}/a.journal")
     for name in A, A[:31], "c4", "C4CA":
         assert cat(box, "-D", directory, name)[0] == b"one\ntwo\n"
-    for command in "show", "cat", "follow", "verify":
-        for name in "0", A[:-1] + "0", A + "0", "", "xyz", "c4%", "*":
-            failed(client(box, command, "-D", directory, name), 1,
-                   f"no session begins with '{name}'")
+    wrong = [(command, name) for command in ("show", "cat", "follow", "verify")
+             for name in ("0", A[:-1] + "0", A + "0", "", "xyz", "c4%", "*")]
+    # At once: each waits for an id that is not there yet.
+    results = together([lambda c=command, n=name: client(box, c, "-D", directory, n)
+                        for command, name in wrong])
+    for (_, name), result in zip(wrong, results):
+        failed(result, 1, f"no session begins with '{name}'")
 
 
 @pytest.mark.parametrize("command", ["show", "cat", "follow", "verify"])

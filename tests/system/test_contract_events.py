@@ -177,7 +177,7 @@ def test_what_has_no_end_yet_is_seen(netd):
 
 
 def test_flush_timeout_0_is_never(netd):
-    netd.start(config="flush_timeout = 0; sessions: { idle_timeout = 5; };")
+    netd.start(config="flush_timeout = 0; sessions: { idle_timeout = 4; };")
     with netd.connect() as client:
         client.sendall(b"half")
         receipt = netd.receipt(client)

@@ -224,7 +224,7 @@ static void random_crashes(void **state)
 {
     (void)state;
     random_begin();
-    for (int round = random_rounds(20000); round > 0; round--) {
+    for (int round = random_rounds(4000); round > 0; round--) {
         char stream[200];
         size_t length = 1 + random_below(sizeof(stream) - 1), offset = 0, reached = 0, records = 0;
         struct sink sink = {.length = 0};
@@ -307,7 +307,7 @@ static void random_crashes_among_frames(void **state)
     static struct frames frames;
 
     (void)state;
-    for (int round = random_rounds(20000); round > 0; round--) {
+    for (int round = random_rounds(4000); round > 0; round--) {
         enum framing framing = random_below(3) ? FRAMING_OCTET : FRAMING_NUL;
         size_t length = 1 + random_below(800), reached = 0, known = 0;
         struct sink sink = {.length = 0};
