@@ -108,6 +108,22 @@ def snippet(first):
     return "".join(line[4:] + "\n" for line in block)
 
 
+def test_syslog_and_relp(netd):
+    netd.start(config=snippet("listeners = ("))
+    readme = (SOURCE / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("### Syslog and RELP\n")[2].partition("\n### ")[0]
+    ends = 0
+    for command in re.findall(r"^    \$ (.+)$", section, re.M):
+        if command.startswith("journalctl "):
+            check(command, netd.box.sh(f"journalctl --sync; {command} -q --cursor='{netd.since}'"))
+        else:
+            written = netd.box.sh(f"{command} 2>&1")
+            ends += 1
+            wait_for(lambda n=ends: len(netd.events(event="disconnect")) == n, "the session's end")
+            if command in dict(blocks()):
+                check(command, written)
+
+
 def test_the_python_client(netd):
     netd.start()
     written = netd.box.run("python3", "-c", snippet("import socket")).stdout
