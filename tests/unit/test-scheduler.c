@@ -1660,11 +1660,10 @@ static void stops_do_not_wait_for_clients_that_do_not_read(void **state)
 
 /* A connection that failed ends when the bytes that came before are read, and not only when its
  * client, which waits for an answer, does something. */
-static void connections_that_failed_end(void **state)
+static void check_connection_that_failed(bool restarts)
 {
     char c;
 
-    (void)state;
     listener_takes_local_relp();
     admit_local_client(0);
     (void)client_sends_records(0, 0, 1);
@@ -1672,11 +1671,27 @@ static void connections_that_failed_end(void **state)
     client_hears(0, 0, 1);
     assert_int_equal(client_sends_records(0, 1, 1), 2);
     receive_error = ENOMEM;
+    scheduler_find_ready(rig.scheduler);
+    scheduler_run(rig.scheduler);
+    assert_int_equal(rig.table.sessions[0].records, 2);
+    if (restarts)
+        restart_worker();
     settle();
-    assert_int_equal(rig.histories[0].stream.records, 2);
     assert_string_equal(rig.histories[0].reason, "error");
     assert_int_equal(rig.scheduler->sessions, 0);
     assert_int_equal(recv(rig.fds[0], &c, 1, 0), 0); /* over TCP a reset */
+}
+
+static void connections_that_failed_end(void **state)
+{
+    (void)state;
+    check_connection_that_failed(false);
+}
+
+static void connections_that_failed_end_with_another_worker(void **state)
+{
+    (void)state;
+    check_connection_that_failed(true);
 }
 
 /* --- Random steps --- */
@@ -1913,6 +1928,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(headers_have_five_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(clients_that_do_not_read_are_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(connections_that_failed_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(connections_that_failed_end_with_another_worker, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(stops_do_not_wait_for_clients_that_do_not_read, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(every_session_stays_scheduled, setup, teardown),

@@ -226,7 +226,8 @@ static void admission_adopt_session(struct scheduler *sched, struct session *s)
     }
     if (s->state == SESSION_OPEN && framing_ops(s->framing)->acknowledges)
         scheduler_continue_answers(sched, s);
-    if (session_pending(s) > 0 || !s->connect_taken || s->reason != REASON_NONE)
+    if (session_pending(s) > 0 || !s->connect_taken || s->reason != REASON_NONE ||
+        s->pending_reason != REASON_NONE)
         table_list_append(sched->table, LIST_RUN, s);
     else
         scheduler_arm(sched, s);
