@@ -77,7 +77,7 @@ void doctor_check_permission(struct doctor *d, struct finding *f)
     if (!journal_exists(d->journal.persistent) && !journal_exists(d->journal.runtime)) {
         finding_set(f, DOCTOR_PROBLEM, "no journal to read");
         finding_explain(f, "journald does not run, or does not store entries.");
-        finding_command(f, "systemctl restart systemd-journald.service");
+        finding_restart_journald(d, f);
         return;
     }
     d->journal.readable = true;

@@ -330,7 +330,8 @@ static void test_look_up(struct doctor *d, struct finding *f, const char *id, ui
                     tally.has_connect || tally.ended ? "not complete" : "not", waited, id);
     finding_explain(f,
                     "netd sent a receipt for it: journald drops entries, or does not store them.");
-    finding_command(f, "systemctl restart systemd-journald.service");
+    finding_explain(f, "Mend what is found below first.");
+    finding_restart_journald(d, f);
 }
 
 /* Says that there was no receipt, because of ERROR, a negative errno. */
@@ -340,10 +341,24 @@ static void test_fail(struct doctor *d, struct finding *f, const struct doctor_s
     if (d->waiting[0]) {
         finding_explain(f, "netd waits for the journal (%s), and clients wait for netd.",
                         d->waiting);
-        finding_command(f, "systemctl restart systemd-journald.service");
+        finding_restart_journald(d, f);
     } else {
         finding_restart(d, f);
     }
+}
+
+/* Says that there was a receipt for less, or an error. */
+static void test_refused(struct finding *f, const struct doctor_socket *s,
+                         const struct receipt *receipt)
+{
+    bool full = receipt->kind == RECEIPT_REFUSED && strstr(receipt->reason, "limit");
+
+    finding_set(f, full ? DOCTOR_PROBLEM : DOCTOR_WARNING, "%s: %s", s->address, receipt->reason);
+    if (!full)
+        return;
+    finding_explain(f, "netd refuses further clients. If those it has are all wanted, raise the");
+    finding_explain(f, "limit in netd.conf, and reload it. They are:");
+    finding_command(f, "netd-client sessions --open");
 }
 
 void doctor_check_session(struct doctor *d, struct finding *f)
@@ -367,7 +382,7 @@ void doctor_check_session(struct doctor *d, struct finding *f)
             return;
         }
         if (r >= 0)
-            finding_set(f, DOCTOR_WARNING, "%s: %s", s->address, receipt.reason);
+            test_refused(f, s, &receipt);
         else
             test_fail(d, f, s, r);
     }

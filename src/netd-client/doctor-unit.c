@@ -14,6 +14,9 @@
 #define UNIT    MANAGER ".Unit"
 #define SERVICE MANAGER ".Service"
 
+#define UNITS       "/org/freedesktop/systemd1/unit"
+#define SOCKET_PATH UNITS "/netd_2esocket"
+
 #define DROP_INS "/etc/systemd/system/%s.d"
 
 /* --- The bus --- */
@@ -40,7 +43,7 @@ void doctor_open_bus(struct doctor *d)
     if (sd_booted() <= 0 || (sd_bus_open_system(&d->bus) < 0 && unit_open_private(&d->bus) < 0))
         return;
     sd_bus_set_method_call_timeout(d->bus, d->options->timeout);
-    if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", d->unit, &d->path) < 0)
+    if (sd_bus_path_encode(UNITS, d->unit, &d->path) < 0)
         d->path = NULL;
     if (d->path)
         (void)sd_bus_get_property_string(d->bus, MANAGER, d->path, SERVICE, "LogNamespace", NULL,
@@ -55,6 +58,16 @@ static char *unit_text(const struct doctor *d, const char *name)
     if (d->path)
         (void)sd_bus_get_property_string(d->bus, MANAGER, d->path, UNIT, name, NULL, &text);
     return text;
+}
+
+/* True if the property NAME of the socket unit is WORD. */
+static bool socket_unit_is(const struct doctor *d, const char *name, const char *word)
+{
+    char *text CLEANUP(free_pointer) = NULL;
+
+    return d->path &&
+           sd_bus_get_property_string(d->bus, MANAGER, SOCKET_PATH, UNIT, name, NULL, &text) >= 0 &&
+           strcmp(text, word) == 0;
 }
 
 /* Reads the property NAME of TYPE, see sd_bus_message_read_basic(3). Returns false if it cannot. */
@@ -139,17 +152,13 @@ static void service_explain(const struct doctor *d, struct finding *f)
 /* If the service waits for its first client: says so, and has the socket's address tried. */
 static bool service_has_socket(struct doctor *d, struct finding *f)
 {
-    char *path CLEANUP(free_pointer) = NULL, *state CLEANUP(free_pointer) = NULL;
     const char *type, *address;
     sd_bus_message *m = NULL;
-    bool listens;
 
-    if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", "netd.socket", &path) < 0 ||
-        sd_bus_get_property_string(d->bus, MANAGER, path, UNIT, "ActiveState", NULL, &state) < 0)
+    if (!socket_unit_is(d, "ActiveState", "active"))
         return false;
-    listens = strcmp(state, "active") == 0;
-    if (listens && !d->named &&
-        sd_bus_get_property(d->bus, MANAGER, path, MANAGER ".Socket", "Listen", NULL, &m,
+    if (!d->named &&
+        sd_bus_get_property(d->bus, MANAGER, SOCKET_PATH, MANAGER ".Socket", "Listen", NULL, &m,
                             "a(ss)") >= 0 &&
         sd_bus_message_enter_container(m, 'a', "(ss)") > 0 &&
         sd_bus_message_read(m, "(ss)", &type, &address) > 0 && d->n_sockets > 0) {
@@ -157,9 +166,8 @@ static bool service_has_socket(struct doctor *d, struct finding *f)
         d->sockets[0].given = false;
     }
     sd_bus_message_unref(m);
-    if (listens)
-        finding_set(f, DOCTOR_OK, "%s starts when a client connects to netd.socket", d->unit);
-    return listens;
+    finding_set(f, DOCTOR_OK, "%s starts when a client connects to netd.socket", d->unit);
+    return true;
 }
 
 void finding_restart(const struct doctor *d, struct finding *f)
@@ -168,6 +176,14 @@ void finding_restart(const struct doctor *d, struct finding *f)
         finding_command(f, "systemctl restart %s", d->unit);
     else
         finding_explain(f, "Does netd run? See netd(8).");
+}
+
+/* Where the link that masks the unit is. */
+static const char *unmask_option(const struct doctor *d)
+{
+    char *state CLEANUP(free_pointer) = unit_text(d, "UnitFileState");
+
+    return state && strcmp(state, "masked-runtime") == 0 ? "--runtime" : "--system";
 }
 
 void doctor_check_service(struct doctor *d, struct finding *f)
@@ -191,7 +207,11 @@ void doctor_check_service(struct doctor *d, struct finding *f)
     d->failed = true;
     f->status = DOCTOR_PROBLEM;
     finding_explain(f, "Clients find nobody to connect to.");
-    if (strcmp(state, "inactive") != 0)
+    if (strcmp(load, "masked") == 0)
+        finding_command(f, "systemctl unmask %s %s", unmask_option(d), d->unit);
+    else if (strcmp(load, "loaded") != 0)
+        finding_command(f, "systemctl daemon-reload");
+    else if (strcmp(state, "inactive") != 0)
         service_explain(d, f);
     finding_command(f, "systemctl restart %s", d->unit);
 }
@@ -205,6 +225,10 @@ void doctor_check_boot(struct doctor *d, struct finding *f)
     state = unit_text(d, "UnitFileState");
     if (!state || !*state) {
         finding_set(f, DOCTOR_WARNING, "not checked: %s has no unit file", d->unit);
+        return;
+    }
+    if (socket_unit_is(d, "UnitFileState", "enabled")) {
+        finding_set(f, DOCTOR_OK, "netd.socket is enabled");
         return;
     }
     finding_set(f, DOCTOR_OK, "%s is %s", d->unit, state);

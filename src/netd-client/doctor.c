@@ -95,6 +95,13 @@ void finding_drop_in(struct finding *f, const char *directory, const char *name,
     finding_command(f, "printf '[%s]\\n%s' >%s/%s", section, settings, directory, name);
 }
 
+void finding_restart_journald(const struct doctor *d, struct finding *f)
+{
+    const char *space = d->journal.name_space;
+
+    finding_command(f, "systemctl restart systemd-journald%s%s.service", *space ? "@" : "", space);
+}
+
 void finding_journald(const struct doctor *d, struct finding *f, const char *name,
                       const char *settings)
 {
@@ -103,7 +110,7 @@ void finding_journald(const struct doctor *d, struct finding *f, const char *nam
 
     snprintf(directory, sizeof(directory), "/etc/systemd/journald%s%s.conf.d", at, space);
     finding_drop_in(f, directory, name, "Journal", settings);
-    finding_command(f, "systemctl restart systemd-journald%s%s.service", at, space);
+    finding_restart_journald(d, f);
 }
 
 /* --- Output --- */

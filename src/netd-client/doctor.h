@@ -59,6 +59,9 @@ void finding_set(struct finding *f, enum doctor_status status, const char *forma
 void finding_explain(struct finding *f, const char *format, ...) PRINTF(2, 3);
 void finding_command(struct finding *f, const char *format, ...) PRINTF(2, 3);
 
+/* Adds the command that starts journald anew. */
+void finding_restart_journald(const struct doctor *d, struct finding *f);
+
 /*
  * Adds the commands that write SETTINGS, lines for printf(1), to the section [SECTION] of the file
  * NAME in DIRECTORY, a directory of drop-ins. NAME is to sort behind the names of others.

@@ -105,6 +105,14 @@ def test_a_stopped_unit(netd):
     mended(netd.box, "service", found["service"])
 
 
+@pytest.mark.parametrize("where", ["--runtime", "--system"])
+def test_a_masked_unit(netd, where):
+    netd.box.sh(f"systemctl mask {where} netd.service")
+    found = doctor(netd.box)["service"]
+    assert found.text == "netd.service is masked (dead)"
+    mended(netd.box, "service", found)
+
+
 def test_a_socket_unit(netd):
     """systemd listens, at another address."""
     netd.start(socket=True, socket_dropin="[Socket]\nListenStream=\nListenStream=[::1]:4000\n")
@@ -121,8 +129,11 @@ def test_a_unit_that_is_not_enabled(netd):
     assert (found.status, found.text) == ("warning", "netd.service is disabled")
     try:
         assert mended(netd.box, "boot", found).text == "netd.service is enabled"
-    finally:
         netd.box.run("systemctl", "disable", "netd.service")
+        netd.box.run("systemctl", "enable", "netd.socket")
+        assert doctor(netd.box)["boot"].text == "netd.socket is enabled"
+    finally:
+        netd.box.run("systemctl", "disable", "netd.service", "netd.socket")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -144,14 +155,18 @@ def test_a_port_that_somebody_else_has(netd, peer, host):
 
 
 def test_a_port_of_a_process(netd):
-    with netd.box.popen("socat", "TCP4-LISTEN:3000,fork,bind=127.0.0.1", "EXEC:true") as other:
-        wait_for(lambda: netd.box.run("ss", "-Hltn", "sport = :3000").stdout, "socat to listen")
-        netd.start(check=False)
-        wait_for(lambda: "auto-restart" in netd.show("SubState"), "netd to fail")
-        found = doctor(netd.box)["service"]
-        assert re.match("kill [0-9]+$", found.commands[0])
-        mended(netd.box, "service", found)
-        other.wait(10)
+    command = ["socat", "TCP4-LISTEN:3000,fork,bind=127.0.0.1", "EXEC:true"]
+    with netd.box.popen(*command) as other:
+        try:
+            wait_for(lambda: netd.box.run("ss", "-Hltn", "sport = :3000").stdout, "it to listen")
+            netd.start(check=False)
+            wait_for(lambda: "auto-restart" in netd.show("SubState"), "netd to fail")
+            found = doctor(netd.box)["service"]
+            assert re.match("kill [0-9]+$", found.commands[0])
+            mended(netd.box, "service", found)
+            other.wait(10)
+        finally:
+            other.kill()
 
 
 def test_a_configuration_that_is_bad(netd):
@@ -190,6 +205,16 @@ def test_listeners(netd, listeners, session):
     events = netd.events(ended)
     assert [e.text("NETD_LISTENER") for e in events] == [session] * 3
     assert b"netd-client doctor: test session" in events[1].record
+
+
+def test_no_room_for_a_session(netd):
+    netd.start(config="sessions = { max = 1; };")
+    with netd.connect() as client:
+        client.sendall(b"line\n")
+        wait_for(lambda: len(netd.events()) == 2, "the session")
+        found = doctor(netd.box)["test session"]
+    assert (found.status, found.text) == ("problem", "127.0.0.1:3000: session-limit")
+    wait_for(lambda: doctor(netd.box)["test session"].status == "ok", "room")
 
 
 def test_given_address(netd):
