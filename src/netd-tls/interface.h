@@ -44,6 +44,9 @@
  *     close_notify: an orderly end is a plain end of file. If the client went away without
  *     close_notify, or netd-tls died, close(2) finds that byte unread, and netd gets all bytes and
  *     then ECONNRESET (unix(7); recvmmsg(2) reports the error before the bytes, as with TCP).
+ *     The kernel reports that once. A worker whose predecessor may have got it can tell all the
+ *     same: netd-tls keeps its end open until netd has closed or shut down its own, so that an end
+ *     of file together with EPOLLHUP is no orderly end.
  *   - What netd writes is sent to the client until netd closes or shuts down its side; then the
  *     client gets close_notify.
  *   - A refusal: the header has TLS_TLV_REFUSED, and then comes the end of file. No session

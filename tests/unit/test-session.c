@@ -1102,6 +1102,36 @@ static void compaction_moves_what_fits(void **state)
     assert_int_equal(rig.s->resent_end, 2);
 }
 
+/* The worker that got the error of a connection from netd-tls died: the bytes are still there, and
+ * then an end of file like that of an orderly end, after which netd-tls keeps its side open. */
+static void cut_off_stream_is_told_from_an_end(void **state)
+{
+    (void)state;
+    for (int is_orderly = 0; is_orderly < 2; is_orderly++) {
+        int error = 0;
+        socklen_t length = sizeof(error);
+
+        begin(false, SESSION_OPEN);
+        rig.s->greeting = GREETING_SENT;
+        assert_int_equal(send(rig.s->fd, "\n", 1, 0), 1);
+        client_sends("text", 4);
+        if (is_orderly)
+            (void)shutdown(rig.client, SHUT_WR);
+        else
+            close_fd(&rig.client);
+        assert_int_equal(getsockopt(rig.s->fd, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+        assert_int_equal(error, is_orderly ? 0 : ECONNRESET);
+        die();
+        assert_int_equal(receive(), 4);
+        assert_int_equal(receive(), 0);
+        assert_int_equal(rig.s->reason, is_orderly ? REASON_EOF : REASON_RESET);
+        log_all();
+        flush();
+        stream_is("text", 4);
+        end();
+    }
+}
+
 /* --- PROXY headers --- */
 
 /* From 192.0.2.1:4711, with TLS: the name "client", which is verified. */
@@ -1718,6 +1748,7 @@ int main(void)
         TEST(poisoned_bytes_are_not_looked_at),
         TEST(resent_records_are_marked),
         TEST(compaction_moves_what_fits),
+        TEST(cut_off_stream_is_told_from_an_end),
         TEST(header_comes_first),
         TEST(no_header_is_an_error),
         TEST(health_checks_are_told_from_sessions),

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -167,16 +168,26 @@ void session_note_error(struct session *s, int error)
     __atomic_store_n(&s->pending_reason, (uint8_t)session_reason_of(error), __ATOMIC_RELEASE);
 }
 
+/* True if S has no peer any more: of TCP after a reset. netd-tls ends a stream with shutdown(2) and
+ * keeps its end open for answers; if it is closed, it died, or its client's stream was cut off. */
+static bool session_has_lost_peer(const struct session *s)
+{
+    struct pollfd end = {.fd = s->fd};
+    struct sockaddr_storage sa;
+    socklen_t length = sizeof(sa);
+
+    if (s->greeting != GREETING_NONE)
+        return poll(&end, 1, 0) == 1 && (end.revents & POLLHUP);
+    return getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0;
+}
+
 /* Ends S where its stream ends. A connection that has no peer any more did not end in order: the
  * worker that got the error may have died before it could note it. */
 static void session_end_stream(struct session *s)
 {
-    struct sockaddr_storage sa;
-    socklen_t length = sizeof(sa);
-
     if (s->pending_reason != REASON_NONE)
         session_end(s, s->pending_reason, s->error);
-    else if (getpeername(s->fd, (struct sockaddr *)&sa, &length) < 0)
+    else if (session_has_lost_peer(s))
         session_end(s, REASON_RESET, 0);
     else
         session_end(s, session_has_header(s) ? REASON_EOF : REASON_PROTOCOL, 0);
