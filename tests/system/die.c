@@ -319,17 +319,34 @@ static void die(const char *places)
     printf("%u %d\n", died, reached != NOT_REACHED);
 }
 
-/* Returns the current worker, which is not traced. */
-static pid_t find_worker(void)
+/* The name of process PID. */
+static void read_name(pid_t pid, char name[static LINE_SIZE])
 {
     char path[64];
-    FILE *children;
-    int pid;
+    FILE *f;
 
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    f = fopen(path, "r");
+    if (!f || !fgets(name, LINE_SIZE, f))
+        fail(path);
+    fclose(f);
+}
+
+/* Returns the current worker, which is not traced. netd-tls is another child. */
+static pid_t find_worker(void)
+{
+    char path[64], name[LINE_SIZE], own[LINE_SIZE] = "";
+    FILE *children;
+    int pid = 0;
+
+    read_name(supervisor, name);
     snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)supervisor, (int)supervisor);
     children = fopen(path, "r");
-    if (!children || fscanf(children, "%d", &pid) != 1)
-        fail(path);
+    while (strcmp(name, own) != 0) {
+        if (!children || fscanf(children, "%d", &pid) != 1)
+            fail(path);
+        read_name(pid, own);
+    }
     fclose(children);
     return pid;
 }

@@ -3,18 +3,23 @@
 of netd-tls and of the supervisor; and a netd-tls that does not start."""
 
 import contextlib
+import os
 import random
 import re
+import signal
 import ssl
+import subprocess
 import threading
 import time
 
 import pytest
 
+import journal
 from box import wait_for
-from crowd import Processes, RECEIPT
+from crowd import Processes, RECEIPT, check, sessions
+from test_crash import ALL, check_answers, death, every_place, some_deaths  # pylint: disable=unused-import
 from test_tls import DIRECTORY, certificates, context  # pylint: disable=unused-import
-from traffic import is_read, seeded
+from traffic import finish, is_read, port_of, records_logged, seeded
 
 PROGRAMS = ("/usr/local/sbin/netd", "/usr/local/libexec/netd-tls")
 
@@ -33,7 +38,7 @@ class Tls:
 
     def __init__(self, plain, made, skip=0):
         """Through PLAIN, where the first SKIP bytes have been sent already."""
-        self.plain, self.skip = plain, skip
+        self.plain, self.skip, self.port = plain, skip, port_of(plain)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = made.wrap_bio(self.incoming, self.outgoing)
         self._until_done(self.tls.do_handshake)
@@ -53,9 +58,6 @@ class Tls:
         self.plain.sendall(self.outgoing.read()[self.skip:])
         self.skip = 0
 
-    def getsockname(self):
-        return self.plain.getsockname()
-
     def sendall(self, data):
         self.tls.write(data)
         self._flush()
@@ -65,9 +67,15 @@ class Tls:
 
     def finish(self):
         """Sends close_notify, and returns what comes until netd's."""
+        self.notify()
+        return self.answer()
+
+    def notify(self):
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         self._flush()
+
+    def answer(self):
         received = b""
         while piece := self._read():
             received += piece
@@ -98,7 +106,7 @@ class Sender(threading.Thread):
         self.certificate = certificate if number % 2 else None
         self.client = connect(netd, 6515 if self.certificate else 6514, self.certificate,
                               ssl.TLSVersion.TLSv1_2 if number % 4 > 1 else None, timeout=600)
-        self.port = self.client.getsockname()[1]
+        self.port = self.client.port
         self.number, self.count, self.random = number, count, random.Random(number)
         self.pieces, self.sent, self.answer, self.error = [], b"", b"", None
         self.step, self.done, self.steps = 0, 0, threading.Semaphore(0)
@@ -253,6 +261,169 @@ def test_p1_tls_through_kills_reloads_and_an_upgrade(netd, certificates, upgrade
           f"{kills} kills, {replaced} reloads and an upgrade in {seconds:.0f} s")
     if long:  # what follows need not read all of it
         netd.box.run("journalctl", "--rotate", "--vacuum-size=100M")
+
+
+# Death
+
+SHORT = b"one\r\ntwo"
+PLAIN = ', { name = "plain"; port = 3000; }'
+
+
+def speaker(netd, orderly):
+    """As that of test_crash.py."""
+    def begin():
+        client = connect(netd, timeout=60)
+        client.sendall(SHORT)
+        if orderly:
+            client.notify()
+        else:
+            client.close()
+
+        def wait_for_end():
+            answer = client.answer() if orderly else b""
+            client.close()
+            return client.port, answer
+        return wait_for_end
+    return begin
+
+
+def by_port(netd):
+    """Maps each client's port to its events."""
+    found = {}
+    for event in netd.events(fields=None):
+        found.setdefault(event.text("NETD_PEER").rpartition(":")[2], []).append(event)
+    return {int(port): events for port, events in found.items()}
+
+
+@pytest.mark.parametrize("orderly", [True, False], ids=["orderly", "cut-off"])
+def test_p1_death_at_every_place_of_a_tls_session(netd, certificates, death, long, orderly):
+    netd.start(config="sessions: { max = 16; };" + config(), dropin="[Service]\nWatchdogSec=0\n")
+    d, client = death(), speaker(netd, orderly)
+    results = every_place(d, client, ALL) if long else some_deaths(d, client, 25)
+    if orderly:
+        check_answers(netd, SHORT, results)
+        return
+    events = wait_for(lambda: (found := by_port(netd)) and all(
+        port in found and found[port][-1].text("NETD_EVENT") == "disconnect"
+        for port, _ in results) and found, "the ends")
+    for port, _ in results:
+        own = events[port]
+        assert [e.text("NETD_EVENT") for e in own] == ["connect", "data", "data", "disconnect"]
+        assert own[-1].text("NETD_REASON") == "reset" and journal.joined(own) == SHORT
+
+
+def netd_tls(netd, other_than=()):
+    """The process id of the netd-tls started last."""
+    def find():
+        pids = [int(pid) for pid in netd.box.sh("pgrep -nx netd-tls || true").split()]
+        return pids if pids and pids[0] not in other_than else None
+    return wait_for(find, "a netd-tls")[0]
+
+
+class Strace:
+    """strace(1) of the process PID in the box, with further WORDS; .calls: what it has called."""
+
+    OUTPUT = "/run/netd-test-strace"
+
+    def __init__(self, box, pid, *words):
+        self.box = box
+        self.process = box.popen("strace", "-o", self.OUTPUT, *words, "-p", pid,
+                                 stderr=subprocess.PIPE, text=True)
+        assert "attached" in self.process.stderr.readline()
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=60)
+        return re.findall(r"^(\w+)\(", self.box.sh(f"cat {self.OUTPUT}"), re.M)
+
+
+def attempt(netd):
+    """A client's whole session. Returns its port, and what it is told; b"" if that is cut off."""
+    plain = netd.connect(port=6514)
+    try:
+        client = Tls(plain, context())
+        client.sendall(SHORT)
+        return port_of(plain), client.finish()
+    except OSError:
+        return port_of(plain), b""
+    finally:
+        plain.close()
+
+
+def check_cut_off(own):
+    """The events of a client that got no receipt."""
+    kinds = [e.text("NETD_EVENT") for e in own]
+    assert kinds == ["connect", *["data"] * (len(kinds) - 2), "disconnect"]
+    received, end = journal.joined(own), own[-1]
+    assert SHORT.startswith(received) and end.number("NETD_BYTES") == len(received)
+    assert end.text("NETD_REASON") == "reset" or \
+        (end.text("NETD_REASON"), received) == ("eof", SHORT)
+
+
+def test_p1_death_of_netd_tls_at_every_call(netd, certificates, sample):
+    """Its sessions are reset; all others, those of an earlier netd-tls too, go on."""
+    netd.start(config=config(more=PLAIN))
+    others = [netd.connect(), connect(netd)]
+    ports = {port_of(others[0]), others[1].port}
+    for client in others:
+        client.sendall(b"one\n")
+    netd.reload()
+    pid = netd_tls(netd)
+    trace = Strace(netd.box, pid)
+    port, answer = attempt(netd)
+    calls, results, died = trace.end(), [(port, answer)], 0
+    assert RECEIPT.fullmatch(answer) and len(calls) > 20
+    places = [(call, calls[:i + 1].count(call)) for i, call in enumerate(calls)]
+    places = places[sample.first % min(len(places), sample.every)::sample.every]
+    for call, number in places:
+        netd.reload()  # also: a new supervisor does not know how often one has died
+        pid = netd_tls(netd, other_than=[pid])
+        trace = Strace(netd.box, pid, "-e", f"inject={call}:signal=KILL:when={number}")
+        results.append(attempt(netd))
+        trace.end()
+        if netd.box.run("test", "-e", f"/proc/{pid}", check=False).returncode:
+            died += 1
+            pid = netd_tls(netd, other_than=[pid])
+        results.append(attempt(netd))
+        assert RECEIPT.fullmatch(results[-1][1]), (call, number)
+    print(f"{died} deaths at {len(places)} of {len(calls)} calls, {sample}")
+    assert died > len(places) / 2  # the number of calls differs a little between runs
+    for client in others:
+        client.sendall(b"two")
+    assert finish(netd, others[0]).bytes == 7
+    assert b" bytes=7 end=eof" in others[1].finish()
+    events, by_session = by_port(netd), sessions(netd)
+    for port, answer in results:
+        if answer:
+            check(SHORT, answer, by_session)
+        elif port in events:
+            check_cut_off(events[port])
+    assert set(events) <= {port for port, _ in results} | ports
+
+
+def test_p2_the_supervisor_is_killed_under_tls(netd, certificates):
+    """As for clients without TLS: the journal has nothing wrong, and another netd serves."""
+    netd.start(config=config())
+    processes = Processes(netd)
+    senders = [Sender(netd, i, certificates, 100) for i in range(10)]
+    for sender in senders:
+        for _ in range(20):
+            sender.go_on()
+    wait_for(lambda: records_logged(netd) > 1000, "traffic")
+    os.kill(processes.supervisor, signal.SIGKILL)
+    for sender in senders:
+        sender.end()
+        sender.join(60)
+        # netd-tls may see the worker's end, and close in order, before it is killed, too.
+        assert not sender.is_alive() and not sender.answer
+    wait_for(lambda: netd.pid not in (0, processes.supervisor), "systemd to start another", 60)
+    wait_for(lambda: netd.show("ActiveState") == "active", "netd to be ready again", 60)
+    events = by_port(netd)
+    for sender in senders:
+        own = events[sender.port]
+        assert {e.text("NETD_EVENT") for e in own} == {"connect", "data"}
+        assert sender.sent.startswith(journal.joined(own))
+    assert RECEIPT.fullmatch(attempt(netd)[1])
 
 
 # A netd-tls that does not start
