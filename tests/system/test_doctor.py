@@ -108,9 +108,12 @@ def test_a_stopped_unit(netd):
 @pytest.mark.parametrize("where", ["--runtime", "--system"])
 def test_a_masked_unit(netd, where):
     netd.box.sh(f"systemctl mask {where} netd.service")
-    found = doctor(netd.box)["service"]
-    assert found.text == "netd.service is masked (dead)"
-    mended(netd.box, "service", found)
+    try:
+        found = doctor(netd.box)["service"]
+        assert found.text == "netd.service is masked (dead)"
+        mended(netd.box, "service", found)
+    finally:
+        netd.box.run("systemctl", "unmask", where, "netd.service")
 
 
 def test_a_socket_unit(netd):
