@@ -131,22 +131,17 @@ int relp_parse_open(const uint8_t *data, size_t length, size_t *size)
 
 /* --- Responses --- */
 
-static char *relp_put_text(char *p, const char *text)
-{
-    return stpcpy(p, text);
-}
-
 static size_t relp_put(char *ret, uint64_t number, const char *rest)
 {
-    return (size_t)(relp_put_text(put_number(ret, relp_txnr(number)), rest) - ret);
+    return (size_t)(stpcpy(put_number(ret, relp_txnr(number)), rest) - ret);
 }
 
 size_t relp_put_opened(char ret[static RELP_RESPONSE_MAX], const char *session)
 {
-    char *p = relp_put_text(put_number(ret, relp_txnr(0)), " rsp ");
+    char *p = stpcpy(put_number(ret, relp_txnr(0)), " rsp ");
 
     p = put_number(p, sizeof(RELP_OFFERS) - 1 + strlen(session));
-    p = relp_put_text(relp_put_text(p, " " RELP_OFFERS), session);
+    p = stpcpy(stpcpy(p, " " RELP_OFFERS), session);
     *p++ = '\n';
     return (size_t)(p - ret);
 }
