@@ -383,9 +383,8 @@ static bool is_before_mnemonic(const uint8_t *at, const uint8_t *end)
     return find_tag(at, end, &tag) && is_mnemonic(&tag);
 }
 
-/* Consumes a timestamp: the one that journald recognises, with a zone and year that a device
- * appended
- * ("Aug 24 05:34:00 CST 1987", "Mar  1 18:46:11 UTC: %SYS-5-RESTART:"), or another one. */
+/* Consumes a timestamp: the one that journald recognises, with what a device appended, a zone and a
+ * year ("Aug 24 05:34:00 CST 1987", "Mar  1 18:46:11 UTC: %SYS-5-RESTART:"), or another one. */
 static bool take_time(struct cursor *c, struct syslog_text *ret)
 {
     const uint8_t *start = c->at, *end, *zone;
