@@ -162,6 +162,8 @@ $(BENCH_TOOLS): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libnetd.a $(
 	$(call SAY,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(NETD_LIBS) $(LDLIBS)
 
+$(BUILD)/bench/load: LDLIBS += $(TLS_LIBS)
+
 bench-tools: $(BENCH_TOOLS)
 
 instructions: $(BUILD)/bench/instructions

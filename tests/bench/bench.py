@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """make bench: netd beside every other way into the journal, on Debian 12 and 13.
 
-    bench.py [--release R] [--part P]... [--rounds N] [--lines N] [--size N] [--row NAME]... [--out DIR]
+    bench.py [--release R] [--part P]... [--rounds N] [--lines N] [--size N] [--row NAME]...
+             [--out DIR [--add]]
     bench.py --against REVISION ...
 
 With --against, netd of this tree and of an earlier revision are measured instead, interleaved.
@@ -11,7 +12,7 @@ Each release is a container with a systemd of its own (tests/system/box.py). All
 one after the other, in another order in each round; a figure is the median of the rounds. What the
 rates are made of are the times that journald gave to the first and the last entry, and how many
 entries the journal has afterwards. Raw numbers go to DIR/bench.json, from which the table
-(bench.txt) and the picture (bench.svg) are made.
+(bench.txt, bench.md) and the pictures are made.
 
 Needs root, and a machine with nothing else to do: `others` in the raw numbers says how much of the
 processors something else took meanwhile.
@@ -39,7 +40,7 @@ import measure
 import report
 import rows
 
-PACKAGES = "rsyslog socat nodejs"
+PACKAGES = "nodejs"
 SOURCE_INSIDE = "/usr/src/netd"
 AGAINST_INSIDE = "/usr/src/netd-against"
 
@@ -56,7 +57,7 @@ JOURNALD_FILES = {f"/run/systemd/{name}.conf.d/bench.conf": JOURNALD_CONF
 
 
 def install_packages(files):
-    """What the rows are made of, into a container that was never booted."""
+    """What the rows are made of and tests do not need, into a container that was never booted."""
     done = files.directory / "bench-packages"
     if done.exists():
         return
@@ -73,6 +74,7 @@ def prepare(box):
     box.run("make", "-C", SOURCE_INSIDE, "-j2", "all", "bench-tools", timeout=600)
     box.run("make", "-C", SOURCE_INSIDE, "install", timeout=120)
     write_files(box, JOURNALD_FILES)
+    box.sh(rows.CERTIFICATES)
     box.sh("systemctl disable -q --now rsyslog.service syslog.socket 2>/dev/null || true")
     box.run("systemctl", "restart", "systemd-journald")
 
@@ -104,9 +106,10 @@ class Load:
     """The load program, which waits before it sends and before it ends."""
 
     def __init__(self, box, row, options, lines, size):
-        self.process = box.popen(f"{rows.TOOLS}/load", "-w", *row.load, *options, "-n", lines,
-                                 "-s", size, row.port, stdin=subprocess.PIPE,
+        self.process = box.popen(f"{rows.TOOLS}/{row.program}", "-w", *row.load, *options,
+                                 "-n", lines, "-s", size, row.port, stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, text=True)
+        self.latency = None  # p50 and p99 of acknowledgements, µs
         self.expect("connected")
 
     def expect(self, word):
@@ -126,6 +129,7 @@ class Load:
         words = self.go_on("closed")
         self.process.stdin.close()
         self.process.wait(60)
+        self.latency = list(map(float, words[2:]))
         return int(words[1])
 
 
@@ -173,6 +177,7 @@ def run_row(box, row, lines, size, options=()):
         if row.clients:
             load = Load(box, row, options, lines, size)
             measure.wait_until_quiet(processes, row.processes, *journald)
+        size_before = measure.journal_size(box)
         before = [processes.cpu(row.processes), processes.cpu(*journald), measure.machine_busy()]
         if load:
             load.go_on("waiting")
@@ -183,8 +188,9 @@ def run_row(box, row, lines, size, options=()):
         memory = processes.peak_memory(row.processes)
         shared = processes.shared_memory(row.processes)
         receipts = load.end() if load else 0
-        entries, data, first, last = measure.count(box, f"{rows.TOOLS}/count", since, [row.match],
-                                                   "*" if row.instances else "")
+        entries, data, first, last = measure.count(box, f"{rows.TOOLS}/count", since,
+                                                   row.match.split(), "*" if row.instances else "")
+        journal_bytes = measure.journal_size(box) - size_before
     finally:
         if load and load.process.poll() is None:
             load.process.kill()
@@ -197,6 +203,8 @@ def run_row(box, row, lines, size, options=()):
         "entries": entries, "expected": expected, "lost": lost, "seconds": seconds,
         "records_per_second": entries / seconds, "bytes_per_second": data / seconds,
         "daemon_usec": daemon_cpu / entries, "journald_usec": journald_cpu / entries,
+        "journal_bytes": journal_bytes / entries,
+        "acknowledged_usec": load.latency if load else [],
         "memory": memory, "memory_shared": shared, "receipts": receipts,
         # The whole machine's work and stolen time while this ran.
         "busy_usec": after[2][0] - before[2][0], "stolen_usec": after[2][1] - before[2][1],
@@ -221,7 +229,8 @@ def run_rows(boxes, args, everything=None, size=None):
                 print(f"{number + 1}/{args.rounds} {release:9} {row.name:10} "
                       f"{figures['records_per_second']:9.0f} records/s "
                       f"{figures['daemon_usec']:6.2f} µs {figures['journald_usec']:6.2f} µs "
-                      f"{figures['memory'] / 1e6:6.1f} MB lost {figures['lost']}", flush=True)
+                      f"{figures['memory'] / 1e6:6.1f} MB {figures['journal_bytes']:5.0f} bytes "
+                      f"lost {figures['lost']} {figures['acknowledged_usec']}", flush=True)
     return {
         "rows": [{"name": r.name, "title": r.title, "attributed": r.attributed, "stream": r.stream}
                  for r in chosen],
@@ -256,9 +265,17 @@ def describe(boxes):
     }
 
 
+def about_run(boxes, args):
+    revision = subprocess.run(["git", "-C", str(SOURCE), "describe", "--always", "--dirty"],
+                              stdout=subprocess.PIPE, check=False, text=True).stdout.strip()
+    return {"date": time.strftime("%Y-%m-%d"), "revision": revision, "lines": args.lines,
+            "rounds": args.rounds, "machine": describe(boxes)}
+
+
 def main():
     import parts  # pylint: disable=import-outside-toplevel; it needs this file's functions
     known = {"rows": run_rows, "listeners": run_listeners, "syslog": run_syslog,
+             "relp": parts.run_relp, "tls": parts.run_tls,
              "sessions": parts.run_sessions, "latency": parts.run_latency,
              "start": parts.run_start, "tuning": parts.run_tuning}
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -269,6 +286,7 @@ def main():
     parser.add_argument("--size", type=int, default=100, help="bytes of a line, its end included")
     parser.add_argument("--row", action="append")
     parser.add_argument("--against", metavar="REVISION")
+    parser.add_argument("--add", action="store_true", help="keep the other parts of DIR/bench.json")
     parser.add_argument("--out", type=pathlib.Path, default=SOURCE / "build/bench")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -281,9 +299,12 @@ def main():
             files = Files(top / f"bench-{release}", release)
             files.create()
             boxes[release] = boot(files, args.against)
-        data = {"machine": describe(boxes), "lines": args.lines, "size": args.size}
+        data = {"size": args.size, "runs": {}}
+        if args.add:
+            data = json.loads((args.out / "bench.json").read_text(encoding="utf-8"))
         for part in args.part or (["rows"] if args.against else known):
             data[part] = known[part](boxes, args)
+            data["runs"][part] = about_run(boxes, args)
             (args.out / "bench.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
         report.write(data, args.out)
     finally:

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static inline void die(const char *what)
+static inline _Noreturn void die(const char *what)
 {
     perror(what);
     exit(EXIT_FAILURE);

@@ -9,7 +9,9 @@
  *       Each line has a connection of its own, CONNECTIONS of them at a time.
  *
  * -l COUNT: the connections go to COUNT ports in turn, PORT the first. -u PATH: to a unix socket
- * instead. -o, -y: counted frames instead of lines, -y: of syslog messages.
+ * instead. -o, -y: counted frames instead of lines, -y: of syslog messages. -m: each line in a
+ * write of its own. -t: over TLS, where a write is a TLS record, or several of 16 KiB; the server's
+ * certificate is not verified. -C FILE: the same with the certificate and key in FILE.
  *
  * Prints "connected", "sent SECONDS", and, when the server has closed every connection, "closed
  * SECONDS RECEIPTS". -w: waits for a line on standard input before the first line is sent, and for
@@ -21,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -33,11 +36,12 @@
  * of them were in use a minute ago, and this is not what is measured. */
 #define SOURCES 250
 
-/* The most one write gives: what keeps a hundred connections moving together. */
-#define WRITE_MAX 65536
+/* The most that one connection sends at a time: what keeps a hundred of them moving together. */
+#define TURN_MAX 65536
 
 struct client {
     int fd;
+    SSL *ssl;         /* NULL: without TLS */
     size_t next, end; /* bytes of the lines */
     bool answered;
 };
@@ -51,6 +55,8 @@ struct load {
     char *(*make)(size_t count, size_t size);
     char end;
     bool wait, single;
+    size_t write_max; /* bytes */
+    SSL_CTX *tls;     /* NULL: without TLS */
     char *text;
     struct client *clients;
     int epoll;
@@ -77,6 +83,10 @@ static void connect_patiently(int fd, const void *to, socklen_t length)
             die("connect");
         usleep(10000);
     }
+}
+
+static void unblock(int fd)
+{
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         die("fcntl");
 }
@@ -123,21 +133,95 @@ static void load_watch(const struct load *l, size_t i, uint32_t events, int oper
         die("epoll_ctl");
 }
 
-/* Writes once, at most up to LIMIT. Returns the bytes. */
-static size_t client_write(const struct load *l, struct client *c, size_t limit)
-{
-    size_t most = limit < c->end ? limit : c->end;
-    size_t size = most > c->next ? most - c->next : 0;
-    ssize_t n;
+/* --- TLS --- */
 
-    if (size > WRITE_MAX)
-        size = WRITE_MAX;
-    n = send(c->fd, l->text + c->next, size, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
-        die("send");
-    n = n < 0 ? 0 : n;
-    c->next += (size_t)n;
-    return (size_t)n;
+static SSL_CTX *tls_init(const char *certificate)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
+
+    if (!tls)
+        die("SSL_CTX_new");
+    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    if (certificate && (SSL_CTX_use_certificate_file(tls, certificate, SSL_FILETYPE_PEM) != 1 ||
+                        SSL_CTX_use_PrivateKey_file(tls, certificate, SSL_FILETYPE_PEM) != 1))
+        die(certificate);
+    return tls;
+}
+
+static void client_start_tls(const struct load *l, struct client *c)
+{
+    if (!l->tls)
+        return;
+    c->ssl = SSL_new(l->tls);
+    if (!c->ssl || SSL_set_fd(c->ssl, c->fd) != 1)
+        die("SSL_new");
+    SSL_set_connect_state(c->ssl);
+}
+
+/* R, which a call on C returned, as a system call would return it. */
+static ssize_t tls_result(const struct client *c, int r)
+{
+    int error = SSL_get_error(c->ssl, r);
+
+    if (error == SSL_ERROR_NONE)
+        return r;
+    if (error == SSL_ERROR_ZERO_RETURN)
+        return 0;
+    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EPROTO;
+    return -1;
+}
+
+/* Completes the handshake of a connection that still blocks. */
+static void client_shake_hands(struct client *c)
+{
+    if (c->ssl && SSL_do_handshake(c->ssl) != 1)
+        die("handshake");
+}
+
+/* --- A connection --- */
+
+static ssize_t client_send(struct client *c, const char *data, size_t size)
+{
+    return c->ssl ? tls_result(c, SSL_write(c->ssl, data, (int)size))
+                  : send(c->fd, data, size, MSG_NOSIGNAL);
+}
+
+static ssize_t client_receive(struct client *c, char *data, size_t size)
+{
+    return c->ssl ? tls_result(c, SSL_read(c->ssl, data, (int)size)) : read(c->fd, data, size);
+}
+
+static void client_finish(struct client *c)
+{
+    if (c->ssl)
+        SSL_shutdown(c->ssl);
+    else
+        shutdown(c->fd, SHUT_WR);
+}
+
+static void client_close(struct client *c)
+{
+    SSL_free(c->ssl);
+    c->ssl = NULL;
+    close(c->fd);
+}
+
+/* Sends one turn, at most up to LIMIT, or what the connection takes. */
+static void client_write(const struct load *l, struct client *c, size_t limit)
+{
+    size_t turn = c->next + TURN_MAX, end = limit < c->end ? limit : c->end;
+    ssize_t n = 1;
+
+    end = turn < end ? turn : end;
+    while (n > 0 && c->next < end) {
+        size_t size = end - c->next;
+
+        n = client_send(c, l->text + c->next, size < l->write_max ? size : l->write_max);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            die("send");
+        c->next += n > 0 ? (size_t)n : 0;
+    }
 }
 
 /* Reads what the server says. Returns false when the connection has ended. */
@@ -146,7 +230,7 @@ static bool client_read(struct client *c)
     char answer[4096];
     ssize_t n;
 
-    while ((n = read(c->fd, answer, sizeof(answer))) > 0)
+    while ((n = client_receive(c, answer, sizeof(answer))) > 0)
         c->answered |= n > 5 && memcmp(answer, "netd ", 5) == 0;
     return n < 0 && (errno == EAGAIN || errno == EINTR);
 }
@@ -197,7 +281,7 @@ static size_t load_finish(struct load *l)
             load_watch(l, i, EPOLLIN, EPOLL_CTL_ADD);
         else
             load_watch(l, i, EPOLLIN, EPOLL_CTL_MOD);
-        shutdown(l->clients[i].fd, SHUT_WR);
+        client_finish(&l->clients[i]);
     }
     while (left > 0) {
         int n = epoll_wait(l->epoll, events, 64, -1);
@@ -208,7 +292,7 @@ static size_t load_finish(struct load *l)
             if (client_read(c))
                 continue;
             answered += c->answered;
-            close(c->fd);
+            client_close(c);
             left--;
         }
     }
@@ -219,12 +303,18 @@ static void load_together(struct load *l)
 {
     double start;
 
-    for (size_t i = 0; i < l->connections; i++)
-        l->clients[i] = (struct client){
+    for (size_t i = 0; i < l->connections; i++) {
+        struct client *c = &l->clients[i];
+
+        *c = (struct client){
             .fd = load_connect(l, i),
             .next = l->lines * i / l->connections * l->size,
             .end = l->lines * (i + 1) / l->connections * l->size,
         };
+        client_start_tls(l, c);
+        client_shake_hands(c);
+        unblock(c->fd);
+    }
     wait_for_word(l, "connected");
     start = seconds_now();
     if (l->rate > 0)
@@ -238,6 +328,16 @@ static void load_together(struct load *l)
     printf("%zu\n", load_finish(l));
 }
 
+/* Sends the line of a short session, and that it is all. */
+static void client_send_all(const struct load *l, struct client *c)
+{
+    if (c->next == c->end)
+        return;
+    client_write(l, c, c->end);
+    if (c->next == c->end)
+        client_finish(c);
+}
+
 /* The client in slot I begins with line number LINE: connects, sends it, and will read to the end.
  */
 static void load_begin(struct load *l, size_t i, size_t line)
@@ -246,8 +346,9 @@ static void load_begin(struct load *l, size_t i, size_t line)
 
     *c = (struct client){
         .fd = load_connect(l, line), .next = line * l->size, .end = (line + 1) * l->size};
-    client_write(l, c, c->end);
-    shutdown(c->fd, SHUT_WR);
+    client_start_tls(l, c);
+    unblock(c->fd);
+    client_send_all(l, c); /* or the first of a handshake */
     load_watch(l, i, EPOLLIN, EPOLL_CTL_ADD);
 }
 
@@ -268,11 +369,13 @@ static void load_one_by_one(struct load *l)
 
         for (int i = 0; i < n; i++) {
             size_t slot = events[i].data.u64;
+            struct client *c = &l->clients[slot];
 
-            if (client_read(&l->clients[slot]))
+            client_send_all(l, c);
+            if (c->next < c->end || client_read(c))
                 continue;
-            answered += l->clients[slot].answered;
-            close(l->clients[slot].fd);
+            answered += c->answered;
+            client_close(c);
             ended++;
             if (begun < l->lines)
                 load_begin(l, slot, begun++);
@@ -286,10 +389,12 @@ static void load_one_by_one(struct load *l)
 int main(int argc, char **argv)
 {
     struct load l = {.connections = 1, .lines = 100000, .size = 100, .ports = 1, .end = '\n'};
+    bool one_each = false;
     struct rlimit files;
     int option;
 
-    while ((option = getopt(argc, argv, "1c:l:n:os:rR:u:wy")) >= 0) {
+    l.write_max = TURN_MAX;
+    while ((option = getopt(argc, argv, "1c:C:l:mn:os:rR:tu:wy")) >= 0) {
         switch (option) {
         case '1':
             l.single = true;
@@ -297,8 +402,14 @@ int main(int argc, char **argv)
         case 'c':
             l.connections = number(optarg, 1);
             break;
+        case 'C':
+            l.tls = tls_init(optarg);
+            break;
         case 'l':
             l.ports = number(optarg, 1);
+            break;
+        case 'm':
+            one_each = true;
             break;
         case 'n':
             l.lines = number(optarg, 0);
@@ -315,6 +426,9 @@ int main(int argc, char **argv)
         case 'R':
             l.rate = number(optarg, 1);
             l.connections = 1;
+            break;
+        case 't':
+            l.tls = tls_init(NULL);
             break;
         case 'u':
             l.path = optarg;
@@ -337,6 +451,8 @@ int main(int argc, char **argv)
     files.rlim_cur = files.rlim_max = l.connections + 100;
     if (setrlimit(RLIMIT_NOFILE, &files) < 0)
         die("setrlimit");
+    if (one_each)
+        l.write_max = l.size;
     if (l.make && (l.size < 104 || l.size > 999))
         return EXIT_FAILURE;
     l.text = l.make ? l.make(l.lines, l.size) : make_lines(l.lines, l.size, l.end);

@@ -12,13 +12,15 @@ CPUCLOCK_SCHED = 2
 
 
 class Processes:
-    """The processes of units in a box, by the beginning of the unit's name."""
+    """The processes of units in a box, by the beginnings of the units' names, which
+    blanks may separate."""
 
     def __init__(self, box):
         self.namespace = os.stat(f"/proc/{box.pid}/ns/pid").st_ino
 
     def find(self, *units):
-        pattern = re.compile("/(" + "|".join(re.escape(unit) for unit in units) + ")")
+        names = " ".join(units).split()
+        pattern = re.compile("/(" + "|".join(map(re.escape, names)) + ")")
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 if (os.stat(path / "ns/pid").st_ino == self.namespace
@@ -86,6 +88,16 @@ def empty_journal(box, namespaces=()):
         where = [f"--namespace={name}"] if name else []
         box.run("journalctl", *where, "--rotate", check=False)
         box.run("journalctl", *where, "--vacuum-size=1", check=False)
+
+
+def journal_size(box):
+    """Bytes of the journal files up to the end of the last object in each: what is allocated behind
+    it, and tables that a new file begins with, is the same for one entry and for many."""
+    total = 0
+    for path in box.path("/var/log/journal").glob("*/system.journal"):
+        with open(path, "rb") as file:
+            total += int.from_bytes(file.read(144)[136:], "little")  # Header.tail_object_offset
+    return total
 
 
 def count(box, program, since, matches, namespace=""):

@@ -8,15 +8,19 @@ import random
 import statistics
 import time
 
+import documented
 import measure
 import rows
-from bench import JOURNALD_CONF, Load, run_row, start_row, stop_row, write_files
+from bench import JOURNALD_CONF, Load, run_row, run_rows, start_row, stop_row, write_files
 
 IDLE_SESSIONS = 100000
 ACTIVE_SESSIONS = (1, 10, 100, 1000, 10000)
 SHORT_SESSIONS = {"ceiling": 20000, "netd": 20000, "netd-rules": 20000, "accept": 1000}
 SHORT_TOGETHER = 50
 PROBES = {"idle": 500, "80 % load": 1000}
+PACED_SECONDS = 5
+TLS_SESSIONS = 1000
+TLS_HANDSHAKES = 3000
 PROBE_INTERVAL = 7300  # µs: in step with nothing
 STARTS = 10
 
@@ -153,6 +157,73 @@ def run_latency(boxes, args):
                     stop_row(box, row)
                 of[f"{name}, {how}"] = {what: percentiles(v) for what, v in found.items()}
     return results
+
+
+def run_relp(boxes, args):
+    """The rows; and, with the window of omrelp, how long acknowledgements take."""
+    data = run_rows(boxes, args, rows.make_relp(), 160)
+    data["latency"] = latency = {}
+    for release, box in boxes.items():
+        for row in rows.make_relp():
+            if row.name not in ("netd-128", "rsyslog-128"):
+                continue
+            rate = statistics.median(r["records_per_second"]
+                                     for r in data["results"][release][row.name])
+            for how, paced in ("idle", 137), ("80 % load", round(rate * 0.8)):
+                run = run_row(box, row, paced * PACED_SECONDS, 160, ("-R", paced))
+                latency.setdefault(release, {})[f"{row.title}, {how}"] = run["acknowledged_usec"]
+                print(release, row.title, how, run["acknowledged_usec"], "µs, lost", run["lost"],
+                      flush=True)
+    return data
+
+
+# TLS
+
+
+def tls_memory(box, row):
+    """Bytes a session, of sessions that have sent a message each and are idle."""
+    processes = measure.Processes(box)
+    load = None
+    try:
+        start_row(box, row)
+        measure.wait_until_quiet(processes, row.processes)
+        before = processes.shared_memory(row.processes)
+        load = Load(box, row, ("-c", TLS_SESSIONS), TLS_SESSIONS, 160)
+        load.go_on("waiting")
+        measure.wait_until_quiet(processes, row.processes, "systemd-journald.service")
+        return (processes.shared_memory(row.processes) - before) / TLS_SESSIONS
+    finally:
+        if load:
+            load.process.kill()
+            load.process.wait()
+        stop_row(box, row)
+
+
+def tls_handshakes(box, row):
+    """Sessions of one message: figures for each, as for a record."""
+    match = row.match.replace("NETD_EVENT=data", "NETD_EVENT=disconnect")
+    row = dataclasses.replace(row, load=("-1", "-c", SHORT_TOGETHER, *row.load), match=match)
+    return run_row(box, row, TLS_HANDSHAKES, 160)
+
+
+def run_tls(boxes, args):
+    recipe = documented.files("TLS WITH HAPROXY")
+    everything = rows.make_tls(recipe)
+    data = run_rows(boxes, args, everything, 160)
+    data["sessions"] = {}
+    for release, box in boxes.items():
+        of = {"handshakes": collections.defaultdict(list), "memory": {}}
+        for row in rows.make_handshakes(recipe):
+            for _ in range(args.rounds):
+                of["handshakes"][row.title].append(tls_handshakes(box, row))
+            print(release, row.title, *(f"{r['records_per_second']:.0f} handshakes/s, "
+                                        f"{r['daemon_usec']:.0f} µs, lost {r['lost']};"
+                                        for r in of["handshakes"][row.title]), flush=True)
+        for row in everything[:3]:
+            of["memory"][row.title] = tls_memory(box, row)
+            print(release, row.title, of["memory"][row.title], "bytes a session", flush=True)
+        data["sessions"][release] = of
+    return data
 
 
 # Start

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""bench.json to a table in text and pictures. `report.py FILE...` makes them anew."""
+"""bench.json to tables and pictures. `report.py FILE...` makes them anew. `report.py --readme FILE`
+also puts each table of bench.md into the README, between its <!-- bench: PART --> and the next
+<!-- end -->."""
 
 import json
 import pathlib
+import re
 import statistics
 import sys
 
@@ -25,25 +28,28 @@ def columns(widths, *cells):
 
 
 def table_of_rows(data, part="rows"):
-    widths = (44, 10, 20, 7, 11, 13, 11, 13, 9, 6)
+    widths = (50, 10, 20, 7, 11, 13, 11, 13, 15, 9, 6)
     lines = []
     for release, results in data[part]["results"].items():
-        about = data["machine"]["releases"][release]
+        about = data["runs"][part]["machine"]["releases"][release]
         lines += [f"{NAMES[release]}, systemd {about['systemd']}, rsyslog {about['rsyslog']}, "
                   f"Node.js {about['node']}", "",
                   columns(widths, "", "records/s", "least to most", "MB/s", "daemon µs",
-                          "journald µs", "memory MB", "shared once", "netd is", "lost") + "  says"]
-        netd = statistics.median(r["records_per_second"] for r in results.get("netd", [])) \
-            if results.get("netd") else None
+                          "journald µs", "memory MB", "shared once", "journal bytes", "netd is",
+                          "lost") + "  says"]
+        netd = None  # the last row of netd's: the others that follow are compared with it
         for row in data[part]["rows"]:
             runs = results[row["name"]]
             rate, least, most = spread(runs, "records_per_second")
+            if row["name"].startswith("netd") and (part != "rows" or row["name"] == "netd"):
+                netd = rate
             lines.append(columns(
                 widths, row["title"], f"{rate:,.0f}", f"{least:,.0f} to {most:,.0f}",
                 f"{spread(runs, 'bytes_per_second')[0] / 1e6:.1f}",
                 f"{spread(runs, 'daemon_usec')[0]:.2f}", f"{spread(runs, 'journald_usec')[0]:.2f}",
                 f"{spread(runs, 'memory')[0] / 1e6:.1f}",
                 f"{spread(runs, 'memory_shared')[0] / 1e6:.1f}",
+                f"{spread(runs, 'journal_bytes')[0]:.0f}" if "journal_bytes" in runs[0] else "",
                 f"{netd / rate:.2f} x" if netd and not row["stream"] else "",
                 sum(run["lost"] for run in runs)) + f"  {row['attributed']}")
         lines.append("")
@@ -88,6 +94,36 @@ def table_of_latency(data):
     return lines
 
 
+def table_of_relp(data):
+    """The rows, and the acknowledgements, which do not mean the same of both."""
+    widths = (44, 10, 10)
+    lines = table_of_rows(data, "relp")
+    for release, of in data["relp"]["latency"].items():
+        lines += [f"{NAMES[release]}: milliseconds from send() until acknowledged: by netd when the "
+                  "journal has the entry, by imrelp when rsyslog's queue has the message", "",
+                  columns(widths, "", "p50", "p99"),
+                  *(columns(widths, name, *(f"{usec / 1000:.2f}" for usec in values))
+                    for name, values in of.items()), ""]
+    return lines
+
+
+def table_of_tls(data):
+    """CPU is that of all processes: netd and netd-tls, netd and haproxy."""
+    widths = (44, 14, 20, 16, 8)
+    lines = table_of_rows(data, "tls")
+    for release, of in data["tls"]["sessions"].items():
+        lines += [f"{NAMES[release]}: sessions of one message, ECDSA on P-256", "",
+                  columns(widths, "", "handshakes/s", "least to most", "µs, all of it", "lost")]
+        for name, runs in of["handshakes"].items():
+            rate, least, most = spread(runs, "records_per_second")
+            lines.append(columns(widths, name, f"{rate:,.0f}", f"{least:,.0f} to {most:,.0f}",
+                                 f"{spread(runs, 'daemon_usec')[0]:.0f}",
+                                 sum(run["lost"] for run in runs)))
+        lines += ["", *(f"  {name}: {bytes_each / 1000:.1f} KB a session, of 1,000"
+                        for name, bytes_each in of["memory"].items()), ""]
+    return lines
+
+
 def table_of_start(data):
     lines = []
     for release, part in data["start"].items():
@@ -113,35 +149,96 @@ def table_of_tuning(data):
 TABLES = {"rows": table_of_rows,
           "listeners": lambda data: table_of_rows(data, "listeners"),
           "syslog": lambda data: table_of_rows(data, "syslog"),
+          "relp": table_of_relp, "tls": table_of_tls,
           "sessions": table_of_sessions, "latency": table_of_latency, "start": table_of_start,
           "tuning": table_of_tuning}
 
 
 def text(data):
-    machine = data["machine"]
-    head = [f"{data['lines']:,} lines of {data['size']} bytes (of the listeners 120, syslog 160); "
-            "medians of the rounds.",
-            f"{machine['processors']} processors ({machine['processor']}), Linux "
-            f"{machine['kernel']}.", ""]
-    lines = [line for part, table in TABLES.items() if part in data for line in table(data)]
-    return "\n".join(head + lines).rstrip() + "\n"
+    lines = [f"Medians of the rounds. Lines of {data['size']} bytes, of the listeners 120; syslog, "
+             "RELP and TLS: messages of 160.", ""]
+    for part, table in TABLES.items():
+        if part not in data:
+            continue
+        run = data["runs"][part]
+        machine = run["machine"]
+        lines += [f"{part}: {run['date']}, {run['revision']}; {run['rounds']} rounds of "
+                  f"{run['lines']:,} lines; {machine['processors']} processors "
+                  f"({machine['processor']}), Linux {machine['kernel']}", "", *table(data)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(head, lines):
+    """Texts on the left, figures on the right."""
+    def row(cells):
+        return "| " + " | ".join(cells) + " |"
+    return [row(head), "|---|" + "--:|" * (len(head) - 1), *map(row, lines), ""]
+
+
+def markdown_rows(data, part="rows"):
+    """Medians, both releases beside each other."""
+    of_part = data[part]
+    results = of_part["results"]
+    more = ["memory, MB", "lost", "an entry says"] if part == "rows" else ["bytes of journal", "lost"]
+    head = ["", *(f"{NAMES[r]}: records/s" for r in results),
+            *(f"{NAMES[r]}: µs of its CPU a record" for r in results), *more]
+    lines = []
+    for row in of_part["rows"]:
+        runs = [of[row["name"]] for of in results.values()]
+        medians = {key: [spread(r, key)[0] for r in runs]
+                   for key in ("records_per_second", "daemon_usec", "memory", "journal_bytes")
+                   if key in runs[0][0]}
+        lost = str(sum(run["lost"] for r in runs for run in r))
+        more = [" / ".join(f"{m / 1e6:.1f}" for m in medians["memory"]), lost, row["attributed"]] \
+            if part == "rows" else [" / ".join(f"{m:.0f}" for m in medians["journal_bytes"]), lost]
+        lines.append([row["title"], *(f"{m:,.0f}" for m in medians["records_per_second"]),
+                      *(f"{m:.2f}" for m in medians["daemon_usec"]), *more])
+    return markdown_table(head, lines)
+
+
+def markdown_relp(data):
+    latency = data["relp"]["latency"]
+    names = next(iter(latency.values()))
+    head = ["milliseconds until acknowledged",
+            *(f"{NAMES[r]}: {p}" for r in latency for p in ("p50", "p99"))]
+    lines = [[name, *(f"{usec / 1000:.1f}" for of in latency.values() for usec in of[name])]
+             for name in names]
+    return markdown_rows(data, "relp") + markdown_table(head, lines)
+
+
+def markdown_tls(data):
+    sessions = data["tls"]["sessions"]
+    first = next(iter(sessions.values()))
+    head = ["", *(f"{NAMES[r]}: {what}" for what in ("handshakes/s", "µs of CPU each", "KB a session")
+                  for r in sessions)]
+    lines = []
+    for name in {**first["handshakes"], **first["memory"]}:
+        runs = [of["handshakes"].get(name) for of in sessions.values()]
+        memory = [of["memory"].get(name) for of in sessions.values()]
+        lines.append([name, *(f"{spread(r, 'records_per_second')[0]:,.0f}" if r else "" for r in runs),
+                      *(f"{spread(r, 'daemon_usec')[0]:,.0f}" if r else "" for r in runs),
+                      *(f"{m / 1000:.0f}" if m else "" for m in memory)])
+    return markdown_rows(data, "tls") + markdown_table(head, lines)
+
+
+MARKDOWN = {"rows": markdown_rows,
+            "listeners": lambda data: markdown_rows(data, "listeners"),
+            "syslog": lambda data: markdown_rows(data, "syslog"),
+            "relp": markdown_relp, "tls": markdown_tls}
 
 
 def markdown(data):
-    """The rows as the README has them: medians, both releases beside each other."""
-    results = data["rows"]["results"]
-    head = ["", *(f"{NAMES[r]}: records/s" for r in results),
-            *(f"{NAMES[r]}: µs of its CPU a record" for r in results), "memory, MB", "lost",
-            "an entry says"]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 2) + "---|"]
-    for row in data["rows"]["rows"]:
-        of = [runs[row["name"]] for runs in results.values()]
-        cells = [row["title"], *(f"{spread(runs, 'records_per_second')[0]:,.0f}" for runs in of),
-                 *(f"{spread(runs, 'daemon_usec')[0]:.1f}" for runs in of),
-                 " / ".join(f"{spread(runs, 'memory')[0] / 1e6:.1f}" for runs in of),
-                 str(sum(run["lost"] for runs in of for run in runs)), row["attributed"]]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    """The tables of the README, each behind a comment with the name of its part."""
+    return "".join(f"<!-- bench: {part} -->\n" + "\n".join(table(data)) + "<!-- end -->\n\n"
+                   for part, table in MARKDOWN.items() if part in data)
+
+
+def write_readme(tables):
+    path = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+    pattern = re.compile(r"^<!-- bench: (\w+) -->\n.*?^<!-- end -->\n", re.M | re.S)
+    found = {match[1]: match[0] for match in pattern.finditer(tables)}
+    readme = path.read_text(encoding="utf-8")
+    path.write_text(pattern.sub(lambda old: found.get(old[1], old[0]), readme), encoding="utf-8")
 
 
 def escape(string):
@@ -221,14 +318,16 @@ def picture_of_sessions(data):
 def write(data, out):
     said = text(data)
     (out / "bench.txt").write_text(said, encoding="utf-8")
+    (out / "bench.md").write_text(markdown(data), encoding="utf-8")
     if "rows" in data:
         (out / "bench.svg").write_text(picture(data), encoding="utf-8")
-        (out / "bench.md").write_text(markdown(data), encoding="utf-8")
     if "sessions" in data:
         (out / "sessions.svg").write_text(picture_of_sessions(data), encoding="utf-8")
     print(said)
 
 
 if __name__ == "__main__":
-    for name in map(pathlib.Path, sys.argv[1:]):
+    for name in map(pathlib.Path, [a for a in sys.argv[1:] if a != "--readme"]):
         write(json.loads(name.read_text(encoding="utf-8")), name.parent)
+        if "--readme" in sys.argv[1:]:
+            write_readme((name.parent / "bench.md").read_text(encoding="utf-8"))

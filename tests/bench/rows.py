@@ -15,33 +15,32 @@ LogRateLimitBurst=1000000
 LimitNOFILE=524288
 """
 
+# Lines, or syslog messages, with the address of who sent them. The queue is what takes input and
+# omjournal apart: one thread reads, one writes. Larger queues only hold more in memory, and more
+# workers break the order.
 RSYSLOG_CONF = """
-# imptcp takes lines from TCP; omjournal writes them with the address of who sent them. The queue is
-# what takes imptcp and omjournal apart: one thread reads, one writes. Larger queues only hold more
-# in memory, and more workers break the order.
-global(workDirectory="/var/spool/rsyslog" maxMessageSize="64k")
-module(load="imptcp" threads="1")
+global(workDirectory="/var/spool/rsyslog" maxMessageSize="64k"%s)
 module(load="omjournal")
 template(name="entry" type="list") {
+%s}
+ruleset(name="journal" queue.type="FixedArray" queue.size="10000" queue.dequeueBatchSize="1000"
+        queue.workerThreads="1") {
+    action(type="omjournal"%s)
+}
+module(load="%s"%s)
+input(type="%s" port="%d" ruleset="journal"%s)
+"""
+
+# The fields of an entry: of a line, and those that netd stores of a syslog message. Without a
+# template they are the raw message, a priority made of facility and severity, and the tag as it
+# came.
+RSYSLOG_LINE = """\
     property(name="rawmsg" outname="MESSAGE")
     constant(value="rsyslog" outname="SYSLOG_IDENTIFIER")
     constant(value="6" outname="PRIORITY")
     property(name="fromhost-ip" outname="PEER")
-}
-ruleset(name="journal" queue.type="FixedArray" queue.size="10000" queue.dequeueBatchSize="1000"
-        queue.workerThreads="1") {
-    action(type="omjournal" template="entry")
-}
-input(type="imptcp" port="%d" ruleset="journal" supportOctetCountedFraming="off")
 """
-
-# Syslog. omjournal's own fields are the raw message, a priority made of facility and severity, and
-# the tag as it came; the template stores what netd stores.
-RSYSLOG_SYSLOG_CONF = """
-global(workDirectory="/var/spool/rsyslog" maxMessageSize="64k")
-module(load="imtcp")
-module(load="omjournal")
-template(name="entry" type="list") {
+RSYSLOG_SYSLOG = """\
     property(name="msg" outname="MESSAGE")
     property(name="syslogseverity" outname="PRIORITY")
     property(name="syslogfacility" outname="SYSLOG_FACILITY")
@@ -52,12 +51,21 @@ template(name="entry" type="list") {
     property(name="hostname" outname="NETD_HOSTNAME")
     property(name="protocol-version" outname="NETD_FORMAT")
     property(name="fromhost-ip" outname="PEER")
-}
-ruleset(name="journal" queue.type="FixedArray" queue.size="10000" queue.dequeueBatchSize="1000"
-        queue.workerThreads="1") {
-    action(type="omjournal"%s)
-}
-input(type="imtcp" port="%d" ruleset="journal")
+"""
+
+# Certificates, ECDSA on P-256.
+TLS = "/run/bench-tls"
+CERTIFICATES = f"""
+mkdir -p {TLS}
+cd {TLS}
+new='openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30'
+$new -subj /CN=authority -keyout ca.key -out ca.pem
+for name in server client; do
+    $new -CA ca.pem -CAkey ca.key -extensions usr_cert -subj "/CN=$name" \
+        -addext "subjectAltName=DNS:$name" -keyout $name.key -out $name.crt
+    cat $name.crt $name.key >$name.pem
+done
+chmod 644 server.*
 """
 
 # Addresses that nobody here has, and the one that everybody has.
@@ -82,10 +90,11 @@ class Row:
     title: str
     attributed: str  # what an entry says of where it came from
     start: str  # units to start
-    processes: str  # beginning of the names of the units whose processes count
+    processes: str  # beginnings of the names of the units whose processes count
     match: str
     port: int = PORT
-    load: tuple = ()  # options of the load program
+    program: str = "load"  # that sends
+    load: tuple = ()  # its options
     files: dict = dataclasses.field(default_factory=dict)
     clients: bool = True  # False: the unit itself is what writes
     stream: bool = False  # the entries' number and size are the server's choice: bytes are counted
@@ -109,6 +118,18 @@ def _server(name, title, attributed, command, **options):
     files = {f"/run/systemd/system/{unit}": f"{SERVICE}ExecStart={command}\n",
              **options.pop("files", {})}
     return Row(name, title, attributed, unit, unit, f"_SYSTEMD_UNIT={unit}", files=files, **options)
+
+
+def _rsyslog(name, title, module, fields=RSYSLOG_LINE, files="", module_options="", of_input="",
+             **options):
+    """rsyslog with an input MODULE, and a template with FIELDS or that of omjournal."""
+    text = RSYSLOG_CONF % (files, fields or RSYSLOG_LINE, ' template="entry"' if fields else "",
+                           module, module_options, module, PORT, of_input)
+    row = _server(name, title, "address, syslog fields" if fields != RSYSLOG_LINE else "address",
+                  "/usr/sbin/rsyslogd -n -iNONE -f /run/bench/rsyslog.conf",
+                  files={"/run/bench/rsyslog.conf": text}, **options)
+    # Not what rsyslog writes of itself.
+    return dataclasses.replace(row, match=f"{row.match} _TRANSPORT=journal")
 
 
 def _netd(name, title, config="", **options):
@@ -143,9 +164,8 @@ def make(lines, size, ceiling="batch"):
         _netd("netd-raw", "netd, framing raw, reads of 32 KiB",
               'framing = "raw";\nmax_record = 32768;\n', load=("-r",), stream=True),
         instances(2),
-        _server("rsyslog", "rsyslog, imptcp and omjournal", "address",
-                "/usr/sbin/rsyslogd -n -iNONE -f /run/bench/rsyslog.conf",
-                files={"/run/bench/rsyslog.conf": RSYSLOG_CONF % PORT}),
+        _rsyslog("rsyslog", "rsyslog, imptcp and omjournal", "imptcp",
+                 module_options=' threads="1"', of_input=' supportOctetCountedFraming="off"'),
         _server("socat", "socat, text to journald's stream", "nothing",
                 f"/usr/bin/socat -u -b 65536 TCP-LISTEN:{PORT},reuseaddr,fork STDOUT"),
         Row("accept", "socket unit with Accept=yes and cat", "unit instance: peer",
@@ -171,12 +191,6 @@ def _listeners(count):
     return dataclasses.replace(row, files=files)
 
 
-def _rsyslog_syslog(name, title, template):
-    return _server(name, title, "address, syslog fields",
-                   "/usr/sbin/rsyslogd -n -iNONE -f /run/bench/rsyslog.conf", load=("-y",),
-                   files={"/run/bench/rsyslog.conf": RSYSLOG_SYSLOG_CONF % (template, PORT)})
-
-
 def make_listeners():
     """Listeners of all kinds, beside one of lines."""
     unix = _netd("netd-unix", "netd, unix socket", load=("-u", "/run/netd/bench"))
@@ -196,9 +210,78 @@ def make_syslog():
     return [
         _netd("netd", "netd, the same bytes as plain frames", 'framing = "octet";\n', load=("-y",)),
         _netd("netd-syslog", "netd, syslog", 'format = "syslog";\n', load=("-y",)),
-        _rsyslog_syslog("rsyslog", "rsyslog, imtcp and omjournal", ""),
-        _rsyslog_syslog("rsyslog-fields", "rsyslog, with the fields of netd",
-                        ' template="entry"'),
+        _rsyslog("rsyslog", "rsyslog, imtcp and omjournal", "imtcp", fields="", load=("-y",)),
+        _rsyslog("rsyslog-fields", "rsyslog, with the fields of netd", "imtcp", RSYSLOG_SYSLOG,
+                 load=("-y",)),
+    ]
+
+
+def make_relp():
+    """Syslog over RELP, with omrelp's window and a larger one; entries with the same fields."""
+    return [row for window, title in ((128, ""), (1024, ", window of 1,024")) for row in (
+        _netd(f"netd-{window}", f"netd, RELP{title}", 'framing = "relp";\nformat = "syslog";\n',
+              program="relp", load=("-W", window)),
+        _rsyslog(f"rsyslog-{window}", f"rsyslog, imrelp and omjournal{title}", "imrelp",
+                 RSYSLOG_SYSLOG, of_input=' maxDataSize="64k"', program="relp",
+                 load=("-W", window)))]
+
+
+def _haproxy(name, title, recipe, verify=False, **options):
+    """RECIPE: the files of netd(8)."""
+    text = recipe["/etc/haproxy/haproxy.cfg"]
+    for old, new in (("/etc/haproxy\n", f"{TLS}\n"), (":::6514 v4v6", f"127.0.0.1:{PORT}"),
+                     ("crt netd.pem", "crt server.pem")):
+        assert old in text
+        text = text.replace(old, new)
+    if not verify:
+        text = text.replace(" ca-file ca.pem verify required", "")
+    unit = f"bench-{name}.service"
+    both = f"netd.service {unit}"
+    return Row(name, title, "session, peer", both, both, "NETD_EVENT=data",
+               files={"/etc/netd/netd.conf": 'format = "syslog";\n' +
+                      recipe["/etc/netd/netd.conf"],
+                      "/run/bench/haproxy.cfg": text,
+                      f"/run/systemd/system/{unit}": f"{SERVICE}ExecStart=/usr/sbin/haproxy -db "
+                                                     "-f /run/bench/haproxy.cfg\n"}, **options)
+
+
+def _netd_tls(name, title, verify=False, **options):
+    ca = f' client_ca = "{TLS}/ca.pem";' if verify else ""
+    row = _netd(name, title, **options)
+    row.files["/etc/netd/netd.conf"] = (
+        f'format = "syslog";\nlisteners = ({{ name = "tls"; port = {PORT}; tls = '
+        f'{{ certificate = "{TLS}/server.crt"; key = "{TLS}/server.key";{ca} }}; }});\n')
+    return row
+
+
+def make_tls(recipe):
+    """Syslog over TLS: in TLS records of 16 KiB, in one each, of a hundred connections."""
+    files = (' defaultNetstreamDriverCAFile="{0}/ca.pem" defaultNetstreamDriverCertFile='
+             '"{0}/server.crt" defaultNetstreamDriverKeyFile="{0}/server.key"').format(TLS)
+    driver = (' maxSessions="2000" streamDriver.name="ossl" streamDriver.mode="1"'
+              ' streamDriver.authMode="anon"')
+    made = []
+    for suffix, title, load in (("", "", ()), ("-each", ", a TLS record each", ("-m",)),
+                                ("-100", ", 100 connections", ("-c", 100))):
+        load = ("-y", "-t", *load)
+        made += [
+            _netd_tls(f"netd{suffix}", f"netd{title}", load=load),
+            _haproxy(f"haproxy{suffix}", f"haproxy and netd{title}", recipe, load=load),
+            _rsyslog(f"rsyslog{suffix}", f"rsyslog, imtcp with ossl{title}", "imtcp",
+                     RSYSLOG_SYSLOG, files=files, module_options=driver, load=load),
+        ]
+    return made
+
+
+def make_handshakes(recipe):
+    """Without and with certificates of clients."""
+    plain, client = ("-y", "-t"), ("-y", "-C", f"{TLS}/client.pem")
+    return [
+        _netd_tls("netd", "netd", load=plain),
+        _haproxy("haproxy", "haproxy and netd", recipe, load=plain),
+        _netd_tls("netd-client", "netd, client certificates", verify=True, load=client),
+        _haproxy("haproxy-client", "haproxy and netd, client certificates", recipe, verify=True,
+                 load=client),
     ]
 
 
