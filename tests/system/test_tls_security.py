@@ -11,6 +11,7 @@ import pytest
 
 from box import wait_for
 from crowd import Processes
+from test_metrics import changed, value
 from test_tls import (CONFIG, DIRECTORY, certificates, connect, context,  # pylint: disable=unused-import
                       end_of, over)
 
@@ -88,6 +89,10 @@ def test_old_version_and_half_open_handshakes(netd, certificates):
         client.sendall(b"one\n")
         over(client)
         assert end_of(netd, port).text("NETD_REASON") == "eof"
+        # It did not have to wait until they were too old.
+        found = changed(netd, lambda m: value(m, "tls_handshakes_total", listener="secure",
+                                              result="complete") == 1, "the handshake")
+        assert value(found, "tls_handshakes_total", listener="secure", result="evicted") > 0
 
 
 def key_forms(netd, name):
