@@ -12,6 +12,7 @@
 #   make lint               format, static analysers, man pages, scripts
 #   make check              all tests, on Debian 12 and 13 (root; installs packages)
 #   make check-long         the same in full, without samples; takes hours (root)
+#   make check-architectures  unit tests on arm64, s390x and armhf, builds by newer compilers (root)
 #   make instructions       instructions per record and per session, with a bound
 #   make bench              netd beside every other way into the journal, measured (root)
 #   make picture            draws README's picture anew, from a run of netd
@@ -362,6 +363,9 @@ check:
 check-long:
 	$(Q)tests/check.sh --long
 
+check-architectures:
+	$(Q)tests/architectures.sh
+
 quickstart:
 	$(Q)tests/quickstart.sh
 
@@ -394,6 +398,6 @@ clean:
 	fuzz fuzz-all fuzz-seeds fuzz-seeds-all \
 	lint lint-format lint-cppcheck lint-shell lint-man lint-analyzer check check-long \
 	quickstart picture bench bench-tools instructions dist deb rpm \
-	check-packages packages clean FORCE
+	check-packages check-architectures packages clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

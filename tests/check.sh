@@ -143,6 +143,7 @@ count_unit_tests $LOGS/unit*.log
 
 wait_for_system_tests
 [ ${#EXTENT[@]} -eq 0 ] || step system-sanitized sanitized_tests
+[ ${#EXTENT[@]} -eq 0 ] || step architectures tests/architectures.sh
 
 note "$((SECONDS / 60)) min $((SECONDS % 60)) s"
 echo "$passed passed, $failed failed"
