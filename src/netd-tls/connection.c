@@ -14,6 +14,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+/* TLS 1.3's KeyUpdate messages that a client may send without data between them. */
+#define KEY_UPDATES_MAX 32
+
 /* Rounds of one turn: at most that many times CONNECTION_BUFFER each way. */
 #define TURN_ROUNDS 4
 
@@ -153,6 +156,21 @@ static bool prepare_header(struct connection *c)
     return keep_pending(c, data, length);
 }
 
+/* Ends the stream of a client that keeps asking for new keys: SSL_read(3) answers such requests,
+ * and returns only when something else comes. See SSL_set_msg_callback(3). */
+static void limit_key_updates(int is_sent, int version, int type, const void *message,
+                              size_t length, SSL *ssl, void *userdata)
+{
+    struct connection *c = userdata;
+
+    (void)version;
+    if (is_sent || type != SSL3_RT_HANDSHAKE || length == 0 ||
+        *(const uint8_t *)message != SSL3_MT_KEY_UPDATE)
+        return;
+    if (++c->key_updates > KEY_UPDATES_MAX)
+        SSL_set_shutdown(ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
+}
+
 /* Returns true if the state is another one. */
 static bool drive_handshake(struct connection *c)
 {
@@ -168,6 +186,8 @@ static bool drive_handshake(struct connection *c)
     } else if (prepare_header(c)) {
         c->result = TLS_COMPLETE;
         c->state = CONNECTION_CONNECT;
+        SSL_set_msg_callback(c->ssl, limit_key_updates);
+        SSL_set_msg_callback_arg(c->ssl, c);
     } else {
         connection_abort(c, TLS_FAILED, "out of memory");
     }
@@ -269,6 +289,7 @@ static size_t read_client(struct connection *c)
     ERR_clear_error();
     while (length < CONNECTION_BUFFER) {
         if (SSL_read_ex(c->ssl, buffer + length, CONNECTION_BUFFER - length, &n) == 1) {
+            c->key_updates = 0;
             length += n;
             continue;
         }
@@ -277,7 +298,10 @@ static size_t read_client(struct connection *c)
         case SSL_ERROR_WANT_WRITE:
             return length;
         case SSL_ERROR_ZERO_RETURN:
-            c->input = INPUT_FINISHED;
+            if (c->key_updates > KEY_UPDATES_MAX)
+                truncate_input(c);
+            else
+                c->input = INPUT_FINISHED;
             return length;
         default:
             truncate_input(c);

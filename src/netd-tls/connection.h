@@ -64,6 +64,7 @@ struct connection {
     int connect_errno;      /* why netd could not be reached, or 0 */
 
     enum connection_input input;
+    uint32_t key_updates;  /* KeyUpdate messages since the last data */
     bool client_is_deaf;   /* nothing more can be written to the client */
     bool internal_is_deaf; /* nothing more can be written to netd */
     bool internal_hung_up; /* netd writes no more; to be set from EPOLLRDHUP */

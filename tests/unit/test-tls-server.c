@@ -178,6 +178,40 @@ static void end_within_a_record(void **state)
     session_close(&s);
 }
 
+/* Has the client of C send COUNT requests for new keys, and TEXT. */
+static void send_key_updates(struct world *w, const struct client *c, unsigned count,
+                             const char *text)
+{
+    for (unsigned i = 0; i < count; i++) {
+        ERR_clear_error();
+        if (SSL_key_update(c->ssl, SSL_KEY_UPDATE_REQUESTED) != 1 || SSL_do_handshake(c->ssl) != 1)
+            return; /* the connection has ended */
+    }
+    if (text)
+        client_send(w, c, text, strlen(text));
+}
+
+/* They cost more to answer than to send. */
+static void key_updates_without_data(void **state)
+{
+    struct world *w = *state;
+    struct session s;
+    struct client c;
+
+    world_start(w);
+    begin_session(w, w->client, &c, &s);
+    for (unsigned i = 0; i < 3; i++)
+        send_key_updates(w, &c, 32, "x");
+    UNTIL(w, session_has(&s, 3));
+    assert_text(&s, "xxx");
+    send_key_updates(w, &c, 33, NULL);
+    UNTIL(w, session_read(&s, 100));
+    assert_int_equal(s.end, -ECONNRESET);
+    session_close(&s);
+    UNTIL(w, connections(w) == 0);
+    client_close(&c);
+}
+
 /* netd is slow to accept: the end waits for its greeting, or netd would take it for a good one. */
 static void truncated_before_the_greeting(void **state)
 {
@@ -903,6 +937,7 @@ int main(void)
         TEST(end_without_close_notify),
         TEST(end_within_a_record),
         TEST(truncated_before_the_greeting),
+        TEST(key_updates_without_data),
         TEST(own_death),
         TEST(much_to_a_slow_netd),
         TEST(much_to_a_slow_client),
