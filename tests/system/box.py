@@ -11,6 +11,7 @@ import ctypes
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -149,7 +150,7 @@ class Files:
                   "--include=" + BASE_PACKAGES.replace(" ", ","), self.release, self.base, mirror())
         self.copy(self.base, self.box)
         inside = [*NSPAWN, "--quiet", "--pipe", "--resolv-conf=copy-host", "-D", self.box,
-                  f"--machine=netd-{os.getpid()}-{self.release}",
+                  f"--machine=netd-{secrets.token_hex(4)}-{self.release}",
                   "--setenv=DEBIAN_FRONTEND=noninteractive"]
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "update")
         self._run(*inside, "apt-get", "-o", "Acquire::Retries=3", "install", "-y",
@@ -197,7 +198,8 @@ class Box:
 
     def boot(self, keep=False):
         """Call it from the main thread: unless KEEP, the container ends with the calling thread."""
-        name = f"netd-{os.getpid()}-{self.root.parent.name}-{self.root.name}"
+        # Not named by PID: a container may be kept for longer than the kernel takes to reuse one.
+        name = f"netd-{secrets.token_hex(4)}-{self.root.parent.name}-{self.root.name}"
         # In a shared cgroup, the systemd of each container would take the others' processes for
         # its own.
         self._cgroups = [root / name for root in cgroup_roots()]
