@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 WIDTH, TOP, STEP = 900, 92, 34
@@ -27,12 +26,10 @@ class Run:
     def __init__(self, program):
         self.begin = time.monotonic()
         self.happened = []
-        with tempfile.NamedTemporaryFile("w", suffix=".conf") as config:
-            config.write('host = "127.0.0.1"; port = 0; output = "text";\n')
-            config.flush()
-            self.netd = subprocess.Popen([program, "-c", config.name], text=True,
-                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            self.port = int(self.wait(r"listening on 127.0.0.1:(\d+)"))
+        self.netd = subprocess.Popen([program, "-c", "/dev/null", "-H", "127.0.0.1", "-p", "0",
+                                      "-o", "text"], text=True, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT)
+        self.port = int(self.wait(r"listening on 127.0.0.1:(\d+)"))
 
     def add(self, who, text):
         self.happened.append((int((time.monotonic() - self.begin) * 1e6), who, text))
