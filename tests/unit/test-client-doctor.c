@@ -72,7 +72,7 @@ static void certificates_end(void **state)
 static void findings_are_lines(void **state)
 {
     static struct finding f;
-    char line[512];
+    char line[512] = {0};
 
     (void)state;
     memset(line, 'x', sizeof(line) - 1);
