@@ -285,6 +285,7 @@ static bool flush_pending(struct connection *c, int epoll)
 static size_t read_client(struct connection *c)
 {
     size_t length = 0, n;
+    int error;
 
     ERR_clear_error();
     while (length < CONNECTION_BUFFER) {
@@ -293,20 +294,14 @@ static size_t read_client(struct connection *c)
             length += n;
             continue;
         }
-        switch (SSL_get_error(c->ssl, 0)) {
-        case SSL_ERROR_WANT_READ:
-        case SSL_ERROR_WANT_WRITE:
-            return length;
-        case SSL_ERROR_ZERO_RETURN:
-            if (c->key_updates > KEY_UPDATES_MAX)
-                truncate_input(c);
-            else
-                c->input = INPUT_FINISHED;
-            return length;
-        default:
+        error = SSL_get_error(c->ssl, 0);
+        if (c->key_updates > KEY_UPDATES_MAX)
+            truncate_input(c); /* whether SSL_read(3) has seen it or wants more */
+        else if (error == SSL_ERROR_ZERO_RETURN)
+            c->input = INPUT_FINISHED;
+        else if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
             truncate_input(c);
-            return length;
-        }
+        break;
     }
     return length;
 }
