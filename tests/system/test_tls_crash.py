@@ -331,7 +331,7 @@ class Strace:
         assert "attached" in self.process.stderr.readline()
 
     def end(self):
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()  # SIGINT is ignored where the tests run in a shell's background
         self.process.communicate(timeout=60)
         return re.findall(r"^(\w+)\(", self.box.sh(f"cat {self.OUTPUT}"), re.M)
 
