@@ -186,7 +186,7 @@ def make(lines, size, ceiling="batch"):
 def _listeners(count):
     each = (f'{{ name = "l{i}"; port = {PORT + i}; }}' for i in range(count))
     files = {"/etc/netd/netd.conf": f"listeners = ({', '.join(each)});\n"}
-    row = _netd(f"netd-l{count}", f"netd, {count} listeners, 100 connections",
+    row = _netd(f"netd-l{count}", f"netd, 100 connections, listeners: {count}",
                 load=("-c", 100, "-l", count))
     return dataclasses.replace(row, files=files)
 
