@@ -296,8 +296,8 @@ static size_t read_client(struct connection *c)
         }
         error = SSL_get_error(c->ssl, 0);
         if (c->key_updates > KEY_UPDATES_MAX)
-            truncate_input(c); /* whether SSL_read(3) has seen it or wants more */
-        else if (error == SSL_ERROR_ZERO_RETURN)
+            error = SSL_ERROR_SSL; /* whether SSL_read(3) has seen it or wants more */
+        if (error == SSL_ERROR_ZERO_RETURN)
             c->input = INPUT_FINISHED;
         else if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
             truncate_input(c);
