@@ -20,6 +20,18 @@
 /* Rounds of one turn: at most that many times CONNECTION_BUFFER each way. */
 #define TURN_ROUNDS 4
 
+/* Repeats a call of OpenSSL's that was interrupted: nothing else would, since the kernel does not
+ * tell a second time that the descriptor is ready (EPOLLET). */
+#define UNINTERRUPTED(call)                       \
+    ({                                            \
+        int result_;                              \
+        do {                                      \
+            errno = 0;                            \
+            result_ = (call);                     \
+        } while (result_ != 1 && errno == EINTR); \
+        result_;                                  \
+    })
+
 /* What is carried at the moment. Answers have the greeting, or the byte in its place, in front. */
 static uint8_t buffer[CONNECTION_BUFFER + 1];
 
@@ -79,14 +91,14 @@ struct connection *connection_new(const struct tls_listener *listener, int epoll
     c->internal = -1;
     c->peer = *peer;
     c->forwarded = 1;
-    (void)getsockname(client, (struct sockaddr *)&sa, &length);
-    endpoint_from_sockaddr(&c->local, &sa, length);
     c->ssl = SSL_new(listener->context.ssl);
-    if (!c->ssl || SSL_set_fd(c->ssl, client) != 1 ||
+    if (getsockname(client, (struct sockaddr *)&sa, &length) < 0 || !c->ssl ||
+        SSL_set_fd(c->ssl, client) != 1 ||
         watch(epoll, EPOLL_CTL_ADD, client, EPOLLIN | EPOLLOUT | EPOLLRDHUP, (uintptr_t)c) < 0) {
         connection_free(c);
         return NULL;
     }
+    endpoint_from_sockaddr(&c->local, &sa, length);
     SSL_set_accept_state(c->ssl);
     return c;
 }
@@ -177,7 +189,7 @@ static bool drive_handshake(struct connection *c)
     int r, error;
 
     ERR_clear_error();
-    r = SSL_do_handshake(c->ssl);
+    r = UNINTERRUPTED(SSL_do_handshake(c->ssl));
     if (r != 1) {
         error = SSL_get_error(c->ssl, r);
         if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
@@ -289,7 +301,8 @@ static size_t read_client(struct connection *c)
 
     ERR_clear_error();
     while (length < CONNECTION_BUFFER) {
-        if (SSL_read_ex(c->ssl, buffer + length, CONNECTION_BUFFER - length, &n) == 1) {
+        if (UNINTERRUPTED(SSL_read_ex(c->ssl, buffer + length, CONNECTION_BUFFER - length, &n)) ==
+            1) {
             c->key_updates = 0;
             length += n;
             continue;
@@ -326,30 +339,31 @@ static bool carry_input(struct connection *c, int epoll)
     return false;
 }
 
+/* Reads what the client has, but for the last byte while that must stay unread. What cannot be read
+ * now is skipped, and read the next time. */
+static void consume(struct connection *c)
+{
+    const int length = c->forwarded - (c->end_is_told ? 0 : 1);
+    ssize_t n = length > 0 ? recv(c->internal, buffer, (size_t)length, MSG_DONTWAIT) : 0;
+
+    if (n > 0)
+        c->forwarded = (uint16_t)(c->forwarded - n);
+}
+
 /*
  * Tells netd the end of a stream that ended with close_notify: the byte that was left unread is
  * read, and so the end is a plain end of file.
  */
 static void tell_end(struct connection *c)
 {
-    uint8_t byte;
-
     if (c->end_is_told || c->input != INPUT_FINISHED || c->pending || !c->greeted)
         return;
-    (void)recv(c->internal, &byte, 1, MSG_DONTWAIT);
-    c->forwarded = 0;
     c->end_is_told = true;
+    consume(c);
     (void)shutdown(c->internal, SHUT_WR);
 }
 
 /* --- netd to client --- */
-
-/* Reads LENGTH bytes that the client has, and that netd may know to be read. */
-static void consume(struct connection *c, size_t length)
-{
-    if (length > 0)
-        (void)recv(c->internal, buffer, length, MSG_DONTWAIT);
-}
 
 /* Returns the number of bytes that the client's connection took, maybe 0. */
 static size_t write_client(struct connection *c, const uint8_t *data, size_t length)
@@ -358,7 +372,7 @@ static size_t write_client(struct connection *c, const uint8_t *data, size_t len
     int error;
 
     ERR_clear_error();
-    if (SSL_write_ex(c->ssl, data, length, &n) == 1)
+    if (UNINTERRUPTED(SSL_write_ex(c->ssl, data, length, &n)) == 1)
         return n;
     error = SSL_get_error(c->ssl, 0);
     if (error != SSL_ERROR_WANT_WRITE && error != SSL_ERROR_WANT_READ)
@@ -393,7 +407,8 @@ static bool carry_answers(struct connection *c)
         return false;
     }
     written = write_client(c, buffer + c->forwarded, (size_t)n - c->forwarded);
-    consume(c, written);
+    c->forwarded = (uint16_t)(c->forwarded + written);
+    consume(c);
     return written > 0 || c->client_is_deaf; /* then the next round ends it */
 }
 
@@ -443,7 +458,7 @@ static bool send_close_notify(struct connection *c)
     int r;
 
     ERR_clear_error();
-    r = SSL_shutdown(c->ssl);
+    r = UNINTERRUPTED(SSL_shutdown(c->ssl));
     return r >= 0 || SSL_get_error(c->ssl, r) != SSL_ERROR_WANT_WRITE;
 }
 

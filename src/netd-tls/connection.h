@@ -75,9 +75,9 @@ struct connection {
     bool end_is_told;      /* netd has read, or can read, the end of file */
     bool notified;         /* close_notify is out */
 
-    /* Bytes at the front of netd's answers that the client has already: 1 until the end of its
-     * stream is known to be a true one, then 0. The first of them is the greeting. */
-    uint8_t forwarded;
+    /* Bytes at the front of netd's answers that the client has already. One of them stays unread
+     * until the end of its stream is known to be a true one. The first of all is the greeting. */
+    uint16_t forwarded;
 
     uint8_t *pending; /* bytes that netd does not take yet, on the heap, or NULL */
     uint32_t pending_length, pending_sent;
@@ -85,7 +85,7 @@ struct connection {
 
 /*
  * Takes over CLIENT, an accepted connection, and watches it in EPOLL. Returns the connection, on
- * the heap, or NULL if out of memory, with CLIENT closed.
+ * the heap, or NULL if out of memory or buffers, with CLIENT closed.
  */
 struct connection *connection_new(const struct tls_listener *listener, int epoll, int client,
                                   const struct endpoint *peer);

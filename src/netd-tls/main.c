@@ -16,14 +16,17 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-/* Sends the one line of the answer to the parent, or prints it where there is none. */
-static void answer(const char *line)
+/* Sends the one line of the answer to the parent, or prints it where there is none. Returns false
+ * if it cannot. */
+static bool answer(const char *line)
 {
     const size_t length = strlen(line);
 
-    if (send(TLS_FD_CONTROL, line, length, MSG_NOSIGNAL) < 0 && errno == ENOTSOCK &&
-        write(TLS_FD_CONTROL, line, length) < 0)
-        log_error("TLS: cannot answer: %s", strerror(errno));
+    if (send(TLS_FD_CONTROL, line, length, MSG_NOSIGNAL) >= 0 ||
+        (errno == ENOTSOCK && write(TLS_FD_CONTROL, line, length) >= 0))
+        return true;
+    log_error("TLS: cannot answer: %s", strerror(errno));
+    return false;
 }
 
 static int answer_error(int listener, const char *text, int r)
@@ -33,7 +36,7 @@ static int answer_error(int listener, const char *text, int r)
     if (listener >= 0)
         (void)snprintf(id, sizeof(id), "%d", listener);
     (void)snprintf(line, sizeof(line), "error %s %s\n", id, text);
-    answer(line);
+    (void)answer(line);
     return r == -EINVAL ? EXIT_CONFIG : EXIT_FAILED;
 }
 
@@ -78,7 +81,8 @@ static int serve(struct server *server)
         r = sandbox_enter();
     if (r < 0)
         return answer_error(-1, strerror(-r), r == -EINVAL ? -EIO : r);
-    answer("ready\n");
+    if (!answer("ready\n"))
+        return EXIT_FAILED; /* the parent would wait for it */
     while (r == 0 && !server_is_done(server))
         r = server_step(server, -1);
     if (r < 0)
@@ -95,8 +99,7 @@ static int run(const struct tls_settings *settings, bool check)
     if (r < 0) {
         status = answer_error(faulty, error, r);
     } else if (check) {
-        answer("ready\n");
-        status = EXIT_SUCCESS;
+        status = answer("ready\n") ? EXIT_SUCCESS : EXIT_FAILED;
     } else {
         status = serve(&server);
     }

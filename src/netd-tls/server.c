@@ -318,13 +318,13 @@ static void server_command(struct server *s, uint64_t now)
     char command = TLS_END;
     ssize_t n = recv(s->control, &command, 1, MSG_DONTWAIT);
 
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n > 0 && command != TLS_END)
+    if (n < 0)
+        return; /* epoll tells again; behind ECONNRESET comes the end of file */
+    if (command != TLS_END)
         server_drain(s);
     else
         s->ended = true;
-    if (n > 0 && command == TLS_STOP && s->stop_usec == 0) {
+    if (command == TLS_STOP && s->stop_usec == 0) {
         s->stop_usec = now;
         server_abort_list(s, CONNECTION_HANDSHAKE, now);
         server_abort_list(s, CONNECTION_CONNECT, now);
