@@ -205,8 +205,9 @@ FUZZ_SEEDS = tests/fuzz/corpus/$(FUZZ_NAME)
 %.seeds: % FORCE
 	$(Q)$* -merge=1 $(FUZZ_SEEDS) $(FUZZ_FOUND) >$*.log 2>&1 || { tail -n 60 $*.log; exit 1; }
 
-# Both programs as tests/system/inject.py needs them: any call and allocation can be made to fail.
+# All programs as tests/system/inject.py needs them: any call and allocation can be made to fail.
 INJECT = --no-print-directory SANITIZE=address,undefined BUILD=build/inject CFLAGS='-O1 -g' \
+         LIBEXECDIR='$(CURDIR)/build/inject' \
          LDLIBS=build/inject/tests/inject/alloc.o
 inject:
 	$(Q)$(MAKE) $(INJECT) build/inject/tests/inject/alloc.o

@@ -57,8 +57,9 @@ def run_inject():
     """Failures do not matter here: make check reports them."""
     inject = "build/coverage/inject"
     alloc = f"{inject}/tests/inject/alloc.o"
-    make("inject", f"LDLIBS={alloc}", alloc)
-    make("inject", f"LDLIBS={alloc}", "-j2", "all", f"{inject}/inject")
+    words = f"LDLIBS={alloc}", f"LIBEXECDIR={TOP / inject}"
+    make("inject", *words, alloc)
+    make("inject", *words, "-j2", "all", f"{inject}/inject")
     with open(BUILD / "inject.log", "w", encoding="utf-8") as log:
         run(sys.executable, "-B", "tests/system/inject.py", "--mode", "once",
             "--programs", str(TOP / inject), check=False, stdout=log)

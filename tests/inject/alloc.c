@@ -17,8 +17,7 @@ static bool asking;
 
 __attribute__((constructor)) static void begin(void)
 {
-    asking = true;
-    syscall(SYS_prctl, INJECT_PRCTL, INJECT_BEGIN, 0, 0, 0);
+    asking = syscall(SYS_prctl, INJECT_PRCTL, INJECT_BEGIN, 0, 0, 0) == 0;
 }
 
 /* What follows is only the profiler's output. */

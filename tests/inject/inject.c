@@ -4,12 +4,14 @@
  * them fail, or that one and all later ones of its kind. The kernel reports each system call here
  * (seccomp_unotify(2)), including those of libraries.
  *
- *   inject [-f PROCESS:CALL:ERROR:once|good] [-T SECONDS] -r REPORT -- PROGRAM [ARGUMENT...]
+ *   inject [-f PROCESS:CALL:ERROR:once|good] [-o NAME] [-T SECONDS] -r REPORT -- PROGRAM
+ *          [ARGUMENT...]
  *
  * PROCESS numbers the processes in the order of their first calls, CALL the calls of that process;
  * both start at 1. ERROR is an index into the list of that call's errors. Counting starts in
  * main(): alloc.c, linked into the program, announces it, and asks before each allocation. Calls of
- * a sanitizer are not counted and never fail.
+ * a sanitizer are not counted and never fail. With -o only system calls of processes that execute a
+ * program NAME count, and no allocations.
  *
  * REPORT is a file descriptor to which lines are written: "pid N" before the program starts, "call
  * PROCESS CALL NAME ERRORS GOOD" for each call without -f (GOOD: 1 if it may fail permanently),
@@ -162,6 +164,7 @@ struct process {
 struct inject {
     int listener;
     FILE *report;
+    const char *only; /* of -o, or NULL */
     pid_t child;
     struct process processes[PROCESSES_MAX];
     size_t known;
@@ -249,8 +252,26 @@ static struct process *find_process(struct inject *in, pid_t pid)
     if (in->known == PROCESSES_MAX)
         die("too many processes");
     /* Forks of a counting process count; the first process does not yet. */
-    in->processes[in->known] = (struct process){.pid = pid, .counting = pid != in->child};
+    in->processes[in->known] =
+        (struct process){.pid = pid, .counting = pid != in->child && !in->only};
     return &in->processes[in->known++];
+}
+
+/* True if the program that PID executes is the one of -o. */
+static bool process_counts(const struct inject *in, pid_t pid)
+{
+    char path[64], name[32] = "";
+    FILE *f;
+
+    if (!in->only)
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    f = fopen(path, "re");
+    if (f && fgets(name, sizeof(name), f))
+        name[strcspn(name, "\n")] = '\0';
+    if (f)
+        fclose(f);
+    return strcmp(name, in->only) == 0;
 }
 
 /* Looks up where code of sanitizers is mapped. */
@@ -360,8 +381,9 @@ static void answer(struct inject *in, const struct seccomp_notif *n, struct secc
 
     r->id = n->id;
     if (marked && data->args[1] == INJECT_BEGIN) {
-        p->counting = true;
+        p->counting = process_counts(in, p->pid);
         p->mapped = false;
+        r->error = in->only ? -EINVAL : 0;
         return;
     }
     if (marked && data->args[1] == INJECT_END) {
@@ -373,7 +395,7 @@ static void answer(struct inject *in, const struct seccomp_notif *n, struct secc
         return;
     }
     r->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    if (!p->counting || data->nr == SYS_prctl)
+    if (!p->counting || (data->nr == SYS_prctl && !in->only))
         return;
     if (!p->mapped)
         find_ranges(p);
@@ -435,11 +457,13 @@ int main(int argc, char **argv)
     char mode[8];
     int c, status;
 
-    while ((c = getopt(argc, argv, "f:T:r:")) >= 0) {
+    while ((c = getopt(argc, argv, "f:o:T:r:")) >= 0) {
         if (c == 'f' &&
             sscanf(optarg, "%u:%u:%u:%7s", &in.process, &in.call, &in.error, mode) == 4) {
             in.wanted = true;
             in.good = strcmp(mode, "good") == 0;
+        } else if (c == 'o') {
+            in.only = optarg;
         } else if (c == 'T') {
             seconds = strtoul(optarg, NULL, 10);
         } else if (c == 'r') {

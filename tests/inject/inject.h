@@ -4,7 +4,7 @@
 #pragma once
 
 #define INJECT_PRCTL    0x6e657464
-#define INJECT_BEGIN    1 /* main() is next */
+#define INJECT_BEGIN    1 /* main() is next; 0 if allocations are to be announced */
 #define INJECT_END      3 /* main() is over */
 #define INJECT_ALLOCATE 2 /* fails with ENOMEM if the allocation is to fail */
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Makes every system call and every allocation of netd and netd-client fail, once and permanently.
+"""Makes every system call of netd, netd-tls and netd-client fail, once and permanently, and every
+allocation of netd and netd-client (those of netd-tls: tests/unit/test-tls-alloc.c).
 
 A scenario is a short script: netd starts, clients connect, it reloads, more clients, it stops; or
 netd-client runs one of its commands. First each scenario runs without a failure, and the calls of
@@ -12,14 +13,15 @@ and for each call with that and all later calls of its kind failing. After each 
 - each receipt is true: the journal has exactly what the client sent. Without a receipt, the journal
   has a prefix of what was sent, and nothing twice;
 - after a single failure netd continues to serve, and at most one client gets no receipt;
+- a TLS stream ends with "eof" only if all of it and its close_notify were sent;
 - netd-client's exit status is right, and unless it is 0 there is a message.
 
 Known misbehaviour of libraries when a call of their own fails is counted separately. If that is a
 crash in a process that is allowed to crash, all of the above holds nevertheless.
 
 With --sample only one in EVERY calls of a kind, for each error, fails, starting at index FIRST, but
-at least one. Runs as root in namespaces of its own, in the file system --root, with programs from
-`make inject`:
+at least one; of the calls of netd-tls, whose runs take longer, one in 4 * EVERY in all. Runs as
+root in namespaces of its own, in the file system --root, with programs from `make inject`:
 
     inject.py [--root /] [--programs build/inject] [--mode once|good] [--scenario NAME] [--jobs N]
               [--sample EVERY:FIRST]
@@ -43,6 +45,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -64,7 +67,7 @@ UNREACHED_MAX = 0.03
 # Seconds. After a permanent failure, what the script waits for may never happen; it then continues.
 IMPATIENCE = 1.0
 
-PORT, NEW_PORT, RELP_PORT, CLIENT_PORT = 3000, 3001, 3003, 40000
+PORT, NEW_PORT, RELP_PORT, TLS_PORT, CLIENT_PORT = 3000, 3001, 3003, 6514, 40000
 CONFIG = """
 port = %d;
 output = "%s";
@@ -83,6 +86,17 @@ listeners = (
 """ for name, settings in (("local", f'path = "{LOCAL}"; framing = "nul"; max_sessions = 2;'),
                            ("other", f'port = {NEW_PORT}; framing = "octet"; '
                                      'allow = ("127.0.0.0/24"); identifier = "%l %p";'))]
+# Of the server, of clients, and their CA.
+CERTIFICATE, KEY = "/run/tls/certificate.pem", "/run/tls/key.pem"
+TLS_LISTENERS = f"""
+output = "journal";
+sessions = {{ stop_timeout = 1; }};
+listeners = (
+    {{ name = "plain"; port = {PORT}; }},
+    {{ name = "tls"; port = {TLS_PORT}; tls = {{
+        certificate = "{CERTIFICATE}"; key = "{KEY}"; client_ca = "{CERTIFICATE}"; }}; }}
+);
+"""
 MESSAGE_IDS = {
     b"connect": b"cf8a2f824a45483794fc0d893bd9b33c",
     b"data": b"780dde514a934f698d9360e2b7999b2c",
@@ -208,6 +222,11 @@ def enter(root):
     os.chdir("/run/inject")
     subprocess.run([fake_events.REMOTE, "-o", f"{JOURNAL}/fake.journal", "-"], check=True,
                    input=b"".join(fake_journal().export()), stderr=subprocess.DEVNULL)
+    os.makedirs(os.path.dirname(KEY))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-keyout", KEY, "-out", CERTIFICATE],
+                   check=True, stderr=subprocess.DEVNULL)
 
 
 def enter_network():
@@ -288,6 +307,60 @@ class Client(Stream):
         return found and (found[1], int(found[2]), int(found[3]), found[4])
 
 
+class TlsClient(Client):
+    """Sends and receives in TLS, and ends with close_notify."""
+
+    def __init__(self, *words, certificate=True, **options):
+        super().__init__(*words, **options)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(CERTIFICATE)
+        if certificate:
+            context.load_cert_chain(CERTIFICATE, KEY)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="127.0.0.1")
+        self.unsent, self.ending, self.notified = b"", False, False
+        self.advance()
+
+    def advance(self):
+        """Does what is possible with what has arrived; a failure of TLS ends the connection."""
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.do_handshake()
+            if self.unsent:
+                self.tls.write(self.unsent)
+                self.unsent = b""
+            if self.ending and not self.notified:
+                self.notified = True
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self.tls.unwrap()
+            while piece := self.tls.read(65536):
+                self.data += piece
+        with contextlib.suppress(OSError):
+            self.source.sendall(self.outgoing.read())
+
+    def ready(self):
+        decrypted, self.data = self.data, b""
+        super().ready()
+        self.incoming.write(self.data)
+        self.data = decrypted
+        self.advance()
+
+    def send(self, data):
+        self.sent += data
+        self.unsent += data
+        self.advance()
+
+    def finish(self):
+        self.ending = True
+        self.advance()
+        self.scenario.until(lambda: self.over, f"the end of client {self.name}")
+        self.source.close()
+
+    def cut(self):
+        """Ends without close_notify."""
+        self.scenario.until(lambda: self.over or not self.unsent, "the handshake")
+        super().finish()
+
+
 OPENED = re.compile(rb"1 rsp 102 200 OK\nrelp_version=0\nrelp_software=netd\ncommands=syslog\n"
                     rb"netd_session=[0-9a-f]{32}\n")
 SERVERCLOSE = b"0 serverclose 0\n"
@@ -349,12 +422,14 @@ class Scenario:
         s.setblocking(False)
         return s
 
-    def run(self, *command, stdin=subprocess.DEVNULL, listener=None, **environment):
-        """Starts COMMAND under inject."""
+    def run(self, *command, stdin=subprocess.DEVNULL, listener=None, only=None, **environment):
+        """Starts COMMAND under inject; calls fail in processes that execute ONLY."""
         report, theirs = os.pipe()
         words = [self.inject, "-T", str(LIMIT), "-r", str(theirs)]
         if self.fault:
             words += ["-f", "{}:{}:{}:{}".format(*self.fault)]
+        if only:
+            words += ["-o", only]
         words += ["--", *command]
         keep = [theirs]
         if listener:
@@ -482,7 +557,8 @@ class Scenario:
         require(b"\nhang\n" not in self.report.data, "it hangs")
         require(self.status < 120 or self.status in self.endings, f"exit status {self.status}")
         for line in self.lines():
-            require(not re.search("of signal|not respond|Sanitizer|runtime error", line), line)
+            require(not re.search("of signal|not respond|not ready within|Sanitizer|runtime error",
+                                  line), line)
 
     def check_exit(self, program, allowed):
         """An exit status other than 0 has a message."""
@@ -535,6 +611,9 @@ def check_client(client, events):
     if relp:
         require(client.acknowledged <= len(data), f"{who}: {len(data)} logged, {client.data}")
         return
+    if isinstance(client, TlsClient) and kinds[-1:] == [b"disconnect"] \
+            and events[-1]["NETD_REASON"] == b"eof":
+        require(client.notified and got == client.sent, f"{who} was cut off: {events[-1]}")
     if client.receipt is None:
         require(client.data == b"", f"{who} received {client.data}")
         return
@@ -742,6 +821,50 @@ def listeners_scenario(scenario, programs):
     return check_netd(scenario, served)
 
 
+def tls_scenario(scenario, programs):
+    """netd-tls: clients with and without certificate, a stream cut off, and a reload."""
+    if not start_netd(scenario, programs, config=TLS_LISTENERS, only="netd-tls"):
+        scenario.until_end()
+        return check_netd(scenario, {})
+    plain = connect(scenario, "plain", PORT)
+    a, b, c = (connect(scenario, name, TLS_PORT, kind=TlsClient) for name in "abc")
+    for client in filter(None, (plain, b, c)):
+        client.send(b"first\nunfini")
+        scenario.until(lambda client=client: logged(scenario, client, 2), "the first record")
+    if a:
+        a.send(b"one\r\ntwo\0\xff\n" + bytes(range(256)) * 120 + b"half")
+        a.finish()
+    stranger = connect(scenario, "stranger", TLS_PORT, kind=TlsClient, certificate=False)
+    if stranger:
+        stranger.send(b"secret\n")
+        stranger.finish()
+    cut = connect(scenario, "cut", TLS_PORT, kind=TlsClient)
+    if cut:
+        cut.send(b"one\ntwo")
+        cut.cut()
+    reload_netd(scenario, config=TLS_LISTENERS)
+    for client in filter(None, (plain, b)):
+        client.send(b"shed\n")
+        client.finish()
+    d = connect(scenario, "d", TLS_PORT, kind=TlsClient)
+    if d:
+        d.send(b"late\n")
+        d.finish()
+    scenario.signal(signal.SIGTERM)
+    if c:
+        scenario.until(lambda: c.over, "the last receipt")
+        c.source.close()
+    scenario.until_end()
+    served = {client.name: is_served(client) for client in (plain, a, b, d) if client}
+    if c:
+        served["c"] = is_served(c, b"shutdown")
+    ends = {(e["NETD_PEER"], e["NETD_REASON"]) for e in scenario.entries if "NETD_REASON" in e}
+    for client, reason in ((stranger, b"tls"), (cut, b"reset")):
+        if client:
+            served[client.name] = (client.peer, reason) in ends
+    return check_netd(scenario, served)
+
+
 # netd-client
 
 
@@ -827,6 +950,7 @@ SCENARIOS = {
     "export": export_scenario,
     "passed": passed_scenario,
     "listeners": listeners_scenario,
+    "tls": tls_scenario,
     "send": send_scenario,
     "sessions": reading_scenario("sessions", "--json", "--since", "2000-01-01 UTC"),
     "show": reading_scenario("show", SESSION),
@@ -879,15 +1003,16 @@ def calls_of(name, arguments):
 
 
 def faults_of(name, calls, mode, every, first):
-    if name == "listeners" and every > 1:
-        every *= 4  # most of its calls are made for the same purpose as those of "journal"
+    if name in ("listeners", "tls") and every > 1:
+        # Most calls of the former are made for the same purpose as those of "journal".
+        every *= 4
     alike = collections.defaultdict(list)
     for (process, call), (kind, errors, good) in sorted(calls.items()):
         for error in range(errors if mode == "once" else good):
-            alike[kind, error].append(Fault(process, call, error, mode))
-    for (kind, _), faults in alike.items():
-        for fault in faults[first % min(every, len(faults))::every]:
-            yield kind, fault
+            group = name if name == "tls" else (kind, error)
+            alike[group].append((kind, Fault(process, call, error, mode)))
+    for faults in alike.values():
+        yield from faults[first % min(every, len(faults))::every]
 
 
 def work(arguments, number, jobs, results):
@@ -1009,7 +1134,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", default="/")
     parser.add_argument("--programs", default=str(pathlib.Path("build/inject").resolve()),
-                        help="directory of netd, netd-client and inject, inside the root")
+                        help="directory of the programs and of inject, inside the root")
     parser.add_argument("--mode", choices=("once", "good"))
     parser.add_argument("--scenario", choices=SCENARIOS)
     parser.add_argument("--fault")

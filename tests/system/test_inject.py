@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""P7: every system call and every allocation fails, see inject.py. A sample of them fails, once
-each; with --long all of them, and also permanently."""
+"""P7: every system call and, but for netd-tls, every allocation fails, see inject.py. A sample of
+them fails, once each; with --long all of them, and also permanently."""
 
 import pathlib
 import subprocess
