@@ -403,7 +403,7 @@ static bool carry_answers(struct connection *c)
     c->greeted |= n > 0;
     c->answers_ready = n > c->forwarded;
     if (!c->answers_ready || !client_can_be_written(c)) {
-        c->answers_are_over = c->internal_hung_up || n == 0;
+        c->answers_are_over = c->internal_hung_up || n == 0 || (n < 0 && errno != EAGAIN);
         return false;
     }
     written = write_client(c, buffer + c->forwarded, (size_t)n - c->forwarded);
